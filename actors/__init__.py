@@ -1,0 +1,1 @@
+"""Long-lived state: one folder an actor, each core.py (logic), actor.py (shell), client.py."""

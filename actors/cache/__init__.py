@@ -1,0 +1,1 @@
+"""Owns the shared level of the caches, and sums what all processes count."""

@@ -1,0 +1,1 @@
+"""Owns symbol fetching: the source, its quotes and histories, the monitored set."""

@@ -1,0 +1,1 @@
+"""Owns subscriber fan-out: one ordered sequence of messages for every replica."""

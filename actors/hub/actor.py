@@ -1,0 +1,75 @@
+"""The hub as an actor: publishers never wait for readers, readers long-poll by position."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Sequence
+
+from actors.cache.client import CacheClient
+from actors.hub.core import HubCore
+from actors.runtime import ServiceActor, exposed, report_metrics
+from infra.messages import Batch, Message, Position, Snapshot
+from infra.metrics import HUB_HISTORY_BYTES, HUB_MESSAGES
+from infra.settings import Settings
+
+
+class HubActor(ServiceActor):
+    """Subscriber fan-out: hands every replica one ordered stream of messages.
+
+    State: soft; a restart empties the history and changes the epoch, and publishers send their
+    state again. Delivery: at least once to each reader that keeps its position, in order.
+    """
+
+    role = "hub"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._core = HubCore(
+            uuid.uuid4().hex,
+            settings.hub_history_bytes,
+            settings.hub_history_s,
+            time.monotonic,
+        )
+        self._batch_s = settings.batch_ms / 1_000
+        self._grown = asyncio.Event()
+        self._answered_s: dict[str, float] = {}
+        self.keep(report_metrics(self.process, CacheClient().report_metrics))
+
+    @exposed
+    async def publish(self, messages: Sequence[Message]) -> Position:
+        """Append messages and return the position of the last; wait for no reader."""
+        position = self._core.publish(messages)
+        HUB_MESSAGES.inc(len(messages))
+        HUB_HISTORY_BYTES.labels(self.process).set(self._core.history_bytes)
+        self._grown.set()
+        self._grown = asyncio.Event()
+        return position
+
+    @exposed
+    async def read(self, reader: str, position: Position, timeout_s: float) -> Batch:
+        """Return what came after `position`; an empty batch if nothing did within `timeout_s`.
+
+        Answers at once when `reader` was idle, else collects for `batch_ms` since its last
+        answer. Raises EpochChanged or OffsetGone: take a snapshot.
+        """
+        if not self._core.after(position, most=1).messages:
+            await self._wait(timeout_s)
+        early_s = self._answered_s.get(reader, 0.0) + self._batch_s - time.monotonic()
+        if early_s > 0:
+            await asyncio.sleep(early_s)
+        self._answered_s[reader] = time.monotonic()
+        return self._core.after(position)
+
+    @exposed
+    async def snapshot(self) -> Snapshot:
+        """Return the last message of every topic and the position to read on from."""
+        return self._core.snapshot()
+
+    async def _wait(self, timeout_s: float) -> None:
+        try:
+            async with asyncio.timeout(timeout_s):
+                await self._grown.wait()
+        except TimeoutError:
+            return

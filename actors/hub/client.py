@@ -1,0 +1,87 @@
+"""The hub as others see it: publish, and follow the sequence without thinking of restarts."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import time
+import uuid
+from collections.abc import Sequence
+from typing import Protocol
+
+from actors.runtime import ActorClient
+from infra.errors import ActorUnavailable, EpochChanged, OffsetGone
+from infra.messages import Batch, Message, Position, Snapshot
+
+logger = logging.getLogger(__name__)
+
+HUB = "finstage-hub"
+_POLL_S = 1.5
+
+
+class HubClient(ActorClient):
+    """Calls to the hub; each raises ActorUnavailable if it does not come back in time."""
+
+    actor_name = HUB
+
+    async def publish(self, messages: Sequence[Message]) -> Position:
+        """Append messages; return the position of the last."""
+        position: Position = await self._ask("publish", tuple(messages))
+        return position
+
+    async def read(self, reader: str, position: Position, timeout_s: float) -> Batch:
+        """Return what came after `position`; raises EpochChanged or OffsetGone."""
+        batch: Batch = await self._ask(
+            "read", reader, position, timeout_s, wait_s=timeout_s + self._wait_s
+        )
+        return batch
+
+    async def snapshot(self) -> Snapshot:
+        """Return the last message of every topic and the position to read on from."""
+        snapshot: Snapshot = await self._ask("snapshot")
+        return snapshot
+
+
+class Follower(Protocol):
+    """Who follows the hub."""
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Forget what was known, and take this instead."""
+
+    def on_batch(self, batch: Batch) -> None:
+        """Take the next messages, in order, without a hole."""
+
+
+class HubReader:
+    """Follow the hub for ever: a snapshot first, then batches; a new snapshot after a restart."""
+
+    def __init__(self, client: HubClient, follower: Follower) -> None:
+        self._client = client
+        self._follower = follower
+        self._name = uuid.uuid4().hex
+        self.heard_s = 0.0  # monotonic seconds at which the hub last answered
+
+    async def run(self) -> None:
+        """Never return; a hub that is away is waited for."""
+        position: Position | None = None
+        while True:
+            try:
+                position = await self._step(position)
+                self.heard_s = time.monotonic()
+            except (EpochChanged, OffsetGone) as error:
+                logger.info("hub.resync", extra={"reason": error.code})
+                position = None
+            except ActorUnavailable:
+                logger.warning("hub.away")
+                await asyncio.sleep(random.uniform(0.05, 0.2))
+
+    async def _step(self, position: Position | None) -> Position:
+        if position is None:
+            snapshot = await self._client.snapshot()
+            self._follower.on_snapshot(snapshot)
+            return snapshot.position
+        batch = await self._client.read(self._name, position, _POLL_S)
+        if batch.messages:
+            self._follower.on_batch(batch)
+        return batch.position

@@ -1,0 +1,1 @@
+"""Bars of every symbol, and the indicators computed from them."""

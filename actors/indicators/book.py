@@ -1,0 +1,137 @@
+"""The bars of every symbol in one process, and what is derived from them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass, field, replace
+from datetime import date
+
+import numpy as np
+
+from infra.bars import Bars, History
+from infra.periods import DAILY_INTERVALS, check_interval, resample
+
+_Key = tuple[str, bool]  # interval, adjusted
+
+
+@dataclass(slots=True)
+class _Shelf:
+    """One symbol's history and the bars derived from it so far."""
+
+    history: History
+    closed: dict[_Key, Bars] = field(default_factory=dict)
+    open: dict[_Key, Bars] = field(default_factory=dict)
+    record: tuple[float, date] | None = None
+
+
+class BarBook:
+    """Holds a `History` per symbol, and derives longer and adjusted bars when first asked.
+
+    Derived bars are kept until the symbol's data version changes. A symbol that is not held
+    raises KeyError from every method but `get` and `forget`. Not safe for several threads.
+    """
+
+    def __init__(self) -> None:
+        self._shelves: dict[str, _Shelf] = {}
+
+    @property
+    def symbols(self) -> Collection[str]:
+        """The symbols held, in the order in which they came."""
+        return self._shelves.keys()
+
+    def put(self, history: History) -> None:
+        """Hold `history`, instead of the symbol's former one if there is one."""
+        shelf = self._shelves.get(history.symbol)
+        if shelf is None or shelf.history.data_version != history.data_version:
+            self._shelves[history.symbol] = _Shelf(history)
+        else:
+            _replace_open_bar(shelf, history.open_bar)
+
+    def get(self, symbol: str) -> History | None:
+        """Return the symbol's history with its latest open bar, or None if it is not held."""
+        shelf = self._shelves.get(symbol)
+        return None if shelf is None else shelf.history
+
+    def forget(self, symbol: str) -> None:
+        """Drop all that is held of the symbol, if anything is."""
+        self._shelves.pop(symbol, None)
+
+    def set_open_bar(self, symbol: str, bars: Bars) -> None:
+        """Replace the session under way: `bars` is one daily bar, or empty when there is none.
+
+        Cheap: longer bars that are closed depend on the session's date alone and stay. A session
+        that is closed already is a late tick's and is left out.
+        """
+        shelf = self._shelves[symbol]
+        closed = shelf.history.bars
+        if len(bars) and len(closed) and bars.opened_at_ns[0] <= closed.opened_at_ns[-1]:
+            return
+        _replace_open_bar(shelf, bars)
+
+    def closed(self, symbol: str, interval: str = "1d", adjusted: bool = True) -> Bars:
+        """Return the closed bars, oldest first; the same object until they change.
+
+        Raises ParameterInvalid unless `interval` is one of `DAILY_INTERVALS`.
+        """
+        shelf, key = self._shelves[symbol], (interval, adjusted)
+        if key not in shelf.closed:
+            _derive(shelf, key)
+        return shelf.closed[key]
+
+    def open_bar(self, symbol: str, interval: str = "1d", adjusted: bool = True) -> Bars:
+        """Return the bar that is not closed yet: one row, or none.
+
+        Its prices under way are as traded, which is adjusted too: their factor is 1.
+        Raises ParameterInvalid unless `interval` is one of `DAILY_INTERVALS`.
+        """
+        shelf, key = self._shelves[symbol], (interval, adjusted)
+        if key not in shelf.open:
+            _derive(shelf, key)
+        return shelf.open[key]
+
+    def all_time_high(self, symbol: str) -> tuple[float, date] | None:
+        """Return the highest adjusted price of all closed sessions, and the first that had it."""
+        shelf = self._shelves[symbol]
+        bars = self.closed(symbol)
+        if shelf.record is None and len(bars):
+            row = int(np.argmax(bars.high))
+            shelf.record = float(bars.high[row]), bars.session(row)
+        return shelf.record
+
+
+def _replace_open_bar(shelf: _Shelf, bars: Bars) -> None:
+    former = shelf.history.open_bar
+    shelf.history = replace(shelf.history, open_bar=bars)
+    shelf.open.clear()
+    if not np.array_equal(former.opened_at_ns, bars.opened_at_ns):
+        # another session can close a week or a month; days do not depend on it
+        shelf.closed = {key: kept for key, kept in shelf.closed.items() if key[0] == "1d"}
+
+
+def _derive(shelf: _Shelf, key: _Key) -> None:
+    interval, adjusted = key
+    check_interval(interval, DAILY_INTERVALS)
+    daily = _daily(shelf, adjusted)
+    closed, shelf.open[key] = resample(daily, shelf.history.open_bar, interval)
+    shelf.closed.setdefault(key, closed)
+
+
+def _daily(shelf: _Shelf, adjusted: bool) -> Bars:
+    history = shelf.history
+    if not adjusted:
+        return history.bars
+    if ("1d", True) not in shelf.closed:
+        shelf.closed["1d", True] = _adjust(history)
+    return shelf.closed["1d", True]
+
+
+def _adjust(history: History) -> Bars:
+    bars, factor = history.bars, history.price_factor
+    return Bars(
+        bars.opened_at_ns,
+        bars.open * factor,
+        bars.high * factor,
+        bars.low * factor,
+        bars.close * factor,
+        np.rint(bars.volume * history.volume_factor).astype(np.int64),
+    )

@@ -1,0 +1,158 @@
+"""Answers of the indicator actor, as plain code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from datetime import date
+from typing import Any
+
+from actors.indicators import results
+from actors.indicators.book import BarBook
+from actors.indicators.standard import at_end
+from infra.bars import Bars, History
+from infra.clock import utc
+from infra.errors import FinstageError, SymbolUnknown
+from infra.periods import check_period, rows_of_period, rows_of_range
+from infra.symbols import nearest
+
+
+class IndicatorCore:
+    """Computes indicators, trends and selections from the bars in a `BarBook`.
+
+    Values come from all closed adjusted bars held, however short `period` is; `open_bar` adds
+    the one under way, and with it values that change until it closes. Every method raises
+    ParameterInvalid for an unknown period, interval or method, and those for one symbol raise
+    SymbolUnknown. Nothing but derived bars is remembered: each call computes anew.
+    """
+
+    def __init__(self, book: BarBook) -> None:
+        self._book = book
+
+    def indicators(
+        self,
+        symbol: str,
+        period: str,
+        interval: str,
+        names: Sequence[str],
+        method: str,
+        open_bar: bool,
+    ) -> dict[str, Any]:
+        """Return the last values of the indicators in `names`, and which bars they come from.
+
+        `data_points` counts the bars in `period`; `as_of` is midnight UTC of `session`, the
+        first one of the last bar used; both are None without bars.
+        """
+        history = self._known(symbol)
+        bars = self._bars(symbol, interval, True, open_bar)
+        return {
+            **_origin(history, bars, period, interval),
+            "method": method,
+            "indicators": results.latest(bars, names, method),
+        }
+
+    def comprehensive(
+        self, symbols: Iterable[str], period: str, interval: str, method: str, open_bar: bool
+    ) -> dict[str, dict[str, Any] | FinstageError]:
+        """Return all indicators and their signals of each symbol.
+
+        An unknown symbol has a SymbolUnknown as its value, so that it does not spoil the others.
+        """
+        answers: dict[str, dict[str, Any] | FinstageError] = {}
+        for symbol in symbols:
+            history = self._book.get(symbol)
+            if history is None:
+                answers[symbol] = self._unknown(symbol)
+                continue
+            bars = self._bars(symbol, interval, True, open_bar)
+            answers[symbol] = {
+                **_origin(history, bars, period, interval),
+                "method": method,
+                **results.comprehensive(bars, method),
+            }
+        return answers
+
+    def history(
+        self,
+        symbol: str,
+        period: str | None,
+        start: date | None,
+        end: date | None,
+        interval: str,
+        adjusted: bool,
+        open_bar: bool,
+    ) -> tuple[Bars, History]:
+        """Return the bars that `period` selects or, when it is None, `start` to `end`.
+
+        `start` is included, `end` is not, and either may be None: from the first bar, to the last.
+        """
+        history = self._known(symbol)
+        bars = self._bars(symbol, interval, adjusted, open_bar)
+        if period is None:
+            return bars[rows_of_range(bars, start, end)], history
+        return bars[rows_of_period(bars, check_period(period))], history
+
+    def trend(self, symbol: str, period: str, interval: str) -> dict[str, Any]:
+        """Return the 20 and 50 bar averages and the trend they show, from closed bars."""
+        history = self._known(symbol)
+        bars = self._bars(symbol, interval, True, open_bar=False)
+        return {
+            **_origin(history, bars, period, interval),
+            **results.trend(bars),
+        }
+
+    def references(self, symbols: Iterable[str]) -> dict[str, dict[str, Any] | FinstageError]:
+        """Return what a price is compared with: the last close and the all-time high.
+
+        Both are adjusted and of closed sessions; dates are ISO, None without bars. An unknown
+        symbol has a SymbolUnknown as its value.
+        """
+        return {symbol: self._reference(symbol) for symbol in symbols}
+
+    def _reference(self, symbol: str) -> dict[str, Any] | FinstageError:
+        history = self._book.get(symbol)
+        if history is None:
+            return self._unknown(symbol)
+        bars = self._book.closed(symbol)
+        record = self._book.all_time_high(symbol)
+        return {
+            "previous_close": at_end(bars.close),
+            "previous_session": _session(bars),
+            "all_time_high": None if record is None else record[0],
+            "record_date": None if record is None else record[1].isoformat(),
+            "data_version": history.data_version,
+        }
+
+    def _known(self, symbol: str) -> History:
+        history = self._book.get(symbol)
+        if history is None:
+            raise self._unknown(symbol)
+        return history
+
+    def _unknown(self, symbol: str) -> SymbolUnknown:
+        return SymbolUnknown(symbol, nearest(symbol, self._book.symbols))
+
+    def _bars(self, symbol: str, interval: str, adjusted: bool, open_bar: bool) -> Bars:
+        closed = self._book.closed(symbol, interval, adjusted)
+        if not open_bar:
+            return closed
+        under_way = self._book.open_bar(symbol, interval, adjusted)
+        return Bars.concat(closed, under_way) if len(under_way) else closed
+
+
+def _origin(history: History, bars: Bars, period: str, interval: str) -> dict[str, Any]:
+    rows = rows_of_period(bars, check_period(period))
+    return {
+        "symbol": history.symbol,
+        "period": period,
+        "interval": interval,
+        "data_points": rows.stop - rows.start,
+        "as_of": utc(int(bars.opened_at_ns[-1]) // 10**9).isoformat() if len(bars) else None,
+        "session": _session(bars),
+        "last_updated": utc(history.changed_at_s).isoformat(),
+        "data_version": history.data_version,
+        "source": history.source,
+    }
+
+
+def _session(bars: Bars) -> str | None:
+    return bars.session(-1).isoformat() if len(bars) else None

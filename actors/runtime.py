@@ -1,0 +1,209 @@
+"""Start, find and call actors: everything that knows Ray's actor API, once.
+
+Callers retry with jitter while an actor restarts, so calls are at least once: every exposed
+method must be safe to run twice.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import os
+import random
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Concatenate, ParamSpec, TypeVar
+
+import ray
+from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
+
+from infra.context import bound_request_id, current_request_id
+from infra.errors import ActorUnavailable, FinstageError
+from infra.logs import setup_logs
+from infra.metrics import (
+    ACTOR_CALLS,
+    ACTOR_SECONDS,
+    REPORT_EVERY_S,
+    ProcessReport,
+    snapshot,
+    watch_process,
+)
+from infra.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+NAMESPACE = "finstage"
+_FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class ActorSpec:
+    """How an actor is started: one per service, restarted for ever, found by its name."""
+
+    name: str
+    cls: type
+    args: tuple[Any, ...]
+
+
+def start_actor(spec: ActorSpec) -> Any:
+    """Start the actor unless it runs already; return its handle."""
+    return (
+        ray.remote(spec.cls)
+        .options(
+            name=spec.name,
+            namespace=NAMESPACE,
+            lifetime="detached",
+            get_if_exists=True,
+            max_restarts=-1,
+            max_task_retries=0,
+            num_cpus=0,
+            max_concurrency=10_000,
+        )
+        .remote(*spec.args)
+    )
+
+
+def kill_actor(name: str) -> None:
+    """End an actor for good; nothing happens if there is none."""
+    try:
+        ray.kill(ray.get_actor(name, namespace=NAMESPACE), no_restart=True)
+    except ValueError:
+        return
+
+
+class ServiceActor:
+    """Base of the actors: logs, gauges, and reports of what this process counts.
+
+    State: soft. A restart calls the constructor again with nothing remembered.
+    """
+
+    role: ClassVar[str]
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.process = f"{self.role}-{os.getpid()}"
+        setup_logs(settings.log_dir, self.role, settings.log_level)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.keep(watch_process(self.process))
+        logger.info("actor.started", extra={"actor": self.role})
+
+    def keep(self, work: Any) -> None:
+        """Run a coroutine for the life of the actor; its failure ends the process.
+
+        Ray then starts a new one: better than an actor that answers but does not work.
+        """
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        if task.cancelled() or task.exception() is None:
+            return
+        logger.error("actor.broken", exc_info=task.exception(), extra={"actor": self.role})
+        os._exit(1)
+
+    async def ping(self) -> int:
+        """Return the process id, once the actor can answer."""
+        return os.getpid()
+
+
+Owner = TypeVar("Owner", bound=ServiceActor)
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+def exposed(
+    method: Callable[Concatenate[Owner, P], Awaitable[R]],
+) -> Callable[Concatenate[Owner, str, P], Awaitable[R]]:
+    """Make a method callable from other processes: counted, timed, under the caller's request id."""
+    name = method.__name__
+
+    @functools.wraps(method)
+    async def call(self: Owner, request_id: str, /, *args: P.args, **kwargs: P.kwargs) -> R:
+        started_s = time.perf_counter()
+        result = "bug"
+        try:
+            with bound_request_id(request_id):
+                answer = await method(self, *args, **kwargs)
+                result = "ok"
+                logger.debug("actor.call", extra={"actor": self.role, "method": name})
+                return answer
+        except FinstageError as error:
+            result = error.code
+            raise
+        except Exception:
+            with bound_request_id(request_id):
+                logger.exception("actor.failed", extra={"actor": self.role, "method": name})
+            raise
+        finally:
+            ACTOR_CALLS.labels(self.role, name, result).inc()
+            ACTOR_SECONDS.labels(self.role, name).observe(time.perf_counter() - started_s)
+
+    del call.__wrapped__  # Ray checks calls against the signature, which has the request id
+    return call
+
+
+class ActorClient:
+    """Base of the clients: finds the actor, waits while it restarts, raises its own errors."""
+
+    actor_name: ClassVar[str]
+
+    def __init__(self, wait_s: float = 5.0) -> None:
+        self._wait_s = wait_s
+        self._handle: Any = None
+
+    async def ping(self) -> int:
+        """Return the actor's process id once it answers."""
+        pid: int = await self._retrying(lambda handle: handle.ping.remote(), self._wait_s)
+        return pid
+
+    async def _ask(self, method: str, *args: Any, wait_s: float | None = None) -> Any:
+        request_id = current_request_id()
+        return await self._retrying(
+            lambda handle: getattr(handle, method).remote(request_id, *args),
+            self._wait_s if wait_s is None else wait_s,
+        )
+
+    async def _retrying(self, call: Callable[[Any], Awaitable[Any]], wait_s: float) -> Any:
+        deadline_s = time.monotonic() + wait_s
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                async with asyncio.timeout(max(0.05, deadline_s - time.monotonic())):
+                    if self._handle is None:
+                        self._handle = await asyncio.to_thread(
+                            ray.get_actor, self.actor_name, NAMESPACE
+                        )
+                    return await call(self._handle)
+            except RayTaskError as error:
+                raise error.cause from None
+            except (ActorDiedError, ValueError):
+                self._handle = None  # a new actor may have the name
+            except ActorUnavailableError:
+                pass
+            except TimeoutError:
+                raise ActorUnavailable(self.actor_name, wait_s) from None
+            if time.monotonic() + pause_s > deadline_s:
+                raise ActorUnavailable(self.actor_name, wait_s)
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+
+
+async def report_metrics(process: str, send: Callable[[ProcessReport], Awaitable[None]]) -> None:
+    """Report this process's counts every other second; a lost report is made up by the next."""
+    while True:
+        await asyncio.sleep(REPORT_EVERY_S)
+        try:
+            await send(ProcessReport(process, snapshot()))
+        except FinstageError as error:
+            logger.info("metrics.unsent", extra={"reason": error.code})
+
+
+async def await_ready(clients: Sequence[ActorClient]) -> dict[str, int]:
+    """Return the process id of every actor, once all answer; raises ActorUnavailable."""
+    pids = await asyncio.gather(*(client.ping() for client in clients))
+    return {client.actor_name: pid for client, pid in zip(clients, pids, strict=True)}

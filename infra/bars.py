@@ -1,0 +1,106 @@
+"""Bars as columns, and what a source holds of one symbol."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+NS_PER_DAY = 86_400_000_000_000
+
+Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bars:
+    """Columns of one symbol's bars at one interval, all of length n, oldest first, read-only.
+
+    `opened_at_ns`: int64 Unix nanoseconds, UTC; for 1d and longer midnight UTC of the exchange's
+    date of the bar's first session. `open`, `high`, `low`, `close`: float64, never NaN.
+    `volume`: int64.
+    """
+
+    opened_at_ns: Ints
+    open: Floats
+    high: Floats
+    low: Floats
+    close: Floats
+    volume: Ints
+
+    def __post_init__(self) -> None:
+        for name in self.__slots__:
+            getattr(self, name).flags.writeable = False
+
+    def __len__(self) -> int:
+        return len(self.opened_at_ns)
+
+    def __getitem__(self, rows: slice | NDArray[np.bool_] | Ints) -> Self:
+        return type(self)(*(getattr(self, name)[rows] for name in self.__slots__))
+
+    def __reduce__(self) -> tuple[type[Self], tuple[NDArray[Any], ...]]:
+        # Through the constructor, as unpickled arrays can be written until it locks them.
+        return type(self), tuple(getattr(self, name) for name in self.__slots__)
+
+    @classmethod
+    def empty(cls) -> Self:
+        """Return no bars."""
+        prices, counts = np.empty(0, np.float64), np.empty(0, np.int64)
+        return cls(counts, prices, prices, prices, prices, counts)
+
+    @classmethod
+    def concat(cls, first: Bars, second: Bars) -> Self:
+        """Return `first` followed by `second`."""
+        return cls(
+            *(np.concatenate((getattr(first, n), getattr(second, n))) for n in cls.__slots__)
+        )
+
+    def session(self, row: int) -> date:
+        """Return the exchange's date of the bar's first session."""
+        return datetime.fromtimestamp(int(self.opened_at_ns[row]) // 10**9, UTC).date()
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class History:
+    """All daily bars that a source holds of one symbol at one data version.
+
+    `bars` are closed and as traded; `open_bar` is the session under way (one row) or empty.
+    `price_factor` and `volume_factor` (float64, one per closed bar) turn them into adjusted ones,
+    rebased so that the open bar's factor is 1 and history meets the ticks.
+    `changed_at_s` is the wall time (Unix seconds) at which this version came to be.
+    """
+
+    symbol: str
+    bars: Bars
+    open_bar: Bars
+    price_factor: Floats
+    volume_factor: Floats
+    data_version: str
+    changed_at_s: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class Quote:
+    """The latest price of a symbol, as traded.
+
+    `traded_at_ns`: Unix nanoseconds, UTC, the market's time, which in a replay is the past.
+    `previous_close`: close of the session before, adjusted, so that a split is no change.
+    """
+
+    symbol: str
+    price: float
+    previous_close: float | None
+    open: float
+    high: float
+    low: float
+    volume: int
+    session: date
+    traded_at_ns: int
+    market_status: str
+    source: str
+    synthetic: bool
+    data_version: str

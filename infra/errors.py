@@ -1,0 +1,237 @@
+"""Every error that Finstage raises on purpose, in one tree.
+
+Each class carries its HTTP status, a stable code for clients, and whether a retry can help.
+Arguments are positional and all go to the base constructor: an exception with a keyword-only
+argument pickles but does not unpickle, and these cross process borders.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+
+class FinstageError(Exception):
+    """Base of every error raised on purpose; anything else is a bug."""
+
+    status_code: ClassVar[int] = 500
+    retryable: ClassVar[bool] = False
+    code: ClassVar[str] = "internal"
+
+    @property
+    def message(self) -> str:
+        """One sentence for the caller; never a path, never a traceback."""
+        return str(self.args[0]) if self.args else type(self).__name__
+
+    @property
+    def context(self) -> dict[str, Any]:
+        """Facts that help the caller mend the call, such as the allowed values."""
+        return {}
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class RequestError(FinstageError):
+    """Raised when the caller asked for something that cannot be."""
+
+    status_code = 422
+    code = "request_invalid"
+
+
+class SymbolUnknown(RequestError):
+    """Raised when neither the source nor an import knows the symbol."""
+
+    status_code = 404
+    code = "symbol_unknown"
+
+    def __init__(self, symbol: str, nearest: Sequence[str] = ()) -> None:
+        super().__init__(symbol, list(nearest))
+        self.symbol = symbol
+        self.nearest = list(nearest)
+
+    @property
+    def message(self) -> str:
+        hint = f"; nearest known: {', '.join(self.nearest)}" if self.nearest else ""
+        return f"symbol {self.symbol[:40]!r} is not known{hint}"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"nearest": self.nearest}
+
+
+class ParameterInvalid(RequestError):
+    """Raised when a parameter's value is not one of those allowed.
+
+    `location` is where the value came from, FastAPI's way: `("query", "period")`.
+    """
+
+    code = "parameter_invalid"
+
+    def __init__(self, location: Sequence[str], value: object, allowed: Sequence[str]) -> None:
+        super().__init__(tuple(location), value, list(allowed))
+        self.location = tuple(location)
+        self.value = value
+        self.allowed = list(allowed)
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{self.location[-1]} {str(self.value)[:40]!r} is not allowed; "
+            f"use one of {', '.join(self.allowed)}"
+        )
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"allowed": self.allowed}
+
+
+class IntervalUnsupported(ParameterInvalid):
+    """Raised when the source has no bars of this interval."""
+
+    code = "interval_unsupported"
+
+
+class RangeInvalid(RequestError):
+    """Raised when a value or a list is outside its bounds; the message names both."""
+
+    code = "range_invalid"
+
+    def __init__(self, location: Sequence[str], reason: str, limit: int | None = None) -> None:
+        super().__init__(tuple(location), reason, limit)
+        self.location = tuple(location)
+        self.reason = reason
+        self.limit = limit
+
+    @property
+    def message(self) -> str:
+        return self.reason
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {} if self.limit is None else {"limit": self.limit}
+
+
+class NotBuilt(RequestError):
+    """Raised when a documented feature is not there in this installation."""
+
+    status_code = 501
+    code = "not_implemented"
+
+
+class AccessError(FinstageError):
+    """Raised when the caller may not do this."""
+
+    status_code = 403
+    code = "forbidden"
+
+
+class KeyRequired(AccessError):
+    """Raised when a key is missing or wrong where one is needed."""
+
+    status_code = 401
+    code = "key_required"
+
+
+class OriginRefused(AccessError):
+    """Raised when a page of another site, or another host name, addresses the service."""
+
+    code = "origin_refused"
+
+
+class RateLimited(AccessError):
+    """Raised when a key has used up its requests of this second."""
+
+    status_code = 429
+    code = "rate_limited"
+    retryable = True
+
+    def __init__(self, key_name: str, retry_after_s: float) -> None:
+        super().__init__(key_name, retry_after_s)
+        self.key_name = key_name
+        self.retry_after_s = retry_after_s
+
+    @property
+    def message(self) -> str:
+        return f"key {self.key_name!r} is over its limit; retry in {self.retry_after_s:g} s"
+
+
+class SourceError(FinstageError):
+    """Raised when the upstream source fails."""
+
+    status_code = 503
+    code = "source_error"
+    retryable = True
+
+
+class SourceUnavailable(SourceError):
+    """Raised when the source does not answer."""
+
+    code = "source_unavailable"
+
+
+class StoreError(FinstageError):
+    """Raised when the store fails."""
+
+    status_code = 503
+    code = "store_error"
+    retryable = True
+
+
+class ActorError(FinstageError):
+    """Raised when a part of the service itself fails."""
+
+    status_code = 503
+    code = "service_restarting"
+    retryable = True
+
+
+class ActorUnavailable(ActorError):
+    """Raised when an actor did not come back within the time a caller waits."""
+
+    def __init__(self, name: str, waited_s: float) -> None:
+        super().__init__(name, waited_s)
+        self.name = name
+        self.waited_s = waited_s
+
+    @property
+    def message(self) -> str:
+        return f"{self.name} is restarting; no answer within {self.waited_s:g} s, try again"
+
+
+class EpochChanged(ActorError):
+    """Raised when the hub restarted: offsets of the old epoch mean nothing, take a snapshot."""
+
+    status_code = 409
+    code = "epoch_changed"
+
+    def __init__(self, asked: str, current: str) -> None:
+        super().__init__(asked, current)
+        self.asked = asked
+        self.current = current
+
+    @property
+    def message(self) -> str:
+        return f"epoch is {self.current}, not {self.asked}; take a snapshot"
+
+
+class OffsetGone(ActorError):
+    """Raised when an offset has left the hub's history: take a snapshot."""
+
+    status_code = 410
+    code = "offset_gone"
+
+    def __init__(self, asked: int, oldest: int) -> None:
+        super().__init__(asked, oldest)
+        self.asked = asked
+        self.oldest = oldest
+
+    @property
+    def message(self) -> str:
+        return f"offset {self.asked} has left the history, which starts at {self.oldest}"
+
+
+class ConfigError(FinstageError):
+    """Raised at start only, when a setting or the machine does not allow it: one line, exit 2."""
+
+    code = "config"

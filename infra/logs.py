@@ -1,0 +1,72 @@
+"""JSON log lines: one object a line, one file a process, a request id in each."""
+
+from __future__ import annotations
+
+import logging
+import os
+import time
+import traceback
+from logging.handlers import RotatingFileHandler
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from infra.clock import utc
+from infra.context import current_request_id
+
+_STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
+_MAX_BYTES = 10 * 2**20
+_BACKUPS = 3
+_KEEP_S = 7 * 86_400
+
+
+class JsonFormatter(logging.Formatter):
+    """Render a record as one JSON line; what was given in `extra` become members."""
+
+    def __init__(self, process: str) -> None:
+        super().__init__()
+        self._process = process
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the line, without its newline."""
+        line: dict[str, Any] = {
+            "timestamp": utc(record.created).isoformat(timespec="milliseconds"),
+            "level": record.levelname,
+            "process": self._process,
+            "pid": record.process,
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        if request_id := current_request_id():
+            line["request_id"] = request_id
+        line.update((k, v) for k, v in vars(record).items() if k not in _STANDARD)
+        if record.exc_info:
+            line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
+        return orjson.dumps(line, default=str).decode()
+
+
+def setup_logs(log_dir: Path, process: str, level: str) -> None:
+    """Send the log lines of this process to `log_dir/PROCESS-PID.jsonl` (10 MiB, three older)."""
+    log_dir.mkdir(parents=True, exist_ok=True)
+    handler = RotatingFileHandler(
+        log_dir / f"{process}-{os.getpid()}.jsonl",
+        maxBytes=_MAX_BYTES,
+        backupCount=_BACKUPS,
+        delay=True,
+    )
+    handler.setFormatter(JsonFormatter(process))
+    for name in ("finstage", "infra", "actors", "pipelines", "serve"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(level)
+        logger.propagate = False
+
+
+def remove_old_logs(log_dir: Path, now_s: float | None = None) -> int:
+    """Delete log files that nobody wrote to for a week; return how many."""
+    oldest_s = (time.time() if now_s is None else now_s) - _KEEP_S
+    old = [path for path in log_dir.glob("*.jsonl*") if path.stat().st_mtime < oldest_s]
+    for path in old:
+        path.unlink(missing_ok=True)
+    return len(old)

@@ -1,0 +1,55 @@
+"""What travels through the hub: payloads under a topic, each with its place in one sequence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import NamedTuple
+
+PRICES = "prices:"  # prices:SYMBOL, payload: a price_update
+DATA = "data:"  # data:SYMBOL, payload: the data version that indicators answer from; internal
+SOURCE_DATA = "source:"  # source:SYMBOL, payload: the data version of the source; internal
+SYSTEM = "system"  # news of the service itself, for every socket
+
+
+class Message(NamedTuple):
+    """One payload (UTF-8 JSON object with at least one member) under one topic."""
+
+    topic: str
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A place in the hub's sequence; offsets of different epochs cannot be compared."""
+
+    epoch: str
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Messages in order and without a hole; `position` is that of the last one.
+
+    The offset of message i is `position.offset - len(messages) + 1 + i`.
+    """
+
+    position: Position
+    messages: tuple[Message, ...]
+
+    @property
+    def first_offset(self) -> int:
+        """Return the offset of the first message."""
+        return self.position.offset - len(self.messages) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """The last message of every topic with its offset, as of `position`."""
+
+    position: Position
+    messages: tuple[tuple[int, Message], ...]
+
+
+def stamped(message: Message, epoch: str, offset: int) -> bytes:
+    """Return a payload with its position as the first two members of the object."""
+    return b'{"epoch":"%b","offset":%d,' % (epoch.encode(), offset) + message.payload[1:]

@@ -1,0 +1,179 @@
+"""Metrics of this process, and how those of all processes become one page.
+
+Each process counts with prometheus-client into `REGISTRY` and reports a snapshot every other
+second to the CacheActor, which sums them. Counters and histograms are summed over processes;
+gauges carry a `process` label, so that no sum of theirs is ever made.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import psutil
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.core import Metric
+from prometheus_client.registry import Collector
+
+logger = logging.getLogger(__name__)
+
+REGISTRY = CollectorRegistry()
+REPORT_EVERY_S = 2.0
+_FORGET_AFTER_S = 15.0
+_LAG_PROBE_S = 0.25
+
+HTTP_REQUESTS = Counter(
+    "finstage_http_requests",
+    "Requests answered, by route template and status.",
+    ["method", "route", "status"],
+    registry=REGISTRY,
+)
+HTTP_SECONDS = Histogram(
+    "finstage_http_request_duration_seconds",
+    "Time from the first byte of a request to the last of its answer, in the replica.",
+    ["route"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
+    registry=REGISTRY,
+)
+NEAR_CACHE = Counter(
+    "finstage_near_cache_reads",
+    "Reads of rendered answers, by result (edge, hit, miss).",
+    ["result"],
+    registry=REGISTRY,
+)
+NEAR_CACHE_BYTES = Gauge(
+    "finstage_near_cache_bytes", "Bytes of rendered answers held.", ["process"], registry=REGISTRY
+)
+ACTOR_CALLS = Counter(
+    "finstage_actor_calls",
+    "Calls that an actor answered, by result.",
+    ["actor", "method", "result"],
+    registry=REGISTRY,
+)
+ACTOR_SECONDS = Histogram(
+    "finstage_actor_call_duration_seconds",
+    "Time an actor spent on a call.",
+    ["actor", "method"],
+    buckets=(0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.05, 0.25, 1, 5),
+    registry=REGISTRY,
+)
+SOCKETS = Gauge("finstage_websocket_connections", "Open sockets.", ["process"], registry=REGISTRY)
+FRAMES = Counter("finstage_websocket_frames", "Frames sent to sockets.", registry=REGISTRY)
+HUB_MESSAGES = Counter("finstage_hub_messages", "Messages that the hub took.", registry=REGISTRY)
+HUB_HISTORY_BYTES = Gauge(
+    "finstage_hub_history_bytes", "Bytes of history in the hub.", ["process"], registry=REGISTRY
+)
+TICKS = Counter("finstage_feed_ticks", "Ticks that the feed sent.", registry=REGISTRY)
+LOOP_LAG = Gauge(
+    "finstage_event_loop_lag_seconds",
+    "How late the event loop woke up, the worst of the last report.",
+    ["process"],
+    registry=REGISTRY,
+)
+RESIDENT_BYTES = Gauge(
+    "finstage_process_resident_bytes", "Resident memory.", ["process"], registry=REGISTRY
+)
+CPU_SECONDS = Gauge(
+    "finstage_process_cpu_seconds", "CPU time used.", ["process"], registry=REGISTRY
+)
+
+Sample = tuple[str, tuple[tuple[str, str], ...], float]
+Families = dict[str, tuple[str, str, list[Sample]]]
+
+
+@dataclass(frozen=True, slots=True)
+class ProcessReport:
+    """What one process counted so far; `process` is its role and pid, `feed-1234`."""
+
+    process: str
+    families: Families
+
+
+def snapshot() -> Families:
+    """Return all samples of this process's registry, in plain types that pickle."""
+    return {
+        family.name: (
+            family.type,
+            family.documentation,
+            [
+                (s.name, tuple(sorted(s.labels.items())), s.value)
+                for s in family.samples
+                if not s.name.endswith("_created")
+            ],
+        )
+        for family in REGISTRY.collect()
+    }
+
+
+class MetricsTable:
+    """The last report of every process, summed; counters of ended processes are kept."""
+
+    def __init__(self) -> None:
+        self._reports: dict[str, tuple[float, Families]] = {}
+        self._ended: Families = {}
+
+    def put(self, report: ProcessReport, now_s: float) -> None:
+        """Take a report, and fold the counters of processes that fell silent."""
+        self._reports[report.process] = (now_s, report.families)
+        silent = [p for p, (at, _) in self._reports.items() if now_s - at > _FORGET_AFTER_S]
+        for process in silent:
+            families = self._reports.pop(process)[1]
+            kept = {n: f for n, f in families.items() if f[0] != "gauge"}
+            self._ended = _merged([self._ended, kept])
+
+    @property
+    def processes(self) -> tuple[str, ...]:
+        """Return the processes that report."""
+        return tuple(sorted(self._reports))
+
+    def render(self) -> bytes:
+        """Return the Prometheus text of all processes together."""
+        registry = CollectorRegistry()
+        registry.register(
+            _Families(_merged([self._ended, *(f for _, f in self._reports.values())]))
+        )
+        return generate_latest(registry)
+
+
+class _Families(Collector):
+    def __init__(self, families: Families) -> None:
+        self._families = families
+
+    def collect(self) -> Iterator[Metric]:
+        for name, (kind, text, samples) in sorted(self._families.items()):
+            metric = Metric(name, text, kind)
+            for sample, labels, value in samples:
+                metric.add_sample(sample, dict(labels), value)
+            yield metric
+
+
+def _merged(parts: Iterable[Families]) -> Families:
+    sums: dict[str, tuple[str, str, dict[tuple[str, tuple[tuple[str, str], ...]], float]]] = {}
+    for families in parts:
+        for name, (kind, text, samples) in families.items():
+            into = sums.setdefault(name, (kind, text, {}))[2]
+            for sample, labels, value in samples:
+                into[sample, labels] = into.get((sample, labels), 0.0) + value
+    return {
+        name: (kind, text, [(s, labels, v) for (s, labels), v in values.items()])
+        for name, (kind, text, values) in sums.items()
+    }
+
+
+async def watch_process(process: str) -> None:
+    """Keep the gauges of this process true: loop lag, resident memory, CPU time. Never returns."""
+    own = psutil.Process()
+    loop = asyncio.get_running_loop()
+    while True:
+        worst_s = 0.0
+        for _ in range(int(REPORT_EVERY_S / _LAG_PROBE_S)):
+            due_s = loop.time() + _LAG_PROBE_S
+            await asyncio.sleep(_LAG_PROBE_S)
+            worst_s = max(worst_s, loop.time() - due_s)
+        with own.oneshot():
+            cpu = own.cpu_times()
+            RESIDENT_BYTES.labels(process).set(own.memory_info().rss)
+        LOOP_LAG.labels(process).set(worst_s)
+        CPU_SECONDS.labels(process).set(cpu.user + cpu.system)

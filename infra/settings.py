@@ -1,0 +1,214 @@
+"""Every setting of the service, in one frozen class, read once from the environment or `.env`.
+
+Names are `FINSTAGE_` plus the field's name in capitals. An unknown `FINSTAGE_*` name stops the
+start and suggests the nearest one.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from infra.errors import ConfigError
+
+PREFIX = "FINSTAGE_"
+LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
+
+Names = Annotated[tuple[str, ...], NoDecode]
+Port = Annotated[int, Field(ge=0, le=65535)]
+
+
+def _expanded(path: Path) -> Path:
+    return path.expanduser().absolute()
+
+
+class Settings(BaseSettings):
+    """What the operator decided; every default runs on a laptop."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_file=".env", frozen=True, extra="ignore", env_ignore_empty=True
+    )
+
+    # -- where it listens ------------------------------------------------------------------
+    # Another address than loopback needs keys; a wrong one fails at start.
+    host: str = Field("127.0.0.1", description="Address that HTTP and WebSocket clients reach.")
+    port: int = Field(8000, ge=1, le=65535, description="Port of API, WebSocket and pages.")
+    ray_dashboard_port: int = Field(
+        8265, ge=1, le=65535, description="Ray dashboard; where taken, a free port is used."
+    )
+    # 0 means: a free port, chosen at start and printed.
+    ray_port: Port = Field(0, description="Ray's own control port (GCS); 0 is a free one.")
+    ray_metrics_port: Port = Field(0, description="Ray's Prometheus export; 0 is a free one.")
+    ray_agent_port: Port = Field(0, description="Ray's dashboard agent; 0 is a free one.")
+    fallback_port: Port = Field(0, description="Serve's fallback proxy; 0 is a free one.")
+    fallback_grpc_port: Port = Field(0, description="Its gRPC side; 0 is a free one.")
+    grpc_port: Port = Field(0, description="Serve's gRPC port, unused; 0 is a free one.")
+    haproxy_stats_port: Port = Field(0, description="HAProxy's statistics; 0 is a free one.")
+    haproxy_metrics_port: Port = Field(0, description="HAProxy's Prometheus; 0 is a free one.")
+
+    # -- what it serves --------------------------------------------------------------------
+    source: Literal["replay"] = Field("replay", description="Where prices come from.")
+    symbols: Names = Field(
+        (), description="Monitored set, comma separated; empty: all that the source starts with."
+    )
+    data_dir: Annotated[Path, AfterValidator(_expanded)] = Field(
+        Path("~/.local/share/finstage"), description="State, logs and the Ray token live here."
+    )
+    database_url: SecretStr = Field(
+        SecretStr(""), description="Store; empty: SQLite in the data directory. Not used yet."
+    )
+    # Under 1 s a session is a handful of ticks and every cache is cold; 23,400 is real time.
+    replay_session_s: float = Field(60.0, ge=0.5, description="Seconds that a session lasts.")
+    # Under 4 a path cannot touch open, high, low and close; over 10 a second costs CPU.
+    replay_ticks: int = Field(240, ge=4, le=100_000, description="Ticks of a symbol a session.")
+    replay_seed: int = Field(0, ge=0, description="Seed of the made path between real prices.")
+    replay_started_at_s: float = Field(
+        0.0, ge=0, description="Unix time at which the replay began; 0: when the service starts."
+    )
+
+    # -- who may ---------------------------------------------------------------------------
+    api_keys: SecretStr = Field(SecretStr(""), description="Keys as `name:key,name:key`.")
+    key_for_reads: bool = Field(False, description="Ask for a key on reads too.")
+    # 1 makes a page unusable, very many leave one bot all of the service.
+    key_requests_per_s: int = Field(200, ge=1, description="Requests a second of one key.")
+    allowed_hosts: Names = Field((), description="Host names answered, beside loopback and host.")
+    cors_origins: Names = Field((), description="Origins of pages elsewhere that may call.")
+
+    # -- limits ----------------------------------------------------------------------------
+    # Higher: one call may hold the indicator process for tens of milliseconds.
+    max_symbols_in_list: int = Field(500, ge=1, description="Symbols in one request.")
+    max_symbols_on_socket: int = Field(1_000, ge=1, description="Symbols one socket may take.")
+    max_universe: int = Field(10_000, ge=1, description="Symbols known to the service.")
+    # Higher needs more descriptors: HAProxy takes two for each, and 4,800 beside.
+    max_sockets: int = Field(5_000, ge=1, description="Sockets of one stream replica.")
+    max_message_bytes: int = Field(65_536, ge=1_024, description="Longest message of a client.")
+
+    # -- memory and speed ------------------------------------------------------------------
+    # 0 keeps nothing: every read is a miss. Above the working set it only costs memory.
+    near_cache_bytes: int = Field(64 * 2**20, ge=0, description="Rendered answers a replica.")
+    near_cache_entries: int = Field(10_000, ge=0, description="The same, as a count.")
+    shared_cache_bytes: int = Field(64 * 2**20, ge=0, description="Values in the CacheActor.")
+    shared_cache_entries: int = Field(10_000, ge=0, description="The same, as a count.")
+    hub_history_bytes: int = Field(64 * 2**20, ge=2**16, description="Messages kept by the hub.")
+    hub_history_s: float = Field(120.0, gt=0, description="And for how long.")
+    # Longer: a value is told later. Shorter: more calls for the same values.
+    batch_ms: float = Field(3.0, ge=0, le=1_000, description="How long the hub collects.")
+    gzip_above_bytes: int = Field(1_024, ge=0, description="Answers above this are zipped.")
+    actor_wait_s: float = Field(5.0, gt=0, description="How long a caller waits for an actor.")
+    # Answers from memory go on for this long after the hub was last heard.
+    near_cache_lease_s: float = Field(5.0, gt=0, description="Silence of the hub tolerated.")
+
+    # -- the machine -----------------------------------------------------------------------
+    api_replicas: int = Field(1, ge=1, le=64, description="Processes that answer REST.")
+    stream_replicas: int = Field(1, ge=1, le=64, description="Processes that hold sockets.")
+    ray_cpus: int = Field(2, ge=1, description="CPUs that Ray's tasks share.")
+    object_store_bytes: int = Field(
+        256 * 2**20, ge=80 * 2**20, description="Ray's shared memory, in /dev/shm."
+    )
+    ray_dashboard: bool = Field(True, description="Start Ray's dashboard (about 210 MB).")
+    haproxy_maxconn: int = Field(
+        0, ge=0, description="Connections HAProxy takes; 0: what the descriptors allow."
+    )
+    stop_s: float = Field(15.0, ge=3, description="Longest time a stop takes.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="Least level that is logged."
+    )
+
+    @field_validator("symbols", "allowed_hosts", "cors_origins", mode="before")
+    @classmethod
+    def _split(cls, value: object) -> object:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @field_validator("api_keys")
+    @classmethod
+    def _keys_are_named(cls, value: SecretStr) -> SecretStr:
+        parse_keys(value.get_secret_value())
+        return value
+
+    @property
+    def keys(self) -> dict[str, str]:
+        """Return the API keys by name."""
+        return parse_keys(self.api_keys.get_secret_value())
+
+    @property
+    def run_dir(self) -> Path:
+        """Return the folder of what only the running service needs: state, token, sockets."""
+        return self.data_dir / "run"
+
+    @property
+    def log_dir(self) -> Path:
+        """Return the folder of the JSON log lines."""
+        return self.data_dir / "logs"
+
+    @property
+    def hosts(self) -> frozenset[str]:
+        """Return the host names that requests may name."""
+        return frozenset(h.lower() for h in (*LOOPBACK_HOSTS, self.host, *self.allowed_hosts))
+
+
+def parse_keys(text: str) -> dict[str, str]:
+    """Return `name:key,name:key` as a mapping; raises ValueError that shows no key."""
+    keys: dict[str, str] = {}
+    for number, part in enumerate(filter(None, (p.strip() for p in text.split(","))), start=1):
+        name, colon, key = part.partition(":")
+        if not colon or not name or len(key) < 8:
+            raise ValueError(f"entry {number} must be name:key with a key of 8 characters or more")
+        if name in keys:
+            raise ValueError(f"the name {name!r} stands twice")
+        keys[name] = key
+    return keys
+
+
+def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) -> Settings:
+    """Read the settings, or raise ConfigError with one line that names the setting."""
+    given = os.environ if environ is None else environ
+    _refuse_unknown(set(given) | set(dotenv_values(".env")))
+    try:
+        settings = Settings(**overrides)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
+        reason = str(first["msg"]).removeprefix("Value error, ")
+        raise ConfigError(f"{name}: {reason}") from None
+    if not settings.keys and settings.host not in LOOPBACK_HOSTS:
+        raise ConfigError(
+            f"FINSTAGE_HOST is {settings.host}, which other machines reach: "
+            "set FINSTAGE_API_KEYS=name:key first, or stay on 127.0.0.1"
+        )
+    return settings
+
+
+def _refuse_unknown(names: set[str]) -> None:
+    known = {PREFIX + field.upper() for field in Settings.model_fields}
+    for name in sorted(names):
+        if name.startswith(PREFIX) and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f"; did you mean {near[0]}?" if near else ""
+            raise ConfigError(f"{name} is not a setting{hint} (`finstage config` lists them)")
+
+
+def origin_of(settings: Settings, field: str) -> str:
+    """Return where a setting's value came from: environment, .env or default."""
+    name = PREFIX + field.upper()
+    if os.environ.get(name):
+        return "environment"
+    return ".env" if dotenv_values(".env").get(name) else "default"
+
+
+def masked(settings: Settings, field: str) -> str:
+    """Return a setting for people, with keys and passwords hidden."""
+    value = getattr(settings, field)
+    if field == "api_keys":
+        return ", ".join(f"{name}:********" for name in settings.keys)
+    if isinstance(value, tuple):
+        return ", ".join(value)
+    return str(value)

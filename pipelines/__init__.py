@@ -1,0 +1,1 @@
+"""Work that ends: analyses for drivers and routes, later tasks and schedules."""

@@ -1,0 +1,1 @@
+"""The edge: REST, WebSocket, pages, the command line. Write `from ray import serve as ray_serve`."""

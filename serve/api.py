@@ -1,0 +1,58 @@
+"""The REST application, put together."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+from fastapi_offline import FastAPIOffline
+from starlette.middleware.cors import CORSMiddleware
+
+from serve.errors import install_error_handlers
+from serve.gate import Gate
+from serve.middleware import RequestMiddleware
+from serve.rest import analysis, health, prices, simple, symbols
+from serve.services import Services
+from serve.version import VERSION
+from serve.web import pages
+
+_ABOUT = """Prices and indicators, computed once and shared by every client.
+
+Every answer names its `source`; with `replay` prices are years old and the ticks between real
+bars are made. Times are UTC. Lists are `{items, pagination}`; errors are
+`{"detail": {"code", "message", "retryable", "request_id"}}`, 422 a list with what is allowed
+under `ctx`.
+"""
+
+
+def create_api(services: Services, gate: Gate, behind_serve: bool = True) -> FastAPI:
+    """Return the application of the `api` deployment at `/`."""
+    app: FastAPI = FastAPIOffline(
+        title="Finstage",
+        version=VERSION,
+        description=_ABOUT,
+        redoc_url=None,
+        static_url="/assets/docs",
+        favicon_url="/assets/icon.svg",
+        openapi_url="/openapi.json",
+    )
+    app.state.services = services
+    for router in (
+        analysis.router,
+        prices.router,
+        simple.router,
+        symbols.router,
+        health.router,
+        pages.router,
+    ):
+        app.include_router(router)
+    app.mount("/assets", pages.assets())
+    install_error_handlers(app)
+    if services.settings.cors_origins:
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=list(services.settings.cors_origins),
+            allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+            allow_headers=["X-API-Key", "Content-Type", "If-None-Match", "X-Request-ID"],
+            expose_headers=["ETag", "X-Request-ID"],
+        )
+    app.add_middleware(RequestMiddleware, gate=gate, adds_request_id=not behind_serve)
+    return app

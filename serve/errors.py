@@ -1,0 +1,126 @@
+"""How errors look to HTTP clients: one JSON shape, no traceback, no path."""
+
+from __future__ import annotations
+
+import logging
+import re
+from typing import Any
+
+import orjson
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from infra.context import current_request_id
+from infra.errors import FinstageError, ParameterInvalid, RangeInvalid, RateLimited
+
+logger = logging.getLogger(__name__)
+
+_QUOTED = re.compile(r"'([^']*)'")
+_LONGEST_INPUT = 100
+_HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
+
+
+def error_detail(error: FinstageError) -> dict[str, Any]:
+    """Return an error as the object that stands under `detail`, or beside a symbol."""
+    detail: dict[str, Any] = {
+        "code": error.code,
+        "message": error.message,
+        "retryable": error.retryable,
+        "request_id": current_request_id(),
+    }
+    return detail | ({"context": error.context} if error.context else {})
+
+
+def error_body(error: FinstageError) -> bytes:
+    """Return the whole body of an error's answer."""
+    if isinstance(error, ParameterInvalid | RangeInvalid) and error.status_code == 422:
+        item = {
+            "type": error.code,
+            "loc": list(error.location),
+            "msg": error.message,
+            "ctx": error.context,
+        }
+        return orjson.dumps({"detail": [item]})
+    return orjson.dumps({"detail": error_detail(error)})
+
+
+def error_headers(error: FinstageError) -> dict[str, str]:
+    """Return the headers that belong to an error."""
+    headers = {"cache-control": "no-store"}
+    if isinstance(error, RateLimited):
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    elif error.retryable:
+        headers["retry-after"] = "1"
+    return headers
+
+
+def error_response(error: FinstageError) -> Response:
+    """Return an error as an answer."""
+    return Response(
+        error_body(error),
+        status_code=error.status_code,
+        media_type="application/json",
+        headers=error_headers(error),
+    )
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Make every error of the application answer in our shape."""
+    app.add_exception_handler(FinstageError, _on_finstage_error)
+    app.add_exception_handler(RequestValidationError, _on_invalid_request)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_bug)
+
+
+async def _on_finstage_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, FinstageError)
+    level = logging.WARNING if error.status_code >= 500 else logging.DEBUG
+    logger.log(level, "request.failed", extra={"code": error.code})
+    return error_response(error)
+
+
+async def _on_invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    items = [_invalid_item(dict(item)) for item in error.errors()]
+    return Response(
+        orjson.dumps({"detail": items}, default=str),
+        status_code=422,
+        media_type="application/json",
+        headers={"cache-control": "no-store"},
+    )
+
+
+def _invalid_item(item: dict[str, Any]) -> dict[str, Any]:
+    context = dict(item.get("ctx") or {})
+    if item["type"] == "literal_error":
+        context = {"allowed": _QUOTED.findall(str(context.get("expected", "")))}
+    return {
+        "type": item["type"],
+        "loc": list(item["loc"]),
+        "msg": item["msg"],
+        "input": str(item.get("input"))[:_LONGEST_INPUT],
+        "ctx": {name: str(v) if isinstance(v, Exception) else v for name, v in context.items()},
+    }
+
+
+async def _on_http_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    detail = {
+        "code": _HTTP_CODES.get(error.status_code, "http_error"),
+        "message": str(error.detail),
+        "retryable": False,
+        "request_id": current_request_id(),
+    }
+    return Response(
+        orjson.dumps({"detail": detail}),
+        status_code=error.status_code,
+        media_type="application/json",
+        headers={**(error.headers or {}), "cache-control": "no-store"},
+    )
+
+
+async def _on_bug(request: Request, error: Exception) -> Response:
+    logger.error("request.bug", exc_info=error, extra={"path": request.url.path})
+    return error_response(FinstageError("something went wrong here; the log has the reason"))

@@ -1,0 +1,114 @@
+"""A local Ray head on loopback, with the ingress that Finstage is made for.
+
+Ray reads these variables when it is imported, in every process: `prepare_environment` runs
+first, and nothing here imports Ray before it is needed.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import secrets
+from pathlib import Path
+from typing import Any
+
+from infra.errors import ConfigError
+from infra.files import write_atomically
+from infra.settings import Settings
+from serve.ports import Ports
+
+LOOPBACK = "127.0.0.1"
+EDGE_HOOK = "serve.edge.middlewares"
+_DESCRIPTORS_BESIDE = 4_800  # what HAProxy wants beside two for each connection, measured
+_LEAST_MAXCONN = 200
+_DRAIN_S = 1
+
+
+def ingress_environment(settings: Settings, ports: Ports) -> dict[str, str]:
+    """Return the variables of Ray and Serve; docs/decisions/0001 says why each."""
+    serve_environment = {
+        "ENABLE_HA_PROXY": 1,
+        "THROUGHPUT_OPTIMIZED": 1,
+        "REQUEST_PATH_LOG_BUFFER_SIZE": 1,
+        "HTTP_PROXY_CALLBACK_IMPORT_PATH": EDGE_HOOK,
+        "FALLBACK_PROXY_HTTP_PORT": ports.fallback,
+        "FALLBACK_PROXY_GRPC_PORT": ports.fallback_grpc,
+        "HAPROXY_NBTHREAD": 1,
+        "HAPROXY_MAXCONN": haproxy_maxconn(settings),
+        "HAPROXY_HARD_STOP_AFTER_S": 86_400,
+        "HAPROXY_TIMEOUT_CLIENT_S": 60,
+        "HAPROXY_METRICS_ENABLED": 0,
+        "HAPROXY_METRICS_PORT": ports.haproxy_metrics,
+        "HAPROXY_STATS_PORT": ports.haproxy_stats,
+        "PORT_QUARANTINE_S": 900,
+        "PROXY_HEALTH_CHECK_PERIOD_S": 1,
+        "PROXY_HEALTH_CHECK_TIMEOUT_S": 60,
+        "PROXY_MIN_DRAINING_PERIOD_S": _DRAIN_S,
+        "DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": _DRAIN_S,
+    }
+    return {f"RAY_SERVE_{name}": str(value) for name, value in serve_environment.items()} | {
+        "RAY_worker_niceness": "0",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token_path(settings)),
+        "RAY_GRAFANA_HOST": "DISABLED",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # the one switch that keeps Ray on loopback
+        "AUTOSCALER_METRIC_PORT": str(ports.ray_autoscaler_metrics),
+        "DASHBOARD_METRIC_PORT": str(ports.ray_dashboard_metrics),
+    }
+
+
+def token_path(settings: Settings) -> Path:
+    """Return where the token of the dashboard and of every driver lies."""
+    return settings.run_dir / "ray_token"
+
+
+def prepare_environment(settings: Settings, ports: Ports) -> None:
+    """Set the variables in this process, and make the token if there is none."""
+    path = token_path(settings)
+    if not path.exists():
+        write_atomically(path, secrets.token_hex(32).encode())
+    os.environ.update(ingress_environment(settings, ports))
+
+
+def haproxy_maxconn(settings: Settings) -> int:
+    """Return how many connections the descriptors allow; raises ConfigError if too few."""
+    descriptors = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    allowed = (min(descriptors, 65_536) - _DESCRIPTORS_BESIDE) // 2
+    if allowed < _LEAST_MAXCONN:
+        need = _DESCRIPTORS_BESIDE + 2 * _LEAST_MAXCONN
+        raise ConfigError(
+            f"{descriptors} open files are allowed, HAProxy needs {need}: raise `ulimit -n`"
+        )
+    if settings.haproxy_maxconn > allowed:
+        raise ConfigError(
+            f"FINSTAGE_HAPROXY_MAXCONN is {settings.haproxy_maxconn}, "
+            f"but {descriptors} open files allow {allowed}: raise `ulimit -n`"
+        )
+    return settings.haproxy_maxconn or allowed
+
+
+def start_head(settings: Settings, ports: Ports) -> Any:
+    """Start Ray's processes as children of this one; return Ray's node.
+
+    Ray's own `ray start` takes three seconds longer, and `ray.init` leaves no say over ports:
+    hence its private Node, pinned with Ray's version and held by a test.
+    """
+    from ray._private.node import Node
+    from ray._private.parameter import RayParams
+
+    parameters = RayParams(
+        node_ip_address=LOOPBACK,
+        gcs_server_port=ports.ray,
+        num_cpus=settings.ray_cpus,
+        object_store_memory=settings.object_store_bytes,
+        include_dashboard=settings.ray_dashboard,
+        dashboard_host=LOOPBACK,
+        dashboard_port=ports.dashboard,
+        dashboard_agent_listen_port=ports.ray_agent,
+        metrics_agent_port=ports.ray_agent_grpc,
+        metrics_export_port=ports.ray_metrics,
+        include_log_monitor=True,
+        no_monitor=True,
+    )
+    return Node(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)

@@ -1,0 +1,95 @@
+"""What every request that reaches the application passes: its id, the gate, the counts."""
+
+from __future__ import annotations
+
+import logging
+import time
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from infra.context import bound_request_id, new_request_id
+from infra.errors import FinstageError
+from infra.metrics import HTTP_REQUESTS, HTTP_SECONDS
+from serve.errors import error_response
+from serve.gate import Gate
+
+logger = logging.getLogger(__name__)
+
+
+class RequestMiddleware:
+    """Bind the request id, admit, count and time.
+
+    `adds_request_id`: put the id into the answer's headers too; Serve does that by itself.
+    """
+
+    def __init__(self, app: ASGIApp, gate: Gate, adds_request_id: bool) -> None:
+        self._app = app
+        self._gate = gate
+        self._adds_request_id = adds_request_id
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle one request or handshake."""
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
+        request_id = new_request_id(given.decode("latin-1"))
+        with bound_request_id(request_id):
+            try:
+                scope["finstage.key_name"] = self._gate.admit(scope)
+            except FinstageError as error:
+                await self._refuse(error, scope, receive, send)
+                return
+            if scope["type"] == "websocket":
+                await self._app(scope, receive, send)
+            else:
+                await self._count(request_id, scope, receive, send)
+
+    async def _count(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
+        started_s = time.perf_counter()
+        status = 500
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                if self._adds_request_id:
+                    header = (b"x-request-id", request_id.encode())
+                    message["headers"] = [*message["headers"], header]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            took_s = time.perf_counter() - started_s
+            route = getattr(scope.get("route"), "path", "unmatched")
+            HTTP_REQUESTS.labels(scope["method"], route, str(status)).inc()
+            HTTP_SECONDS.labels(route).observe(took_s)
+            logger.info(
+                "request.answered",
+                extra={
+                    "method": scope["method"],
+                    "route": route,
+                    "status": status,
+                    "took_ms": round(took_s * 1_000, 2),
+                    "key": scope["finstage.key_name"],
+                },
+            )
+
+    async def _refuse(
+        self, error: FinstageError, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        response = error_response(error)
+        if scope["type"] == "http":
+            HTTP_REQUESTS.labels(scope["method"], "refused", str(error.status_code)).inc()
+            await response(scope, receive, send)
+        elif "websocket.http.response" in scope.get("extensions", {}):
+            start = {
+                "type": "websocket.http.response.start",
+                "status": error.status_code,
+                "headers": response.raw_headers,
+            }
+            await send(start)
+            await send({"type": "websocket.http.response.body", "body": response.body})
+        else:
+            await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})

@@ -1,0 +1,195 @@
+"""The near cache of a replica: rendered answers and last prices, kept true by the hub."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import time
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable, Hashable
+from typing import Any
+
+import orjson
+
+from infra.messages import DATA, PRICES, Batch, Message, Snapshot
+
+Headers = list[tuple[bytes, bytes]]
+RawKey = tuple[str, bytes]  # path and query string, as they came
+
+_ENTRY_BYTES = 1_500  # headers, keys and links of an entry, measured with tracemalloc
+
+
+class Rendered:
+    """The bytes of one answer, its headers ready to send, plain and zipped.
+
+    Immutable but for the zipped form, which is made when first asked for.
+    """
+
+    __slots__ = (
+        "body",
+        "data_version",
+        "etag",
+        "headers",
+        "headers_304",
+        "headers_zipped",
+        "route",
+        "symbol",
+        "zipped",
+    )
+
+    def __init__(
+        self, body: bytes, symbol: str, data_version: str, route: str, cache_control: bytes
+    ) -> None:
+        self.body = body
+        self.symbol = symbol
+        self.data_version = data_version
+        self.route = route
+        self.etag = b'W/"%b"' % data_version.encode()
+        self.zipped: bytes | None = None
+        about = [
+            (b"etag", self.etag),
+            (b"cache-control", cache_control),
+            (b"vary", b"accept-encoding"),
+        ]
+        self.headers = [*_content(body), *about]
+        self.headers_zipped: Headers = []
+        self.headers_304 = about
+
+    def zip(self) -> bytes:
+        """Return the gzip form, made once."""
+        if self.zipped is None:
+            self.zipped = gzip.compress(self.body, compresslevel=5, mtime=0)
+            encoding = (b"content-encoding", b"gzip")
+            self.headers_zipped = [*_content(self.zipped), encoding, *self.headers_304]
+        return self.zipped
+
+    @property
+    def size_bytes(self) -> int:
+        """Return what the entry costs, the zipped form counted as if it were there."""
+        return 2 * len(self.body) + _ENTRY_BYTES
+
+
+def _content(body: bytes) -> Headers:
+    return [
+        (b"content-type", b"application/json"),
+        (b"content-length", str(len(body)).encode()),
+    ]
+
+
+class NearCache:
+    """What this replica can answer without asking anybody.
+
+    Follows the hub: a symbol's answers are dropped when `data:SYMBOL` says a new version. With
+    the hub silent for longer than the lease nothing is answered from here, so no old value
+    outlives a hub that is gone. State: soft.
+    """
+
+    def __init__(
+        self,
+        max_bytes: int,
+        max_entries: int,
+        lease_s: float,
+        now_s: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.versions: dict[str, str] = {}
+        self.position: tuple[str, int] = ("", 0)
+        self.bytes = 0
+        self.heard_s = float("-inf")
+        self._max_bytes = max_bytes
+        self._max_entries = max_entries
+        self._lease_s = lease_s
+        self._now_s = now_s
+        self._entries: OrderedDict[RawKey, Rendered] = OrderedDict()
+        self._by_symbol: dict[str, set[RawKey]] = {}
+        self._payloads: dict[str, bytes] = {}
+        self._parsed: dict[str, dict[str, Any]] = {}
+        self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    # -- rendered answers -------------------------------------------------------------------
+
+    def lookup(self, path: str, query: bytes) -> Rendered | None:
+        """Return the answer to this very request, if it is there and the hub is heard."""
+        entry = self._entries.get((path, query))
+        if entry is None or self._now_s() - self.heard_s > self._lease_s:
+            return None
+        return entry
+
+    def keep(self, key: RawKey, entry: Rendered) -> bool:
+        """Keep an answer unless a newer version of its symbol is known already."""
+        known = self.versions.get(entry.symbol)
+        too_large = entry.size_bytes > self._max_bytes or self._max_entries == 0
+        if too_large or known not in (None, entry.data_version):
+            return False
+        self._drop(key)
+        self._entries[key] = entry
+        self._by_symbol.setdefault(entry.symbol, set()).add(key)
+        self.bytes += entry.size_bytes
+        while self.bytes > self._max_bytes or len(self._entries) > self._max_entries:
+            self._drop(next(iter(self._entries)))
+        return True
+
+    def touch(self, key: RawKey) -> None:
+        """Mark an answer as used, so that others go first."""
+        if key in self._entries:
+            self._entries.move_to_end(key)
+
+    async def once(self, key: Hashable, make: Callable[[], Awaitable[Any]]) -> Any:
+        """Return what `make` gives; callers that ask meanwhile for the same key share it."""
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = asyncio.ensure_future(make())  # type: ignore[arg-type]  # any awaitable
+            self._flights[key] = flight
+            flight.add_done_callback(lambda _: self._flights.pop(key, None))
+        return await asyncio.shield(flight)
+
+    def _drop(self, key: RawKey) -> None:
+        entry = self._entries.pop(key, None)
+        if entry is not None:
+            self.bytes -= entry.size_bytes
+            self._by_symbol[entry.symbol].discard(key)
+
+    # -- last prices --------------------------------------------------------------------------
+
+    def price(self, symbol: str) -> dict[str, Any] | None:
+        """Return the last `price_update` of a symbol, or None if the hub told none."""
+        parsed = self._parsed.get(symbol)
+        if parsed is None and (payload := self._payloads.get(symbol)) is not None:
+            parsed = self._parsed[symbol] = orjson.loads(payload)
+        return parsed
+
+    # -- following the hub --------------------------------------------------------------------
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Forget everything and take the hub's state."""
+        for symbol in tuple(self._by_symbol):
+            self._forget(symbol)
+        self.versions.clear()
+        for _, message in snapshot.messages:
+            self._take(message)
+        self.position = (snapshot.position.epoch, snapshot.position.offset)
+
+    def on_batch(self, batch: Batch) -> None:
+        """Take news in order."""
+        for message in batch.messages:
+            self._take(message)
+        self.position = (batch.position.epoch, batch.position.offset)
+
+    def _take(self, message: Message) -> None:
+        topic = message.topic
+        if topic.startswith(PRICES):
+            symbol = topic.removeprefix(PRICES)
+            self._payloads[symbol] = message.payload
+            self._parsed.pop(symbol, None)
+        elif topic.startswith(DATA):
+            news = orjson.loads(message.payload)
+            if self.versions.get(news["symbol"]) != news["data_version"]:
+                self.versions[news["symbol"]] = news["data_version"]
+                self._forget(news["symbol"], but=news["data_version"])
+
+    def _forget(self, symbol: str, but: str = "") -> None:
+        for key in tuple(self._by_symbol.get(symbol, ())):
+            if self._entries[key].data_version != but:
+                self._drop(key)

@@ -1,0 +1,95 @@
+"""Every port of one Finstage: those that were set, and free ones for the rest."""
+
+from __future__ import annotations
+
+import socket
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+
+from infra.errors import ConfigError
+from infra.settings import Settings
+
+_LOOPBACK = "127.0.0.1"
+_REDIS = 6379  # Ray's default too, which is why ours is never left to it
+
+
+@dataclass(frozen=True, slots=True)
+class Ports:
+    """Ports by use; each is on loopback, but for HAProxy's two, which bind every interface."""
+
+    http: int
+    dashboard: int
+    ray: int
+    ray_metrics: int
+    ray_agent: int
+    ray_agent_grpc: int
+    ray_dashboard_metrics: int
+    ray_autoscaler_metrics: int
+    fallback: int
+    fallback_grpc: int
+    grpc: int
+    haproxy_stats: int
+    haproxy_metrics: int
+
+    def as_dict(self) -> dict[str, int]:
+        """Return the ports by use."""
+        return asdict(self)
+
+
+def choose_ports(settings: Settings) -> Ports:
+    """Return the ports to use; raises ConfigError, naming the setting, where one is taken.
+
+    A free port is one that could be bound a moment ago; all are held until the last is chosen,
+    so that no two are the same.
+    """
+    with ExitStack() as held:
+        http = _taken_or(held, settings.port, "FINSTAGE_PORT", settings.host)
+        dashboard = _free(held, settings.ray_dashboard_port) or _any(held)
+        wanted = {
+            "ray": settings.ray_port,
+            "ray_metrics": settings.ray_metrics_port,
+            "ray_agent": settings.ray_agent_port,
+            "fallback": settings.fallback_port,
+            "fallback_grpc": settings.fallback_grpc_port,
+            "grpc": settings.grpc_port,
+            "haproxy_stats": settings.haproxy_stats_port,
+            "haproxy_metrics": settings.haproxy_metrics_port,
+        }
+        chosen = {
+            name: _taken_or(held, port, f"FINSTAGE_{name.upper()}_PORT") if port else _any(held)
+            for name, port in wanted.items()
+        }
+        return Ports(
+            http=http,
+            dashboard=dashboard,
+            ray_agent_grpc=_any(held),
+            ray_dashboard_metrics=_any(held),
+            ray_autoscaler_metrics=_any(held),
+            **chosen,
+        )
+
+
+def _taken_or(held: ExitStack, port: int, setting: str, host: str = _LOOPBACK) -> int:
+    bound = _free(held, port, host)
+    if bound is None:
+        raise ConfigError(f"port {port} is taken: stop what uses it, or set {setting} to another")
+    return bound
+
+
+def _any(held: ExitStack) -> int:
+    port = _free(held, 0)
+    if port is None or port == _REDIS:
+        return _any(held)
+    return port
+
+
+def _free(held: ExitStack, port: int, host: str = _LOOPBACK) -> int | None:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    bound = held.enter_context(socket.socket(family, socket.SOCK_STREAM))
+    bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        bound.bind((host, port))
+        bound.listen(1)
+    except OSError:
+        return None
+    return int(bound.getsockname()[1])

@@ -1,0 +1,249 @@
+"""`/api/v2/technical-analysis`: indicators of whole histories, prices against references."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Body, Query, Request
+from starlette.responses import Response
+
+from actors.indicators.results import parse_names
+from infra.errors import FinstageError, NotBuilt
+from infra.symbols import normalise
+from pipelines.analysis import priced_analyses
+from serve.rest.answers import (
+    fresh,
+    kept,
+    now_iso,
+    or_errors,
+    raise_if_all_failed,
+    supported,
+)
+from serve.rest.monitor import check_price
+from serve.rest.parameters import (
+    IntervalQuery,
+    Method,
+    MethodQuery,
+    OpenBarQuery,
+    PeriodQuery,
+    SymbolPath,
+    SymbolsQuery,
+)
+from serve.rest.prices import history_body
+from serve.schemas import (
+    BatchIndicators,
+    BatchIndicatorsRequest,
+    BatchPrices,
+    Comprehensive,
+    ComprehensiveRequest,
+    Indicators,
+    MonitoredPrices,
+    documented,
+)
+from serve.services import Services, State
+
+router = APIRouter(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
+
+_LIST_BODY_QUERY = "For a bare list as body; an object carries its own."
+
+
+@router.get("/indicators/{symbol}", response_model=Indicators, responses=documented(304, 404, 503))
+async def read_indicators(
+    request: Request,
+    services: State,
+    symbol: SymbolPath,
+    period: PeriodQuery = "1mo",
+    indicators: Annotated[
+        str, Query(description="`all`, or a list of sma, ema, rsi, macd, bollinger, stochastic.")
+    ] = "all",
+    interval: IntervalQuery = "1d",
+    method: MethodQuery = "standard",
+    open_bar: OpenBarQuery = False,
+) -> Response:
+    """Latest value of each indicator, from all closed bars held; null where there are too few.
+
+    `period` sets how much is reported (`data_points`), never what a value is computed from.
+    Prices are adjusted for splits and dividends. `as_of` is the last bar used.
+    """
+    name = normalise(symbol)
+    names = parse_names(indicators)
+    supported(services, interval)
+    return await kept(
+        request,
+        services,
+        name,
+        lambda: services.indicators.indicators(name, period, interval, names, method, open_bar),
+        keeps=not open_bar,
+    )
+
+
+@router.post("/batch/indicators", response_model=BatchIndicators, responses=documented(404, 503))
+async def read_batch(
+    services: State,
+    body: Annotated[BatchIndicatorsRequest | list[str], Body()],
+    period: PeriodQuery = "1mo",
+    batch_size: Annotated[int, Query(ge=1, le=20, description=_LIST_BODY_QUERY)] = 5,
+    interval: IntervalQuery = "1d",
+    method: MethodQuery = "standard",
+    open_bar: OpenBarQuery = False,
+) -> Response:
+    """Whole analysis of many symbols in one call; a symbol that fails carries its error.
+
+    `batch_size` is echoed: all symbols are computed in one call, whatever it is.
+    """
+    if isinstance(body, list):
+        body = BatchIndicatorsRequest(symbols=body, period=period, batch_size=batch_size)
+    symbols = services.checked_symbols(body.symbols, "body")
+    supported(services, interval)
+    results = await _comprehensive(services, symbols, body.period, interval, method, open_bar)
+    raise_if_all_failed(results)
+    return fresh(
+        {
+            "timestamp": now_iso(services),
+            "period": body.period,
+            "interval": interval,
+            "source": services.source.name,
+            "requested_symbols": len(symbols),
+            "analyzed_symbols": _successes(results),
+            "batch_size": body.batch_size,
+            "results": or_errors(results),
+        }
+    )
+
+
+@router.get("/prices/monitor", response_model=MonitoredPrices, responses=documented(503))
+async def monitor_prices(
+    services: State,
+    symbols: Annotated[
+        str | None, Query(description="Symbols, comma separated; default: the monitored set.")
+    ] = None,
+    alerts_only: Annotated[bool, Query(description="Only symbols that have an alert.")] = False,
+) -> Response:
+    """Each price against the previous close and the all-time high, with the alerts that gives.
+
+    Thresholds go by the symbol's category; nothing is remembered between calls. The all-time
+    high is the highest adjusted `high` of all closed bars held.
+    """
+    asked = (
+        list(await services.feed.monitored()) if symbols is None else services.symbol_list(symbols)
+    )
+    prices = await services.prices(asked)
+    references = await services.indicators.references(asked)
+    results = {s: check_price(prices[s], references[s], services.universe) for s in asked}
+    alerts = {s: r["alerts"] for s, r in results.items() if not isinstance(r, FinstageError)}
+    chosen = {s: r for s, r in results.items() if alerts.get(s) or not alerts_only}
+    return fresh(
+        {
+            "timestamp": now_iso(services),
+            "source": services.source.name,
+            "monitored_symbols": len(asked),
+            "total_alerts": sum(map(len, alerts.values())),
+            "symbols_with_alerts": sum(map(bool, alerts.values())),
+            "results": or_errors(chosen),
+        }
+    )
+
+
+@router.get("/prices/batch", response_model=BatchPrices, responses=documented(503))
+async def read_prices(
+    services: State,
+    symbols: SymbolsQuery,
+    include_history: Annotated[
+        bool, Query(description="Add the last five closed daily bars of each.")
+    ] = False,
+) -> Response:
+    """Last price of many symbols, and on request their last five bars."""
+    asked = services.symbol_list(symbols)
+    prices = await services.prices(asked)
+    results: dict[str, Any] = {}
+    for symbol, price in prices.items():
+        if isinstance(price, FinstageError):
+            results[symbol] = price
+            continue
+        results[symbol] = {
+            "symbol": symbol,
+            "current_price": price["current_price"],
+            "as_of": price["timestamp"],
+            "data_version": price["data_version"],
+        }
+        if include_history:
+            results[symbol]["history"] = await history_body(services, symbol, period="5d")
+    return fresh(
+        {
+            "timestamp": now_iso(services),
+            "source": services.source.name,
+            "requested_symbols": len(asked),
+            "successful_symbols": _successes(results),
+            "include_history": include_history,
+            "results": or_errors(results),
+        }
+    )
+
+
+@router.post(
+    "/analysis/comprehensive", response_model=Comprehensive, responses=documented(501, 503)
+)
+async def analyse(
+    services: State,
+    body: Annotated[ComprehensiveRequest | list[str], Body()],
+    period: PeriodQuery = "1mo",
+    save_results: Annotated[bool, Query(description=_LIST_BODY_QUERY)] = False,
+    interval: IntervalQuery = "1d",
+    method: MethodQuery = "standard",
+    open_bar: OpenBarQuery = False,
+) -> Response:
+    """Price check and whole analysis of many symbols together.
+
+    `save_results` needs the store, which this version has not: 501.
+    """
+    if isinstance(body, list):
+        body = ComprehensiveRequest(symbols=body, period=period, save_results=save_results)
+    if body.save_results:
+        raise NotBuilt("save_results needs the store, which this version does not have")
+    symbols = services.checked_symbols(body.symbols, "body")
+    supported(services, interval)
+    analyses = await _comprehensive(services, symbols, body.period, interval, method, open_bar)
+    prices = await services.prices(symbols)
+    references = await services.indicators.references(symbols)
+    checks = {s: check_price(prices[s], references[s], services.universe) for s in symbols}
+    results = {
+        s: analyses[s]
+        if isinstance(analyses[s], FinstageError)
+        else {
+            **or_errors({"price_monitoring": checks[s]}),
+            "technical_analysis": analyses[s],
+            "data_available": analyses[s]["data_points"] > 0,
+        }
+        for s in symbols
+    }
+    good = [r for r in checks.values() if not isinstance(r, FinstageError)]
+    return fresh(
+        {
+            "timestamp": now_iso(services),
+            "source": services.source.name,
+            "analysis_period": body.period,
+            "interval": interval,
+            "analyzed_symbols": len(symbols),
+            "symbols_with_data": _successes(results),
+            "total_alerts": sum(len(check["alerts"]) for check in good),
+            "results": or_errors(results),
+        }
+    )
+
+
+async def _comprehensive(
+    services: Services,
+    symbols: list[str],
+    period: str,
+    interval: str,
+    method: Method,
+    open_bar: bool,
+) -> dict[str, Any]:
+    """Return the analyses with each symbol's current price: one call, whatever the number."""
+    answers = await services.indicators.comprehensive(symbols, period, interval, method, open_bar)
+    prices = await services.prices(symbols)
+    return priced_analyses(symbols, answers, prices, now_iso(services))
+
+
+def _successes(results: dict[str, Any]) -> int:
+    return sum(not isinstance(result, FinstageError) for result in results.values())

@@ -1,0 +1,79 @@
+"""Health, readiness and metrics."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from infra.errors import ActorUnavailable
+from serve.rest.answers import fresh, now_iso
+from serve.schemas import Alive, Ready, documented
+from serve.services import Services, State
+from serve.version import VERSION
+
+router = APIRouter(tags=["health"])
+
+_STARTED_S = time.monotonic()
+
+
+@router.get("/health/live", response_model=Alive, responses=documented())
+async def read_live(services: State) -> Response:
+    """The process answers; says nothing of what is behind it."""
+    uptime_s = round(time.monotonic() - _STARTED_S, 3)
+    return fresh({"status": "alive", "timestamp": now_iso(services), "uptime_seconds": uptime_s})
+
+
+@router.get(
+    "/health/ready",
+    response_model=Ready,
+    responses=documented() | {503: {"description": "Not ready yet.", "model": Ready}},
+)
+async def read_ready(services: State) -> Response:
+    """200 when prices and indicators can be answered, else 503 with what is waited for."""
+    checks = await _checks(services)
+    ready = all(check["status"] == "ok" for check in checks.values())
+    body = {
+        "status": "ready" if ready else "not_ready",
+        "timestamp": now_iso(services),
+        "source": services.source.name,
+        "version": VERSION,
+        "checks": checks,
+    }
+    return fresh(body, 200 if ready else 503)
+
+
+@router.get("/metrics", response_class=Response, responses=documented(503))
+async def read_metrics(services: State) -> Response:
+    """Prometheus text of all processes summed, at most two seconds old."""
+    text = await services.cache.metrics_text()
+    return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
+
+
+async def _checks(services: Services) -> dict[str, dict[str, str]]:
+    clients = {
+        "feed": services.feed,
+        "indicators": services.indicators,
+        "hub": services.hub,
+        "cache": services.cache,
+    }
+    answers = await asyncio.gather(
+        *(client.ping() for client in clients.values()), return_exceptions=True
+    )
+    checks = {name: _check(answer) for name, answer in zip(clients, answers, strict=True)}
+    known = len(services.near.versions)
+    checks["near_cache"] = {
+        "status": "ok" if known else "waiting",
+        "detail": f"{known} symbols" if known else "waiting for the hub's first snapshot",
+    }
+    return checks
+
+
+def _check(answer: int | BaseException) -> dict[str, str]:
+    if isinstance(answer, ActorUnavailable):
+        return {"status": "waiting", "detail": answer.message}
+    if isinstance(answer, BaseException):
+        raise answer
+    return {"status": "ok", "detail": f"pid {answer}"}

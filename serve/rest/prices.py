@@ -1,0 +1,105 @@
+"""`/api/v2/prices`: histories of bars."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from infra.bars import Bars
+from infra.errors import ParameterInvalid, RangeInvalid
+from infra.symbols import normalise
+from serve.rest.answers import kept, supported
+from serve.rest.parameters import (
+    DateQuery,
+    IntervalQuery,
+    OpenBarQuery,
+    Period,
+    SymbolPath,
+)
+from serve.schemas import HistoryBody, documented
+from serve.services import Services, State
+
+router = APIRouter(prefix="/api/v2/prices", tags=["prices"])
+
+_NS_PER_S = 10**9
+
+
+@router.get("/{symbol}/history", response_model=HistoryBody, responses=documented(304, 404, 503))
+async def read_history(
+    request: Request,
+    services: State,
+    symbol: SymbolPath,
+    period: Annotated[
+        Period | None, Query(description="Counted back from the last bar; default 1mo.")
+    ] = None,
+    start: DateQuery = None,
+    end: DateQuery = None,
+    interval: IntervalQuery = "1d",
+    adjusted: Annotated[
+        bool, Query(description="For splits and dividends, so that history meets the ticks.")
+    ] = True,
+    open_bar: OpenBarQuery = False,
+) -> Response:
+    """Bars, oldest first, as columns; `start` is included, `end` is not.
+
+    `timestamps` are Unix seconds of midnight UTC of `sessions`, the exchange's dates.
+    """
+    name = normalise(symbol)
+    supported(services, interval)
+    if period and (start or end):
+        raise ParameterInvalid(("query", "period"), period, ("no period beside start or end",))
+    if start and end and start >= end:
+        raise RangeInvalid(("query", "end"), f"end {end} must be after start {start}")
+    chosen = None if start or end else period or "1mo"
+    return await kept(
+        request,
+        services,
+        name,
+        lambda: history_body(services, name, chosen, start, end, interval, adjusted, open_bar),
+        keeps=not open_bar,
+    )
+
+
+async def history_body(
+    services: Services,
+    symbol: str,
+    period: str | None = "1mo",
+    start: date | None = None,
+    end: date | None = None,
+    interval: str = "1d",
+    adjusted: bool = True,
+    open_bar: bool = False,
+) -> dict[str, Any]:
+    """Return a history as the API shows it; raises SymbolUnknown."""
+    bars, data_version, source = await services.indicators.history(
+        symbol, period, start, end, interval, adjusted, open_bar
+    )
+    return {
+        "symbol": symbol,
+        "period": period,
+        "start": None if start is None else start.isoformat(),
+        "end": None if end is None else end.isoformat(),
+        "interval": interval,
+        "adjusted": adjusted,
+        "source": source,
+        "data_version": data_version,
+        "as_of": f"{bars.session(len(bars) - 1)}T00:00:00+00:00" if len(bars) else None,
+        **columns(bars),
+        "data_points": len(bars),
+    }
+
+
+def columns(bars: Bars) -> dict[str, Any]:
+    """Return bars as lists by name."""
+    return {
+        "timestamps": bars.opened_at_ns // _NS_PER_S,
+        "sessions": [bars.session(row).isoformat() for row in range(len(bars))],
+        "open": bars.open,
+        "high": bars.high,
+        "low": bars.low,
+        "close": bars.close,
+        "volume": bars.volume,
+    }

@@ -1,0 +1,75 @@
+"""`/api/v2/async`: the short price and trend routes, kept for clients that use them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from infra.errors import FinstageError
+from infra.symbols import normalise
+from serve.errors import error_detail
+from serve.rest.answers import fresh, now_iso
+from serve.rest.parameters import PeriodQuery, SymbolPath, SymbolsQuery
+from serve.schemas import SimplePrice, SimplePrices, SimpleTrend, documented
+from serve.services import Services, State
+
+router = APIRouter(prefix="/api/v2/async", tags=["simple"])
+
+
+@router.get("/symbols/batch", response_model=SimplePrices, responses=documented(503))
+async def read_prices(services: State, symbols: SymbolsQuery) -> Response:
+    """Last price of many symbols; null, and its error under `errors`, where there is none."""
+    prices = await services.prices(services.symbol_list(symbols))
+    failed = {s: error_detail(p) for s, p in prices.items() if isinstance(p, FinstageError)}
+    body = {
+        "timestamp": now_iso(services),
+        "source": services.source.name,
+        "prices": {
+            s: None if isinstance(p, FinstageError) else p["current_price"]
+            for s, p in prices.items()
+        },
+        "errors": failed,
+    }
+    return fresh(body)
+
+
+@router.get("/symbols/{symbol}/price", response_model=SimplePrice, responses=documented(404, 503))
+async def read_price(services: State, symbol: SymbolPath) -> Response:
+    """Last price of one symbol. `timestamp` is the market's time, in a replay long past."""
+    price = await _price(services, normalise(symbol))
+    body = {
+        "symbol": price["symbol"],
+        "price": price["current_price"],
+        "timestamp": price["timestamp"],
+        "source": price["source"],
+        "market_status": price["market_status"],
+        "data_version": price["data_version"],
+    }
+    return fresh(body)
+
+
+@router.get(
+    "/technical/analysis/{symbol}", response_model=SimpleTrend, responses=documented(404, 503)
+)
+async def read_trend(services: State, symbol: SymbolPath, period: PeriodQuery = "1mo") -> Response:
+    """Averages of the last 20 and 50 closes and what they say; null where bars are too few."""
+    name = normalise(symbol)
+    trend = await services.indicators.trend(name, period)
+    price = await _price(services, name)
+    body = {
+        "symbol": name,
+        "current_price": price["current_price"],
+        "timestamp": now_iso(services),
+        "source": services.source.name,
+        **trend,
+    }
+    return fresh(body)
+
+
+async def _price(services: Services, symbol: str) -> dict[str, Any]:
+    price = (await services.prices([symbol]))[symbol]
+    if isinstance(price, FinstageError):
+        raise price
+    return price

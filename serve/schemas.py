@@ -1,0 +1,415 @@
+"""The shapes of requests and answers, for validation and for the documentation.
+
+Answers are rendered without passing through these models; a contract test holds real answers
+against them.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from serve.rest.parameters import Method, Period
+
+
+class Shape(BaseModel):
+    """An object with exactly these members."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class ErrorDetail(Shape):
+    """Why something failed; `retryable` says whether the same call can succeed later."""
+
+    code: str
+    message: str
+    retryable: bool
+    request_id: str
+    context: dict[str, Any] | None = None
+
+
+class ErrorAnswer(Shape):
+    """The body of every error but 422."""
+
+    detail: ErrorDetail
+
+
+class SymbolFailure(Shape):
+    """Stands in the place of a symbol's result."""
+
+    symbol: str
+    error: ErrorDetail
+
+
+_DESCRIPTIONS = {
+    304: "Not changed since the ETag given.",
+    401: "A key is missing or wrong.",
+    403: "The host or the origin is not served.",
+    404: "A symbol is not known; the nearest known ones are named.",
+    429: "The key is over its requests a second.",
+    501: "Not in this version.",
+    503: "A part of the service is restarting; try again.",
+}
+
+
+def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
+    """Return OpenAPI's `responses` for these codes and those that any route may give."""
+    return {
+        code: {"description": _DESCRIPTIONS[code]}
+        | ({} if code == 304 else {"model": ErrorAnswer})
+        for code in sorted({*codes, 401, 403, 429})
+    }
+
+
+class Rsi(Shape):
+    """0 to 100; the last bar's and the one's before."""
+
+    current: float | None
+    previous: float | None
+
+
+class Macd(Shape):
+    """In price units."""
+
+    macd: float | None
+    signal: float | None
+    histogram: float | None
+
+
+class CurrentMacd(Shape):
+    """In price units."""
+
+    current_macd: float | None
+    current_signal: float | None
+    current_histogram: float | None
+
+
+class Bollinger(Shape):
+    """In price units."""
+
+    upper: float | None
+    middle: float | None
+    lower: float | None
+
+
+class Stochastic(Shape):
+    """0 to 100."""
+
+    k_percent: float | None
+    d_percent: float | None
+
+
+class IndicatorValues(Shape):
+    """The last value of each indicator asked for; null where there are too few bars."""
+
+    sma: dict[str, float | None] | None = None
+    ema: dict[str, float | None] | None = None
+    rsi: Rsi | None = None
+    macd: Macd | None = None
+    bollinger: Bollinger | None = None
+    stochastic: Stochastic | None = None
+
+
+class Origin(Shape):
+    """Which bars an answer comes from.
+
+    `as_of`: midnight UTC of `session`, the exchange's date of the last bar used.
+    `data_version` changes with the closed bars; `last_updated` is when it last did.
+    """
+
+    symbol: str
+    period: Period
+    interval: str
+    method: Method
+    data_points: int
+    as_of: str | None
+    session: str | None
+    last_updated: str
+    data_version: str
+    source: str
+
+
+class Indicators(Origin):
+    """Indicators of one symbol."""
+
+    indicators: IndicatorValues
+
+
+class Signals(Shape):
+    """RSI's crossing of 70 or 30 by the last bar, and on which side of its signal MACD is."""
+
+    rsi: Literal["overbought", "oversold"] | None
+    macd: Literal["bullish", "bearish"] | None
+
+
+class ComprehensiveValues(Shape):
+    """The last value of all indicators."""
+
+    sma: dict[str, float | None]
+    ema: dict[str, float | None]
+    rsi: Rsi
+    macd: CurrentMacd
+    bollinger: Bollinger
+    stochastic: Stochastic
+
+
+class Analysis(Origin):
+    """The whole analysis of a symbol; `price_change_pct` is against the previous close."""
+
+    timestamp: str
+    current_price: float
+    price_change_pct: float | None
+    signals: Signals
+    indicators: ComprehensiveValues
+
+
+class BatchIndicatorsRequest(BaseModel):
+    """Symbols to analyse."""
+
+    symbols: list[str]
+    period: Period = "1mo"
+    batch_size: int = Field(5, ge=1, le=20)
+
+
+class BatchIndicators(Shape):
+    """Analyses by symbol."""
+
+    timestamp: str
+    period: Period
+    interval: str
+    source: str
+    requested_symbols: int
+    analyzed_symbols: int
+    batch_size: int
+    results: dict[str, Analysis | SymbolFailure]
+
+
+class PriceAlert(Shape):
+    """Something about a price that is worth a look; `threshold` and `actual` in percent."""
+
+    type: Literal["price_rise", "price_drop", "new_high", "drop_from_high"]
+    message: str
+    severity: Literal["info", "warning"]
+    threshold: float | None
+    actual: float
+
+
+class Change(Shape):
+    """A price against a base."""
+
+    base_price: float
+    change_amount: float
+    change_percent: float
+
+
+class RecordChange(Change):
+    """A price against the all-time high, made on `record_date`."""
+
+    record_date: str
+
+
+class PriceAnalysis(Shape):
+    """A price against its references; null where there is none."""
+
+    prev_close: Change | None
+    all_time_high: RecordChange | None
+
+
+class PriceCheck(Shape):
+    """One symbol's price, its references and alerts. `timestamp` is the market's time."""
+
+    symbol: str
+    current_price: float
+    timestamp: str
+    market_status: str
+    data_version: str
+    alerts: list[PriceAlert]
+    analysis: PriceAnalysis
+
+
+class MonitoredPrices(Shape):
+    """Price checks by symbol."""
+
+    timestamp: str
+    source: str
+    monitored_symbols: int
+    total_alerts: int
+    symbols_with_alerts: int
+    results: dict[str, PriceCheck | SymbolFailure]
+
+
+class HistoryBody(Shape):
+    """Bars as columns, oldest first; `timestamps` are Unix seconds of midnight UTC."""
+
+    symbol: str
+    period: Period | None
+    start: str | None
+    end: str | None
+    interval: str
+    adjusted: bool
+    source: str
+    data_version: str
+    as_of: str | None
+    timestamps: list[int]
+    sessions: list[str]
+    open: list[float]
+    high: list[float]
+    low: list[float]
+    close: list[float]
+    volume: list[int]
+    data_points: int
+
+
+class LastPrice(Shape):
+    """A price and the market's time of it."""
+
+    symbol: str
+    current_price: float
+    as_of: str
+    data_version: str
+    history: HistoryBody | None = None
+
+
+class BatchPrices(Shape):
+    """Last prices by symbol."""
+
+    timestamp: str
+    source: str
+    requested_symbols: int
+    successful_symbols: int
+    include_history: bool
+    results: dict[str, LastPrice | SymbolFailure]
+
+
+class ComprehensiveRequest(BaseModel):
+    """Symbols to check and analyse."""
+
+    symbols: list[str]
+    period: Period = "1mo"
+    save_results: bool = False
+
+
+class ComprehensiveResult(Shape):
+    """Price check and analysis of one symbol."""
+
+    price_monitoring: PriceCheck | SymbolFailure
+    technical_analysis: Analysis
+    data_available: bool
+
+
+class Comprehensive(Shape):
+    """Checks and analyses by symbol."""
+
+    timestamp: str
+    source: str
+    analysis_period: Period
+    interval: str
+    analyzed_symbols: int
+    symbols_with_data: int
+    total_alerts: int
+    results: dict[str, ComprehensiveResult | SymbolFailure]
+
+
+class SimplePrice(Shape):
+    """Last price of one symbol; `timestamp` is the market's time."""
+
+    symbol: str
+    price: float
+    timestamp: str
+    source: str
+    market_status: str
+    data_version: str
+
+
+class SimplePrices(Shape):
+    """Last prices; null where there is none, its reason under `errors`."""
+
+    timestamp: str
+    source: str
+    prices: dict[str, float | None]
+    errors: dict[str, ErrorDetail]
+
+
+class SimpleTrend(Shape):
+    """Averages of closes and the trend they show."""
+
+    symbol: str
+    period: Period
+    interval: str
+    data_points: int
+    as_of: str | None
+    session: str | None
+    last_updated: str
+    data_version: str
+    source: str
+    timestamp: str
+    current_price: float
+    ma_20: float | None
+    ma_50: float | None
+    trend: Literal["bullish", "bearish", "neutral"] | None
+
+
+class SymbolFacts(Shape):
+    """A symbol that the service knows; category and name are null outside the universe."""
+
+    symbol: str
+    name: str | None
+    category: str | None
+    monitored: bool
+    source: str
+
+
+class Pagination(Shape):
+    """Where in a list this page is."""
+
+    page: int
+    size: int
+    total: int
+    total_pages: int
+    has_next: bool
+    has_prev: bool
+
+
+class SymbolPage(Shape):
+    """Symbols, in alphabetical order."""
+
+    items: list[SymbolFacts]
+    pagination: Pagination
+
+
+class SymbolsRequest(BaseModel):
+    """Symbols to add to the monitored set, or to remove."""
+
+    symbols: list[str]
+
+
+class MonitoredSymbols(Shape):
+    """The monitored set as it is now."""
+
+    monitored: list[str]
+
+
+class Alive(Shape):
+    """The process answers."""
+
+    status: Literal["alive"]
+    timestamp: str
+    uptime_seconds: float
+
+
+class Check(Shape):
+    """One thing that readiness rests on."""
+
+    status: Literal["ok", "waiting"]
+    detail: str
+
+
+class Ready(Shape):
+    """Whether prices can be answered."""
+
+    status: Literal["ready", "not_ready"]
+    timestamp: str
+    source: str
+    version: str
+    checks: dict[str, Check]

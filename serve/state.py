@@ -1,0 +1,93 @@
+"""What a running Finstage tells others on its machine: a lock and a small file."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import IO
+
+import orjson
+import psutil
+
+from infra.errors import ConfigError
+from infra.files import write_atomically
+from infra.settings import Settings
+from serve.processes import Known, is_running
+
+_STATE = "state.json"
+
+
+@dataclass(slots=True)
+class State:
+    """`ready` turns true when the service answers; `address` is Ray's, for drivers."""
+
+    pid: int
+    created_s: float
+    url: str
+    address: str
+    token_path: str
+    ports: dict[str, int]
+    session_dir: str
+    started_at_s: float
+    ready: bool = False
+    processes: Known = field(default_factory=dict)
+
+    def write(self, settings: Settings) -> None:
+        """Save for `down`, `status` and drivers."""
+        body = orjson.dumps(asdict(self), option=orjson.OPT_NON_STR_KEYS)
+        write_atomically(settings.run_dir / _STATE, body)
+
+    @property
+    def runs(self) -> bool:
+        """Return whether the process that wrote this still runs."""
+        return is_running(self.pid, self.created_s)
+
+
+def read_state(settings: Settings) -> State | None:
+    """Return what the last `finstage up` on this data directory left, or None."""
+    path = settings.run_dir / _STATE
+    if not path.exists():
+        return None
+    raw = orjson.loads(path.read_bytes())
+    raw["processes"] = {int(pid): created_s for pid, created_s in raw["processes"].items()}
+    return State(**raw)
+
+
+def forget_state(settings: Settings) -> None:
+    """Remove the file, when nothing runs any more."""
+    (settings.run_dir / _STATE).unlink(missing_ok=True)
+
+
+def own_created_s() -> float:
+    """Return when this process was created, Unix seconds."""
+    return psutil.Process().create_time()
+
+
+def take_lock(settings: Settings) -> IO[str]:
+    """Take the data directory for this process, until it ends.
+
+    Raises ConfigError if the directory cannot be written, or another Finstage has it.
+    """
+    path: Path = settings.run_dir / "lock"
+    try:
+        settings.run_dir.mkdir(parents=True, exist_ok=True)
+        lock = path.open("a+")
+    except OSError as error:
+        raise ConfigError(
+            f"cannot write to {settings.data_dir} ({error.strerror}): "
+            "set FINSTAGE_DATA_DIR to a directory of yours"
+        ) from None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        lock.close()
+        state = read_state(settings)
+        where = f" at {state.url} (pid {state.pid})" if state else ""
+        raise ConfigError(
+            f"Finstage runs already{where}: `finstage down` ends it; a second one needs its own "
+            "FINSTAGE_PORT and FINSTAGE_DATA_DIR"
+        ) from None
+    os.set_inheritable(lock.fileno(), False)
+    return lock

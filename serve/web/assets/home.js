@@ -1,0 +1,99 @@
+// The front page: one socket, one row a symbol. Data reaches the page as text only, never as HTML.
+import { keyFor, askForKey } from "/assets/key.js";
+
+const rows = new Map();
+const $ = (id) => document.getElementById(id);
+const money = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+let pauseMs = 500;
+
+function setState(text, kind) {
+  $("state").textContent = text;
+  $("state").className = `badge ${kind}`;
+}
+
+function cell(row, className) {
+  const td = row.insertCell();
+  td.className = className;
+  return td;
+}
+
+function addRow(symbol, name) {
+  const row = $("prices").insertRow();
+  const parts = {
+    symbol: cell(row, "symbol"), name: cell(row, "name"), price: cell(row, "number price"),
+    change: cell(row, "number"), range: cell(row, "range"),
+  };
+  parts.symbol.textContent = symbol;
+  parts.name.textContent = name ?? "";
+  parts.meter = parts.range.appendChild(document.createElement("meter"));
+  rows.set(symbol, parts);
+}
+
+function show(update) {
+  const parts = rows.get(update.symbol);
+  if (!parts) return;
+  const before = Number(parts.price.dataset.value ?? update.current_price);
+  parts.price.dataset.value = update.current_price;
+  parts.price.textContent = money.format(update.current_price);
+  if (update.current_price !== before) {
+    parts.price.classList.remove("up", "down");
+    void parts.price.offsetWidth; // restart the animation
+    parts.price.classList.add(update.current_price > before ? "up" : "down");
+  }
+  const change = update.change_percent;
+  parts.change.textContent = change === null ? "" : `${change >= 0 ? "+" : ""}${change.toFixed(2)} %`;
+  parts.change.className = `number ${change >= 0 ? "gain" : "loss"}`;
+  Object.assign(parts.meter, { min: update.low, max: update.high, value: update.current_price });
+  parts.meter.title = `${update.low} to ${update.high}`;
+  $("notice").hidden = !update.synthetic;
+  $("session").textContent = update.session;
+  $("source").textContent = `source: ${update.source}`;
+}
+
+async function loadSymbols() {
+  const headers = keyFor() ? { "X-API-Key": keyFor() } : {};
+  const answer = await fetch("/api/v2/symbols?size=50", { headers });
+  if (answer.status === 401) {
+    await askForKey();
+    return loadSymbols();
+  }
+  if (!answer.ok) throw new Error(`symbols: ${answer.status}`);
+  for (const item of (await answer.json()).items) {
+    if (!rows.has(item.symbol)) addRow(item.symbol, item.name);
+  }
+}
+
+function connect() {
+  const scheme = location.protocol === "https:" ? "wss" : "ws";
+  const query = keyFor() ? `?api_key=${encodeURIComponent(keyFor())}` : "";
+  const socket = new WebSocket(`${scheme}://${location.host}/ws/realtime${query}`);
+  socket.onopen = () => {
+    pauseMs = 500;
+    setState("live", "live");
+    socket.send(JSON.stringify({ action: "subscribe", type: "prices", symbols: [...rows.keys()] }));
+  };
+  socket.onmessage = (event) => {
+    const message = JSON.parse(event.data);
+    if (message.type === "price_update") show(message);
+    else if (message.snapshot) message.snapshot.forEach(show);
+    else if (message.type === "error") setState(message.message, "lost");
+  };
+  socket.onclose = () => {
+    setState("reconnecting", "lost");
+    setTimeout(start, pauseMs * (0.5 + Math.random()));
+    pauseMs = Math.min(pauseMs * 2, 10000);
+  };
+}
+
+async function start() {
+  try {
+    await loadSymbols();
+    connect();
+  } catch {
+    setState("no answer, trying again", "lost");
+    setTimeout(start, pauseMs);
+    pauseMs = Math.min(pauseMs * 2, 10000);
+  }
+}
+
+start();

@@ -1,0 +1,1 @@
+"""The stream application: sockets and what they subscribed to."""

@@ -1,0 +1,79 @@
+"""The stream application: `/ws/realtime`."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+
+from starlette.applications import Starlette
+from starlette.routing import WebSocketRoute
+from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+
+from infra.metrics import FRAMES
+from infra.settings import Settings
+from serve.gate import Gate
+from serve.middleware import RequestMiddleware
+from serve.ws.protocol import Session
+from serve.ws.sockets import Outbox, SocketTable
+
+TOO_MANY_CONNECTIONS = 4504
+MESSAGE_TOO_LARGE = 4500
+SHUTDOWN = 4001
+
+
+def create_stream(settings: Settings, table: SocketTable, gate: Gate) -> Starlette:
+    """Return the application of the `stream` deployment, whose prefix is `/ws`."""
+
+    async def realtime(socket: WebSocket) -> None:
+        await _serve_socket(socket, table, settings)
+
+    app = Starlette(
+        routes=[
+            WebSocketRoute("/realtime", realtime),
+            WebSocketRoute("/ws/realtime", realtime),  # without Serve's root_path
+        ]
+    )
+    app.add_middleware(RequestMiddleware, gate=gate, adds_request_id=False)
+    return app
+
+
+async def _serve_socket(socket: WebSocket, table: SocketTable, settings: Settings) -> None:
+    await socket.accept()
+    if len(table) >= settings.max_sockets:
+        await socket.close(TOO_MANY_CONNECTIONS, "too many connections")
+        return
+    outbox = table.open()
+    session = Session(
+        str(uuid.uuid4()), table, outbox, settings.max_symbols_on_socket, settings.source
+    )
+    writer = asyncio.create_task(_write(socket, outbox))
+    try:
+        await outbox.answer(session.welcome())
+        await _read(socket, session, outbox, settings.max_message_bytes)
+    except (WebSocketDisconnect, OSError):
+        return
+    finally:
+        writer.cancel()
+        table.close(outbox)
+
+
+async def _read(socket: WebSocket, session: Session, outbox: Outbox, max_bytes: int) -> None:
+    while socket.application_state is WebSocketState.CONNECTED:
+        message = await socket.receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        text = message.get("text") or message.get("bytes") or b""
+        if len(text) > max_bytes:
+            await socket.close(MESSAGE_TOO_LARGE, f"a message is at most {max_bytes} bytes")
+            return
+        await outbox.answer(session.reply(text, time.time()))
+
+
+async def _write(socket: WebSocket, outbox: Outbox) -> None:
+    while True:
+        frames = await outbox.take()
+        for frame in frames:
+            await socket.send_text(frame.decode())
+        FRAMES.inc(len(frames))
+        outbox.taken()

@@ -1,0 +1,151 @@
+"""What a client may say on `/ws/realtime`, and what it is answered."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import orjson
+
+from infra.errors import SymbolUnknown
+from infra.messages import PRICES
+from infra.symbols import nearest, normalise
+from serve.ws.sockets import Outbox, SocketTable
+
+_ACTIONS = ("subscribe", "unsubscribe", "heartbeat")
+_TYPES = ("prices", "technical_analysis", "alerts", "all")
+
+
+class ProtocolError(Exception):
+    """Raised when a client's message cannot be carried out; the socket stays open."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+
+class Session:
+    """One client's conversation. State: its subscriptions, gone with the socket."""
+
+    def __init__(
+        self, client_id: str, table: SocketTable, outbox: Outbox, max_symbols: int, source: str
+    ) -> None:
+        self._client_id = client_id
+        self._table = table
+        self._outbox = outbox
+        self._max_symbols = max_symbols
+        self._source = source
+
+    def welcome(self) -> bytes:
+        """Return the first message of a connection."""
+        return orjson.dumps(
+            {
+                "type": "system_status",
+                "message": f"connected to Finstage, source {self._source}",
+                "client_id": self._client_id,
+                "source": self._source,
+                "available_actions": _ACTIONS,
+                "subscription_types": ("prices",),
+                "epoch": self._table.position.epoch,
+                "offset": self._table.position.offset,
+            }
+        )
+
+    def reply(self, text: str | bytes, server_time_s: float) -> bytes:
+        """Carry out one message and return the answer; an error is an answer too."""
+        request: dict[str, Any] = {}
+        try:
+            request = _parsed(text)
+            answer = self._handler(request)(request, server_time_s)
+        except ProtocolError as error:
+            answer = {"type": "error", "code": error.code, "message": error.message}
+        if isinstance(request.get("id"), str | int):
+            answer["id"] = request["id"]
+        return orjson.dumps(answer)
+
+    def _handler(
+        self, request: dict[str, Any]
+    ) -> Callable[[dict[str, Any], float], dict[str, Any]]:
+        action = request.get("action")
+        handlers = {
+            "subscribe": self._subscribe,
+            "unsubscribe": self._unsubscribe,
+            "heartbeat": self._heartbeat,
+        }
+        if not isinstance(action, str) or action not in handlers:
+            raise ProtocolError(101, f"action must be one of {', '.join(_ACTIONS)}")
+        return handlers[action]
+
+    def _subscribe(self, request: dict[str, Any], _: float) -> dict[str, Any]:
+        _check_type(request.get("type"))
+        symbols = self._known(_symbols(request))
+        if not symbols:
+            raise ProtocolError(104, "symbols must name at least one")
+        topics = [PRICES + symbol for symbol in symbols]
+        total = len(self._outbox.topics.union(topics))
+        if total > self._max_symbols:
+            raise ProtocolError(
+                106, f"a socket takes {self._max_symbols} symbols, this would make {total}"
+            )
+        snapshot = self._table.subscribe(self._outbox, topics)
+        return self._result("subscribed", symbols) | {"snapshot": snapshot}
+
+    def _unsubscribe(self, request: dict[str, Any], _: float) -> dict[str, Any]:
+        if request.get("type") is not None:
+            _check_type(request["type"])
+        symbols = _symbols(request)
+        topics = [PRICES + s for s in symbols] or sorted(self._outbox.topics)
+        self._table.unsubscribe(self._outbox, topics)
+        return self._result("unsubscribed", symbols)
+
+    def _heartbeat(self, _: dict[str, Any], server_time_s: float) -> dict[str, Any]:
+        return {"type": "heartbeat", "message": "pong", "server_time": server_time_s}
+
+    def _result(self, action: str, symbols: list[str]) -> dict[str, Any]:
+        held = sorted(topic.removeprefix(PRICES) for topic in self._outbox.topics)
+        return {
+            "type": "subscription",
+            "action": action,
+            "subscription_type": "prices",
+            "symbols": symbols,
+            "subscriptions": held,
+            "epoch": self._table.position.epoch,
+            "offset": self._table.position.offset,
+            "message": f"{action}: {', '.join(symbols) or 'all'}",
+        }
+
+    def _known(self, symbols: list[str]) -> list[str]:
+        known = set(self._table.symbols)
+        for symbol in symbols:
+            if symbol not in known:
+                raise ProtocolError(105, SymbolUnknown(symbol, nearest(symbol, known)).message)
+        return symbols
+
+
+def _parsed(text: str | bytes) -> dict[str, Any]:
+    try:
+        request = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        raise ProtocolError(100, "a message must be a JSON object") from None
+    if not isinstance(request, dict):
+        raise ProtocolError(100, "a message must be a JSON object")
+    return request
+
+
+def _check_type(kind: object) -> None:
+    if kind == "prices":
+        return
+    if kind in _TYPES:
+        raise ProtocolError(103, f"type {kind!r} is not streamed in this version; use prices")
+    raise ProtocolError(102, "type must be prices")
+
+
+def _symbols(request: dict[str, Any]) -> list[str]:
+    symbols = request.get("symbols", [])
+    if not isinstance(symbols, list) or not all(isinstance(s, str) for s in symbols):
+        raise ProtocolError(104, "symbols must be a list of strings")
+    try:
+        return list(dict.fromkeys(normalise(symbol) for symbol in symbols))
+    except SymbolUnknown as error:
+        raise ProtocolError(105, error.message) from None

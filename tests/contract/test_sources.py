@@ -1,0 +1,158 @@
+"""Each source by each check: what the rest of the service relies on."""
+
+from __future__ import annotations
+
+from typing import get_args
+
+import numpy as np
+import pytest
+
+from infra.bars import Bars, Quote
+from infra.clock import FakeClock
+from infra.errors import SymbolUnknown
+from infra.periods import INTERVALS
+from infra.settings import Settings, load_settings
+from infra.sources import SOURCES, build_source
+from infra.sources.base import Source, Tick, VersionChanged
+
+START_S = 1_700_000_000.0
+NOW_S = START_S + 12_345.6
+
+
+def build(name: str, clock: FakeClock) -> Source:
+    """Return a source of this name with the default settings."""
+    return SOURCES[name](load_settings(), clock, START_S)
+
+
+@pytest.fixture(params=sorted(SOURCES))
+def name(request: pytest.FixtureRequest) -> str:
+    """Return the name of each source."""
+    return str(request.param)
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    """Return a clock that stands somewhere within a session."""
+    return FakeClock(NOW_S)
+
+
+@pytest.fixture
+def source(name: str, clock: FakeClock) -> Source:
+    """Return each source."""
+    return build(name, clock)
+
+
+def facts(source: Source, symbol: str) -> tuple[object, ...]:
+    """Return all that a source says of a symbol, comparable."""
+    history = source.history(symbol)
+    columns = [
+        getattr(bars, column).tolist()
+        for bars in (history.bars, history.open_bar)
+        for column in Bars.__slots__
+    ]
+    factors = (history.price_factor.tolist(), history.volume_factor.tolist())
+    version = (history.data_version, history.changed_at_s)
+    return (columns, factors, version, source.quote(symbol))
+
+
+def test_every_source_of_the_settings_is_registered() -> None:
+    assert set(get_args(Settings.model_fields["source"].annotation)) == set(SOURCES)
+    settings = load_settings()
+    assert build_source(settings, FakeClock(NOW_S), START_S).name == settings.source
+
+
+def test_it_says_what_it_is(name: str, source: Source) -> None:
+    assert source.name == name
+    assert isinstance(source.synthetic, bool)
+    assert source.intervals
+    assert set(source.intervals) <= set(INTERVALS)
+
+
+def test_known_symbols_are_sorted(source: Source) -> None:
+    symbols = source.symbols()
+
+    assert symbols
+    assert list(symbols) == sorted(set(symbols))
+    assert all(source.knows(symbol) for symbol in symbols)
+
+
+def test_an_unknown_symbol_raises(source: Source) -> None:
+    assert not source.knows("NO.SUCH")
+    for call in (source.history, source.quote):
+        with pytest.raises(SymbolUnknown):
+            call("NO.SUCH")
+
+
+def test_history_is_whole_ordered_and_read_only(source: Source) -> None:
+    for symbol in source.symbols():
+        history = source.history(symbol)
+
+        assert (history.symbol, history.source) == (symbol, source.name)
+        assert len(history.open_bar) <= 1
+        bars = Bars.concat(history.bars, history.open_bar)
+        assert (np.diff(bars.opened_at_ns) > 0).all()
+        for column in ("open", "high", "low", "close"):
+            assert np.isfinite(getattr(bars, column)).all()
+        assert (bars.high >= np.maximum(bars.open, bars.close)).all()
+        assert (bars.low <= np.minimum(bars.open, bars.close)).all()
+        assert (bars.volume >= 0).all()
+        arrays = [getattr(history.bars, column) for column in Bars.__slots__]
+        for array in (*arrays, history.price_factor, history.volume_factor):
+            assert len(array) == len(history.bars)
+            assert not array.flags.writeable
+
+
+def test_factors_are_positive_numbers(source: Source) -> None:
+    for symbol in source.symbols():
+        history = source.history(symbol)
+
+        for factors in (history.price_factor, history.volume_factor):
+            assert factors.dtype == np.float64
+            assert np.isfinite(factors).all()
+            assert (factors > 0).all()
+
+
+def test_the_quote_fits_the_open_bar(source: Source) -> None:
+    for symbol in source.symbols():
+        quote, history = source.quote(symbol), source.history(symbol)
+
+        assert (quote.symbol, quote.source) == (symbol, source.name)
+        assert quote.synthetic == source.synthetic
+        assert quote.data_version == history.data_version
+        assert quote.low <= quote.price <= quote.high
+        if len(history.open_bar):
+            assert quote.session == history.open_bar.session(0)
+            assert quote.price == history.open_bar.close[0]
+            assert quote.volume == history.open_bar.volume[0]
+
+
+async def test_the_stream_starts_with_versions_and_ends_at_the_quote(source: Source) -> None:
+    events = await anext(source.stream())
+
+    # Versions of all symbols first, then only ticks
+    count = len(source.symbols())
+    versions = [event for event in events[:count] if isinstance(event, VersionChanged)]
+    ticks = [event.quote for event in events[count:] if isinstance(event, Tick)]
+    assert tuple(version.symbol for version in versions) == source.symbols()
+    assert len(ticks) == len(events) - count > 0
+    # And each symbol's ticks are in order, the last one its quote
+    latest: dict[str, Quote] = {}
+    for quote in ticks:
+        before = latest.get(quote.symbol)
+        if before is not None:
+            assert before.traded_at_ns < quote.traded_at_ns
+            assert before.volume <= quote.volume
+        latest[quote.symbol] = quote
+    assert latest == {symbol: source.quote(symbol) for symbol in source.symbols()}
+
+
+def test_built_anew_it_stands_at_the_same_place(
+    name: str, source: Source, clock: FakeClock
+) -> None:
+    source.quote(source.symbols()[0])
+    clock.advance(100.0)
+
+    anew = build(name, FakeClock(clock.time_s()))
+
+    for symbol in source.symbols():
+        assert facts(source, symbol) == facts(anew, symbol)

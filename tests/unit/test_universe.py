@@ -1,0 +1,69 @@
+"""The universe names every symbol once, and each has thresholds."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+import pytest
+
+from infra.sources.replay import load_records
+from infra.universe import Thresholds, load_universe
+
+UNIVERSE = load_universe()
+
+
+def test_the_categories_are_those_documented() -> None:
+    assert UNIVERSE.categories == (
+        "index", "futures", "stock", "etf_long", "etf_short", "rates",
+        "dollar", "volatility", "commodity", "sector_etf", "credit", "global",
+    )  # fmt: skip
+
+
+def test_each_symbol_has_one_category_and_a_name() -> None:
+    symbols = [s for category in UNIVERSE.categories for s in UNIVERSE.symbols(category)]
+
+    assert len(symbols) == len(set(symbols)) == 57
+    for category in UNIVERSE.categories:
+        for symbol in UNIVERSE.symbols(category):
+            assert UNIVERSE.category(symbol) == category
+            assert UNIVERSE.name(symbol)
+            assert re.fullmatch(r"[A-Z0-9^=.-]{1,20}", symbol)
+
+
+def test_all_that_the_replay_ships_is_named() -> None:
+    assert all(UNIVERSE.name(symbol) for symbol in load_records())
+    assert UNIVERSE.name("AAPL") == "Apple Inc."
+    assert UNIVERSE.category("^GSPC") == "index"
+
+
+def test_an_unknown_symbol_or_category_is_no_error() -> None:
+    assert UNIVERSE.category("ZZZZ") is None
+    assert UNIVERSE.name("ZZZZ") is None
+    assert UNIVERSE.symbols("nothing") == ()
+
+
+@pytest.mark.parametrize(
+    ("symbol", "expected"),
+    [
+        ("^GSPC", Thresholds(1.0, -1.0, -2.0)),
+        ("ES=F", Thresholds(5.0, -5.0, -10.0)),
+        ("AAPL", Thresholds(3.0, -3.0, -5.0)),
+        ("TQQQ", Thresholds(3.0, -3.0, -5.0)),
+        ("SQQQ", Thresholds(3.0, -3.0, -5.0)),
+        ("GC=F", Thresholds(3.0, -3.0, -10.0)),
+        ("ZZZZ", Thresholds(3.0, -3.0, -10.0)),
+    ],
+)
+def test_a_category_goes_before_the_default(symbol: str, expected: Thresholds) -> None:
+    assert UNIVERSE.thresholds(symbol) == expected
+
+
+def test_thresholds_belong_to_categories_that_exist() -> None:
+    assert set(UNIVERSE.category_thresholds) <= set(UNIVERSE.categories)
+    assert UNIVERSE.monitor_drop_from_high_pct == -10.0
+
+
+def test_the_universe_cannot_be_changed() -> None:
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        UNIVERSE.names = {}  # type: ignore[misc]
