@@ -119,7 +119,7 @@ R = TypeVar("R")
 def exposed(
     method: Callable[Concatenate[Owner, P], Awaitable[R]],
 ) -> Callable[Concatenate[Owner, str, P], Awaitable[R]]:
-    """Make a method callable from other processes: counted, timed, under the caller's request id."""
+    """Make a method callable from elsewhere: counted, timed, under the caller's request id."""
     name = method.__name__
 
     @functools.wraps(method)

@@ -9,6 +9,7 @@ PRICES = "prices:"  # prices:SYMBOL, payload: a price_update
 DATA = "data:"  # data:SYMBOL, payload: the data version that indicators answer from; internal
 SOURCE_DATA = "source:"  # source:SYMBOL, payload: the data version of the source; internal
 SYSTEM = "system"  # news of the service itself, for every socket
+GOING_AWAY = "going_away"  # the event of the last SYSTEM message before a stop
 
 
 class Message(NamedTuple):

@@ -83,7 +83,10 @@ async def _on_finstage_error(_: Request, error: Exception) -> Response:
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    items = [_invalid_item(dict(item)) for item in error.errors()]
+    return _invalid([_invalid_item(dict(item)) for item in error.errors()])
+
+
+def _invalid(items: list[dict[str, Any]]) -> Response:
     return Response(
         orjson.dumps({"detail": items}, default=str),
         status_code=422,
@@ -107,6 +110,8 @@ def _invalid_item(item: dict[str, Any]) -> dict[str, Any]:
 
 async def _on_http_error(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if error.status_code == 400:  # FastAPI's word for a body that is no text at all
+        return _invalid([{"type": "json_invalid", "loc": ["body"], "msg": str(error.detail)}])
     detail = {
         "code": _HTTP_CODES.get(error.status_code, "http_error"),
         "message": str(error.detail),

@@ -10,11 +10,11 @@ from fastapi import Depends, Request
 
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
-from actors.feed.core import price_update
 from actors.hub.client import HubClient
 from actors.indicators.client import IndicatorClient
 from infra.clock import Clock
 from infra.errors import RangeInvalid, SymbolUnknown
+from infra.quotes import price_update
 from infra.settings import Settings
 from infra.sources.facts import SourceFacts
 from infra.symbols import nearest, normalise

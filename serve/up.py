@@ -9,26 +9,30 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from types import FrameType
-from typing import Any
+from typing import Any, Self
 
 import httpx
+import orjson
+import psutil
 from rich.console import Console
 from rich.table import Table
 
 from infra.errors import ActorUnavailable, ConfigError
 from infra.logs import remove_old_logs, setup_logs
+from infra.messages import GOING_AWAY, SYSTEM, Message
 from infra.settings import Settings
 from serve.head import LOOPBACK, prepare_environment, start_head, token_path
 from serve.ports import Ports, choose_ports
-from serve.processes import ProcessTree, end_all
+from serve.processes import Known, ProcessTree, alive, end_all
 from serve.state import State, forget_state, own_created_s, take_lock
 
 logger = logging.getLogger(__name__)
 
 _GOODBYE_S = 1.0
+_DRAIN_S = 2.0
+_LEAVE_S = 3.0
+_FORCE_S = 3.0  # the end of the stop's time, kept for SIGKILL
 _READY_WITHIN_S = 120.0
 _WATCH_EVERY_S = 0.5
 
@@ -59,9 +63,9 @@ class LocalService:
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
         remove_old_logs(self._settings.log_dir)
         code = 0
-        with _signals_raise(self._goes):
+        with StopSignals(self._goes) as signals:
             try:
-                self._start(ports)
+                self._start(ports, signals)
                 self._watch()
             except Stopped:
                 self._console.print("\nstopping …")
@@ -75,7 +79,7 @@ class LocalService:
         lock.close()
         return code
 
-    def _start(self, ports: Ports) -> None:
+    def _start(self, ports: Ports, signals: StopSignals) -> None:
         started_s = time.monotonic()
         with self._console.status("starting Ray …") as status:
             prepare_environment(self._settings, ports)
@@ -86,7 +90,9 @@ class LocalService:
             self._state.session_dir = self._node.get_session_dir_path()
             self._note_processes()
             status.update("starting the actors and the ingress …")
-            deploy(self._settings, self._node.address, self._state.started_at_s)
+            join_ray(self._node.address)
+            signals.install()
+            deploy(self._settings, self._state.started_at_s)
             self._note_processes()
             status.update("waiting for the first answer …")
             await_ready(self._settings, self._check_ray)
@@ -101,7 +107,7 @@ class LocalService:
         return State(
             pid=os.getpid(),
             created_s=own_created_s(),
-            url=f"http://{_shown_host(self._settings.host)}:{ports.http}",
+            url=f"http://{shown_host(self._settings.host)}:{ports.http}",
             address="",
             token_path=str(token_path(self._settings)),
             ports=ports.as_dict(),
@@ -131,36 +137,44 @@ class LocalService:
         raise Stopped
 
     def _stop(self, gently: bool) -> None:
-        deadline_s = time.monotonic() + self._settings.stop_s - 3
+        """Share the stop's time: goodbye, drain, Ray's own end, and force for what is left."""
+        deadline_s = time.monotonic() + self._settings.stop_s - _FORCE_S
         if gently and self._node is not None:
-            _within(deadline_s - time.monotonic(), say_goodbye_and_drain)
+            _within(_GOODBYE_S, say_goodbye)
+            _drain_haproxy(self._tree.look(), _DRAIN_S)
         self._tree.look()
         if self._node is not None:
-            _within(deadline_s - time.monotonic(), _leave_ray)
+            _within(_LEAVE_S, _leave_ray)
             with contextlib.suppress(Exception):  # what it leaves is ended below
                 self._node.kill_all_processes(check_alive=False, allow_graceful=False)
-        end_all(self._tree.known, patience_s=max(0.2, deadline_s - time.monotonic()))
+        end_all(self._tree.known, patience_s=max(0.2, min(2.0, deadline_s - time.monotonic())))
         forget_state(self._settings)
         self._console.print("stopped")
 
 
-def deploy(settings: Settings, address: str, started_at_s: float) -> None:
-    """Connect to Ray at `address`, start the actors and both applications."""
+def join_ray(address: str) -> Any:
+    """Connect to the Ray at `address`; return what it says of itself."""
     import ray
+
+    from actors.runtime import NAMESPACE
+
+    return ray.init(
+        address=address,
+        namespace=NAMESPACE,
+        log_to_driver=False,
+        logging_level="ERROR",
+        configure_logging=False,
+    )
+
+
+def deploy(settings: Settings, started_at_s: float) -> None:
+    """Start the actors and both applications on the Ray that was joined."""
     from ray import serve as ray_serve
     from ray.serve.config import HTTPOptions
 
-    from actors.runtime import NAMESPACE, start_actor
+    from actors.runtime import start_actor
     from serve.app import actor_specs, run_applications
 
-    if not ray.is_initialized():
-        ray.init(
-            address=address,
-            namespace=NAMESPACE,
-            log_to_driver=False,
-            logging_level="ERROR",
-            configure_logging=False,
-        )
     for spec in actor_specs(settings, started_at_s):
         start_actor(spec)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
@@ -170,7 +184,7 @@ def deploy(settings: Settings, address: str, started_at_s: float) -> None:
 
 def await_ready(settings: Settings, check: Any) -> None:
     """Wait until the service says that it is ready; `check` may raise in between."""
-    url = f"http://{_shown_host(settings.host)}:{settings.port}/health/ready"
+    url = f"http://{shown_host(settings.host)}:{settings.port}/health/ready"
     deadline_s = time.monotonic() + _READY_WITHIN_S
     last = "no answer"
     with httpx.Client(timeout=5, trust_env=False) as client:
@@ -187,20 +201,30 @@ def await_ready(settings: Settings, check: Any) -> None:
     raise ConfigError(f"not ready within {_READY_WITHIN_S:g} s: {last}; see `finstage logs`")
 
 
-def say_goodbye_and_drain() -> None:
-    """Tell every socket, then let Serve drain its replicas and stop HAProxy."""
-    from ray import serve as ray_serve
-
+def say_goodbye() -> None:
+    """Tell every socket that the service stops; the stream replicas close them then."""
     from actors.hub.client import HubClient
-    from infra.messages import SYSTEM, Message
 
-    farewell = (
-        b'{"type":"system_status","event":"going_away",'
-        b'"message":"the service stops; reconnect in 1 to 10 s"}'
-    )
+    farewell = {
+        "type": "system_status",
+        "event": GOING_AWAY,
+        "message": "the service stops; reconnect in 1 to 10 s",
+    }
     with contextlib.suppress(ActorUnavailable):
-        asyncio.run(HubClient(_GOODBYE_S).publish([Message(SYSTEM, farewell)]))
-    ray_serve.shutdown()
+        message = Message(SYSTEM, orjson.dumps(farewell))
+        asyncio.run(HubClient(_GOODBYE_S).publish([message]))
+
+
+def _drain_haproxy(known: Known, patience_s: float) -> None:
+    """Let HAProxy take no new connection and end those it has, for a while.
+
+    SIGUSR1 is its soft stop. Serve's own shutdown takes seconds for what dies with Ray anyway.
+    """
+    proxies = [process for process in alive(known) if process.name() == "haproxy"]
+    for process in proxies:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.send_signal(signal.SIGUSR1)
+    psutil.wait_procs(proxies, timeout=patience_s)
 
 
 def _leave_ray() -> None:
@@ -223,24 +247,37 @@ def _within(seconds: float, work: Any) -> None:
     thread.join(max(0.1, seconds))
 
 
-@contextmanager
-def _signals_raise(goes: threading.Event) -> Iterator[None]:
-    """Turn SIGINT and SIGTERM into `Stopped`, once; later ones wait for the stop under way."""
+class StopSignals:
+    """SIGINT and SIGTERM raise `Stopped`, once; later ones wait for the stop under way.
 
-    def on_signal(_signal: int, _frame: FrameType | None) -> None:
-        if not goes.is_set():
-            goes.set()
+    `ray.init` puts its own handler in the place of ours, so `install` comes again after it.
+    """
+
+    def __init__(self, goes: threading.Event) -> None:
+        self._goes = goes
+
+    def __enter__(self) -> Self:
+        self.install()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._set(signal.SIG_IGN)
+
+    def install(self) -> None:
+        """Take the signals."""
+        self._set(self._on_signal)
+
+    def _set(self, handler: Any) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, handler)
+
+    def _on_signal(self, _signal: int, _frame: FrameType | None) -> None:
+        if not self._goes.is_set():
+            self._goes.set()
             raise Stopped
 
-    before = {s: signal.signal(s, on_signal) for s in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number in before:
-            signal.signal(number, signal.SIG_IGN)
 
-
-def _shown_host(host: str) -> str:
+def shown_host(host: str) -> str:
     if host in ("0.0.0.0", "::"):
         return LOOPBACK
     return f"[{host}]" if ":" in host else host
@@ -263,14 +300,15 @@ def overview(settings: Settings, state: State) -> Table:
         "data": str(settings.data_dir),
         "Ray": state.address,
     }
-    if settings.ray_dashboard:
+    if settings.ray_dashboard and "dashboard" in ports:
         rows["Ray dashboard"] = (
             f"http://{LOOPBACK}:{ports['dashboard']}, token: cat {state.token_path}"
         )
-    rows["HAProxy"] = (
-        f"statistics {ports['haproxy_stats']}, metrics {ports['haproxy_metrics']} "
-        "(every interface: keep them behind a firewall)"
-    )
+    if "haproxy_stats" in ports:
+        rows["HAProxy"] = (
+            f"statistics {ports['haproxy_stats']}, metrics {ports['haproxy_metrics']} "
+            "(every interface: keep them behind a firewall)"
+        )
     for name, value in rows.items():
         table.add_row(name, value)
     return table

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any
 
 import orjson
 
 from infra.bars import Quote
-from infra.clock import utc
 from infra.messages import PRICES, SOURCE_DATA, SYSTEM, Message
+from infra.quotes import price_update
 from infra.sources.base import Event, Source, Tick, VersionChanged
 
 
@@ -45,35 +44,6 @@ class FeedCore:
         update = price_update(quote, self._sent.get(quote.symbol))
         self._sent[quote.symbol] = quote.price
         return Message(PRICES + quote.symbol, orjson.dumps(update))
-
-
-def price_update(quote: Quote, previous_price: float | None) -> dict[str, Any]:
-    """Return the `price_update` object of a quote.
-
-    `change_amount` and `change_percent` are against the previous session's close;
-    `previous_price` is the last one sent. `open`, `high`, `low`, `volume` are of the session.
-    """
-    base = quote.previous_close
-    change = None if base is None else quote.price - base
-    return {
-        "type": "price_update",
-        "symbol": quote.symbol,
-        "current_price": quote.price,
-        "previous_price": previous_price,
-        "change_amount": change,
-        "change_percent": None if change is None or not base else change / base * 100,
-        "previous_close": base,
-        "open": quote.open,
-        "high": quote.high,
-        "low": quote.low,
-        "volume": quote.volume,
-        "market_status": quote.market_status,
-        "session": quote.session.isoformat(),
-        "timestamp": utc(quote.traded_at_ns / 1e9).isoformat(timespec="milliseconds"),
-        "source": quote.source,
-        "synthetic": quote.synthetic,
-        "data_version": quote.data_version,
-    }
 
 
 def _version(symbol: str, data_version: str) -> Message:

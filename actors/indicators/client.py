@@ -6,9 +6,12 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+from actors.indicators.names import METHODS, NAMES, parse_names
 from actors.runtime import ActorClient
 from infra.bars import Bars
 from infra.errors import FinstageError
+
+__all__ = ["INDICATORS", "METHODS", "NAMES", "IndicatorClient", "parse_names"]
 
 INDICATORS = "finstage-indicators"
 

@@ -6,12 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from actors.indicators import reference, standard
+from actors.indicators.names import NAMES, check_method
 from actors.indicators.standard import EMA_BARS, SMA_BARS, Values, at_end
 from infra.bars import Bars
-from infra.errors import ParameterInvalid
-
-NAMES = ("sma", "ema", "rsi", "macd", "bollinger", "stochastic")
-METHODS = ("standard", "reference")
 
 OVERBOUGHT = 70.0  # Wilder's levels of the RSI
 OVERSOLD = 30.0
@@ -43,25 +40,6 @@ _CATALOGUE: Mapping[str, Mapping[str, Callable[[Bars], Values]]] = {
         "bollinger": reference.bollinger,
     },
 }
-
-
-def parse_names(text: str) -> tuple[str, ...]:
-    """Return the indicators that `all` or a comma list names, each once, in catalogue order.
-
-    Raises ParameterInvalid for an unknown name, an empty one, or none.
-    """
-    asked = {part.strip() for part in text.split(",")}
-    allowed = (*NAMES, "all")
-    for name in sorted(asked.difference(allowed)):
-        raise ParameterInvalid(("query", "indicators"), name, allowed)
-    return NAMES if "all" in asked else tuple(name for name in NAMES if name in asked)
-
-
-def check_method(method: str) -> str:
-    """Return `method` if it is one of `METHODS`, else raise ParameterInvalid."""
-    if method not in METHODS:
-        raise ParameterInvalid(("query", "method"), method, METHODS)
-    return method
 
 
 def latest(bars: Bars, names: Sequence[str], method: str) -> dict[str, Fields]:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
-from actors.indicators.results import parse_names
+from actors.indicators.client import parse_names
 from infra.errors import FinstageError, NotBuilt
 from infra.symbols import normalise
 from pipelines.analysis import priced_analyses

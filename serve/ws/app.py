@@ -47,7 +47,7 @@ async def _serve_socket(socket: WebSocket, table: SocketTable, settings: Setting
     session = Session(
         str(uuid.uuid4()), table, outbox, settings.max_symbols_on_socket, settings.source
     )
-    writer = asyncio.create_task(_write(socket, outbox))
+    writer = asyncio.create_task(_write(socket, outbox, table))
     try:
         await outbox.answer(session.welcome())
         await _read(socket, session, outbox, settings.max_message_bytes)
@@ -70,10 +70,12 @@ async def _read(socket: WebSocket, session: Session, outbox: Outbox, max_bytes: 
         await outbox.answer(session.reply(text, time.time()))
 
 
-async def _write(socket: WebSocket, outbox: Outbox) -> None:
+async def _write(socket: WebSocket, outbox: Outbox, table: SocketTable) -> None:
     while True:
         frames = await outbox.take()
         for frame in frames:
             await socket.send_text(frame.decode())
         FRAMES.inc(len(frames))
         outbox.taken()
+        if table.going_away:
+            await socket.close(SHUTDOWN, "the service stops")

@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from infra.messages import PRICES, SYSTEM, Batch, Position, Snapshot, stamped
+from infra.messages import GOING_AWAY, PRICES, SYSTEM, Batch, Position, Snapshot, stamped
 
 
 class Outbox:
@@ -70,6 +70,7 @@ class SocketTable:
 
     def __init__(self) -> None:
         self.position = Position("", 0)
+        self.going_away = False
         self._outboxes: set[Outbox] = set()
         self._by_topic: dict[str, set[Outbox]] = {}
         self._last: dict[str, tuple[int, bytes]] = {}
@@ -149,6 +150,7 @@ class SocketTable:
                 takers: Iterable[Outbox] = self._by_topic.get(topic, ())
             elif topic == SYSTEM:
                 takers = self._outboxes
+                self.going_away = orjson.loads(message.payload).get("event") == GOING_AWAY
             else:
                 continue
             if takers:

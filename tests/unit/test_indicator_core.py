@@ -14,6 +14,7 @@ import talib
 from actors.indicators import results
 from actors.indicators.book import BarBook
 from actors.indicators.core import IndicatorCore
+from actors.indicators.names import NAMES, parse_names
 from infra.bars import NS_PER_DAY, Bars, Floats, History
 from infra.errors import ParameterInvalid, SymbolUnknown
 from infra.periods import day_ns
@@ -63,7 +64,7 @@ def ask(core: IndicatorCore, symbol: str = "AAPL", **changes: Any) -> dict[str, 
     arguments: dict[str, Any] = {
         "period": "1mo",
         "interval": "1d",
-        "names": results.NAMES,
+        "names": NAMES,
         "method": "standard",
         "open_bar": False,
     }
@@ -139,7 +140,7 @@ def test_reference_method_changes_only_what_the_former_service_did_otherwise() -
     standard = ask(core)["indicators"]
     former = ask(core, method="reference")["indicators"]
 
-    assert [name for name in results.NAMES if former[name] == standard[name]] == [
+    assert [name for name in NAMES if former[name] == standard[name]] == [
         "sma",
         "ema",
         "stochastic",
@@ -203,9 +204,7 @@ def test_comprehensive_answers_each_symbol_and_names_the_unknown_ones() -> None:
     assert pickle.loads(pickle.dumps(unknown)).nearest == ["AAPL"]
     known = answers["AAPL"]
     assert isinstance(known, dict)
-    assert known["current_price"] == close[-1]
-    assert known["price_change_pct"] == pytest.approx((close[-1] - close[-2]) / close[-2] * 100)
-    assert list(known["indicators"]) == list(results.NAMES)
+    assert list(known["indicators"]) == list(NAMES)
     assert list(known["indicators"]["macd"]) == [
         "current_macd",
         "current_signal",
@@ -215,13 +214,12 @@ def test_comprehensive_answers_each_symbol_and_names_the_unknown_ones() -> None:
     json.dumps([known, answers["IBM"]], allow_nan=False)
 
 
-def test_one_bar_has_a_price_but_no_change_and_no_signals() -> None:
+def test_one_bar_has_no_signals() -> None:
     answer = core_of(history_of("AAPL", np.array([10.0]))).comprehensive(
         ["AAPL"], "1mo", "1d", "standard", False
     )["AAPL"]
 
     assert isinstance(answer, dict)
-    assert (answer["current_price"], answer["price_change_pct"]) == (10.0, None)
     assert answer["signals"] == {"rsi": None, "macd": None}
 
 
@@ -295,7 +293,6 @@ def test_trend_needs_the_averages_and_the_close_to_agree(
     answer = core_of(history_of("AAPL", close)).trend("AAPL", "1mo", "1d")
 
     assert answer["trend"] == expected
-    assert answer["current_price"] == close[-1]
     assert answer["ma_20"] == pytest.approx(close[-20:].mean())
     assert answer["ma_50"] == (None if expected is None else pytest.approx(close[-50:].mean()))
 
@@ -327,13 +324,13 @@ def test_references_are_of_closed_adjusted_sessions() -> None:
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("all", results.NAMES),
+        ("all", NAMES),
         ("rsi", ("rsi",)),
         ("stochastic, sma ,rsi,sma", ("sma", "rsi", "stochastic")),
     ],
 )
 def test_names_are_parsed_in_catalogue_order(text: str, names: tuple[str, ...]) -> None:
-    assert results.parse_names(text) == names
+    assert parse_names(text) == names
 
 
 @pytest.mark.parametrize(
@@ -341,8 +338,8 @@ def test_names_are_parsed_in_catalogue_order(text: str, names: tuple[str, ...]) 
 )
 def test_unknown_or_empty_names_are_refused(text: str, value: str) -> None:
     with pytest.raises(ParameterInvalid) as caught:
-        results.parse_names(text)
+        parse_names(text)
 
     assert caught.value.location == ("query", "indicators")
     assert caught.value.value == value
-    assert caught.value.allowed == [*results.NAMES, "all"]
+    assert caught.value.allowed == [*NAMES, "all"]

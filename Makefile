@@ -1,0 +1,46 @@
+# Set-up, start, tests: every command of the README.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
+
+.PHONY: run test check bench format lock clean setup
+
+run: setup  ## Set up, then start Finstage in the foreground.
+	@exec $(BIN)/finstage up
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Finstage needs Python 3.11 to 3.13: make PYTHON=python3.12 run"; exit 2; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null \
+	  || { echo "Python's venv is missing: apt install python3-venv"; exit 2; }
+	@echo "setting up $(VENV), once: a few minutes"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@rm -f $(VENV)/.installed-* && touch $@
+
+test: check  ## Everything: checks, then all four kinds of tests.
+	@tests/run
+
+check: setup  ## Format, lint, types, layers.
+	@$(BIN)/ruff format --check --quiet . || { echo "run: make format"; exit 1; }
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/mypy
+	@$(BIN)/pytest --quiet tests/unit/test_layers.py
+
+bench: setup  ## Each claim beside its peer; results in docs/bench.
+	@$(BIN)/python -m benchmarks
+
+format: setup
+	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
+
+lock:  ## Pin every dependency anew.
+	@$(BIN)/python -m pip install --quiet uv
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev pyproject.toml \
+	  --no-emit-index-url --output-file requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,1 @@
+"""Finstage from another Python program: over HTTP, without Ray."""

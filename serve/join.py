@@ -1,0 +1,153 @@
+"""`finstage up --address`: Finstage on a Ray that runs already."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from typing import Any
+
+from rich.console import Console
+
+from infra.errors import ConfigError
+from infra.logs import setup_logs
+from infra.settings import Settings
+from serve.state import State, forget_state, own_created_s, take_lock
+from serve.up import (
+    Stopped,
+    StopSignals,
+    await_ready,
+    deploy,
+    join_ray,
+    overview,
+    say_goodbye,
+    shown_host,
+)
+
+logger = logging.getLogger(__name__)
+
+_WATCH_EVERY_S = 1.0
+
+
+class JoinedService:
+    """Our actors and applications on somebody's Ray; a stop takes away these and no more."""
+
+    def __init__(self, settings: Settings, console: Console, address: str) -> None:
+        self._settings = settings
+        self._console = console
+        self._address = address
+        self._goes = threading.Event()
+        self._deployed = False
+
+    def run(self) -> int:
+        """Run until stopped; return the exit code."""
+        lock = take_lock(self._settings)
+        setup_logs(self._settings.log_dir, "up", self._settings.log_level)
+        with StopSignals(self._goes) as signals:
+            try:
+                self._start(signals)
+                while not self._goes.wait(_WATCH_EVERY_S):
+                    self._check_ray()
+            except Stopped:
+                self._console.print("\nstopping …")
+            except ConnectionError as error:
+                self._console.print(f"[red]Ray died under the service: {error}[/red]")
+                forget_state(self._settings)
+                return 1
+            finally:
+                self._stop()
+                lock.close()
+        return 0
+
+    def _start(self, signals: StopSignals) -> None:
+        started_at_s = self._settings.replay_started_at_s or time.time()
+        with self._console.status("joining Ray …"):
+            try:
+                context = join_ray(self._address)
+                signals.install()
+            except (ConnectionError, RuntimeError, ValueError) as error:
+                raise ConfigError(
+                    f"no Ray at {self._address} can be joined: {str(error).splitlines()[0]}"
+                ) from None
+            self._refuse_taken_prefixes()
+            self._deployed = True
+            deploy(self._settings, started_at_s)
+            await_ready(self._settings, self._check_ray)
+        address = context.address_info["address"]
+        state = self._new_state(address, started_at_s)
+        state.write(self._settings)
+        self._console.print(overview(self._settings, state))
+        self._console.print(
+            "joined a Ray that ran already: its ingress is what it was started with; without the "
+            "variables of `finstage ray-env` that is Serve's own proxy, which is slower"
+        )
+        self._console.print("ready; Ctrl-C takes Finstage off it and leaves Ray running")
+
+    def _refuse_taken_prefixes(self) -> None:
+        from ray import serve as ray_serve
+
+        from serve.app import API_APP, STREAM_APP
+
+        prefixes = {"/": API_APP, "/ws": STREAM_APP}
+        try:
+            applications = ray_serve.status().applications
+        except Exception as error:
+            logger.info("join.no_serve_yet", extra={"reason": type(error).__name__})
+            return
+        details: dict[str, Any] = {name: _route_prefix(name) for name in applications}
+        for name, prefix in details.items():
+            if name in prefixes.values():
+                raise ConfigError(f"the application {name!r} runs on this Ray already")
+            if prefix in prefixes:
+                raise ConfigError(f"the prefix {prefix} is taken by the application {name!r}")
+
+    def _check_ray(self) -> None:
+        import ray
+
+        if self._goes.is_set():
+            raise Stopped
+        if not any(node["Alive"] for node in ray.nodes()):
+            raise ConnectionError("no node of it is alive")
+
+    def _new_state(self, address: str, started_at_s: float) -> State:
+        host = shown_host(self._settings.host)
+        return State(
+            pid=os.getpid(),
+            created_s=own_created_s(),
+            url=f"http://{host}:{self._settings.port}",
+            address=address,
+            token_path=os.environ.get("RAY_AUTH_TOKEN_PATH", ""),
+            ports={"http": self._settings.port},
+            session_dir="",
+            started_at_s=started_at_s,
+            ready=True,
+        )
+
+    def _stop(self) -> None:
+        import ray
+
+        if self._deployed and ray.is_initialized():
+            from ray import serve as ray_serve
+
+            from actors.runtime import kill_actor
+            from serve.app import API_APP, STREAM_APP, actor_specs
+
+            say_goodbye()
+            for name in (API_APP, STREAM_APP):
+                ray_serve.delete(name)
+            for spec in actor_specs(self._settings, 0.0):
+                kill_actor(spec.name)
+        ray.shutdown()
+        forget_state(self._settings)
+        self._console.print("stopped")
+
+
+def _route_prefix(application: str) -> str:
+    """Return the prefix of a running application; Serve's public status does not have it."""
+    import ray
+    from ray.serve.context import _get_global_client
+
+    controller = _get_global_client()._controller
+    details = ray.get(controller.get_serve_instance_details.remote())
+    return str(details["applications"][application]["route_prefix"])

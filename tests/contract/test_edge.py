@@ -1,0 +1,109 @@
+"""The edge gives what the routes give, byte for byte, and refuses what they refuse."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from serve.edge import Edge, Site, close_site, open_site
+from tests.local import LocalService
+
+URL = "/api/v2/technical-analysis/indicators/AAPL?period=1y"
+LONG = "/api/v2/prices/AAPL/history?period=max"
+
+
+@pytest.fixture
+def site(local: LocalService) -> Iterator[Site]:
+    site = Site(local.gate, local.near, local.settings.gzip_above_bytes)
+    open_site(site)
+    yield site
+    close_site()
+
+
+@pytest.fixture
+async def edge(local: LocalService, site: Site) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(Edge(local.app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as http:
+        yield http
+
+
+def compared(answer: httpx.Response) -> dict[str, str]:
+    return {k: v for k, v in answer.headers.items() if k != "x-request-id"}
+
+
+@pytest.mark.parametrize("url", [URL, LONG])
+@pytest.mark.parametrize("encoding", ["gzip", "identity"])
+async def test_edge_and_route_give_the_same(
+    edge: httpx.AsyncClient,
+    client: httpx.AsyncClient,
+    site: Site,
+    url: str,
+    encoding: str,
+) -> None:
+    headers = {"accept-encoding": encoding}
+    from_route = await client.get(url, headers=headers)
+    from_edge = await edge.get(url, headers=headers)
+
+    assert sum(site.answered.values()) == 1
+    assert from_edge.content == from_route.content
+    assert compared(from_edge) == compared(from_route)
+    assert from_edge.headers["x-request-id"]
+
+
+async def test_edge_answers_304_as_the_route_does(
+    edge: httpx.AsyncClient, client: httpx.AsyncClient
+) -> None:
+    etag = (await edge.get(URL)).headers["etag"]
+    headers = {"if-none-match": f'"other", {etag}'}
+
+    from_edge = await edge.get(URL, headers=headers)
+    from_route = await client.get(URL, headers=headers)
+
+    assert (from_edge.status_code, from_edge.content) == (304, b"")
+    assert compared(from_edge) == compared(from_route)
+
+
+async def test_edge_refuses_a_foreign_host_on_a_cached_answer(
+    edge: httpx.AsyncClient, client: httpx.AsyncClient
+) -> None:
+    await edge.get(URL)
+    headers = {"host": "evil.example"}
+
+    from_edge = await edge.get(URL, headers=headers)
+    from_route = await client.get(URL, headers=headers)
+
+    assert from_edge.status_code == from_route.status_code == 403
+    assert from_edge.json()["detail"]["code"] == from_route.json()["detail"]["code"]
+
+
+async def test_a_request_with_an_origin_goes_to_the_application(
+    edge: httpx.AsyncClient, site: Site
+) -> None:
+    await edge.get(URL)
+    await edge.get(URL, headers={"origin": "https://desk.example"})
+
+    assert sum(site.answered.values()) == 0
+
+
+async def test_without_a_site_http_passes_and_sockets_are_refused(local: LocalService) -> None:
+    close_site()
+    edge = Edge(local.app)
+    transport = httpx.ASGITransport(edge)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        passed = await http.get(URL)
+    sent: list[Any] = []
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    async def receive() -> Any:
+        return {"type": "websocket.connect"}
+
+    await edge({"type": "websocket", "path": "/ws/realtime", "headers": []}, receive, send)
+
+    assert passed.status_code == 200
+    assert sent[0]["status"] == 503
+    assert (b"retry-after", b"1") in sent[0]["headers"]

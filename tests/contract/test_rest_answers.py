@@ -1,0 +1,246 @@
+"""Every route's real answers: their shape, their values, their errors."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import httpx
+import numpy as np
+import pytest
+import talib
+from pydantic import BaseModel
+
+from serve import schemas
+from tests.local import LocalService
+
+TA = "/api/v2/technical-analysis"
+SYMBOLS = ("AAPL", "GOOGL", "IBM", "META", "MSFT", "^GSPC", "^IXIC")
+
+ANSWERS: list[tuple[str, str, Any, type[BaseModel]]] = [
+    ("GET", f"{TA}/indicators/AAPL", None, schemas.Indicators),
+    ("GET", f"{TA}/indicators/META?period=max&interval=1mo", None, schemas.Indicators),
+    ("GET", f"{TA}/indicators/^GSPC?method=reference", None, schemas.Indicators),
+    ("GET", f"{TA}/indicators/aapl?indicators=rsi,macd&open_bar=true", None, schemas.Indicators),
+    ("POST", f"{TA}/batch/indicators", {"symbols": ["AAPL", "NOPE"]}, schemas.BatchIndicators),
+    ("POST", f"{TA}/batch/indicators?period=1y", ["IBM"], schemas.BatchIndicators),
+    ("GET", f"{TA}/prices/monitor", None, schemas.MonitoredPrices),
+    ("GET", f"{TA}/prices/monitor?symbols=AAPL,NOPE&alerts_only=true", None,
+     schemas.MonitoredPrices),
+    ("GET", f"{TA}/prices/batch?symbols=AAPL,NOPE&include_history=true", None,
+     schemas.BatchPrices),
+    ("POST", f"{TA}/analysis/comprehensive", {"symbols": ["AAPL", "NOPE"]},
+     schemas.Comprehensive),
+    ("POST", f"{TA}/analysis/comprehensive", ["META"], schemas.Comprehensive),
+    ("GET", "/api/v2/prices/AAPL/history", None, schemas.HistoryBody),
+    ("GET", "/api/v2/prices/AAPL/history?start=2012-08-01&end=2012-08-11", None,
+     schemas.HistoryBody),
+    ("GET", "/api/v2/prices/META/history?period=max&interval=1wk&adjusted=false", None,
+     schemas.HistoryBody),
+    ("GET", "/api/v2/async/symbols/AAPL/price", None, schemas.SimplePrice),
+    ("GET", "/api/v2/async/symbols/batch?symbols=AAPL,NOPE", None, schemas.SimplePrices),
+    ("GET", "/api/v2/async/technical/analysis/META", None, schemas.SimpleTrend),
+    ("GET", "/api/v2/symbols?category=index", None, schemas.SymbolPage),
+    ("POST", "/api/v2/symbols", {"symbols": ["AAPL"]}, schemas.MonitoredSymbols),
+    ("DELETE", "/api/v2/symbols?symbols=AAPL", None, schemas.MonitoredSymbols),
+    ("GET", "/health/live", None, schemas.Alive),
+    ("GET", "/health/ready", None, schemas.Ready),
+]  # fmt: skip
+
+ERRORS: list[tuple[str, str, Any, int, str]] = [
+    ("GET", f"{TA}/indicators/APPL", None, 404, "AAPL"),
+    ("GET", f"{TA}/indicators/{'A' * 300}", None, 404, "symbol_unknown"),
+    ("GET", f"{TA}/indicators/..%2f..%2fetc%2fpasswd", None, 404, "not_found"),
+    ("GET", f"{TA}/indicators/A%00B", None, 404, "symbol_unknown"),
+    ("GET", f"{TA}/indicators/AAPL?period=7y", None, 422, "10y"),
+    ("GET", f"{TA}/indicators/AAPL?interval=1m", None, 422, "3mo"),
+    ("GET", f"{TA}/indicators/AAPL?interval=4h", None, 422, "1wk"),
+    ("GET", f"{TA}/indicators/AAPL?indicators=sma,foo", None, 422, "stochastic"),
+    ("GET", f"{TA}/indicators/AAPL?method=best", None, 422, "reference"),
+    ("GET", f"{TA}/indicators/AAPL?open_bar=perhaps", None, 422, "open_bar"),
+    ("POST", f"{TA}/batch/indicators", {"symbols": []}, 422, "at least one"),
+    ("POST", f"{TA}/batch/indicators", {"symbols": "AAPL"}, 422, "symbols"),
+    ("POST", f"{TA}/batch/indicators", {"symbols": ["A"] * 501}, 422, "500"),
+    ("POST", f"{TA}/batch/indicators", {"symbols": ["NOPE"]}, 404, "symbol_unknown"),
+    ("POST", f"{TA}/batch/indicators", {"symbols": ["AAPL"], "batch_size": 21}, 422, "20"),
+    ("POST", f"{TA}/analysis/comprehensive", {"symbols": ["AAPL"], "save_results": True}, 501,
+     "store"),
+    ("GET", f"{TA}/prices/batch", None, 422, "symbols"),
+    ("GET", f"{TA}/prices/batch?symbols=,,", None, 422, "at least one"),
+    ("GET", "/api/v2/prices/AAPL/history?start=2012-13-01", None, 422, "start"),
+    ("GET", "/api/v2/prices/AAPL/history?start=2012-02-01&end=2012-01-01", None, 422, "after"),
+    ("GET", "/api/v2/prices/AAPL/history?period=1y&start=2012-02-01", None, 422, "period"),
+    ("GET", "/api/v2/symbols?category=stonks", None, 422, "sector_etf"),
+    ("POST", "/api/v2/symbols", {"symbols": ["APPL"]}, 404, "AAPL"),
+    ("GET", "/nothing/here", None, 404, "not_found"),
+    ("PATCH", "/api/v2/symbols", None, 405, "method_not_allowed"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("method", "url", "body", "shape"), ANSWERS)
+async def test_answer_has_its_documented_shape(
+    client: httpx.AsyncClient, method: str, url: str, body: Any, shape: type[BaseModel]
+) -> None:
+    answer = await client.request(method, url, json=body)
+
+    assert answer.status_code == 200, answer.text
+    shape.model_validate_json(answer.content)
+    assert "NaN" not in answer.text
+    assert answer.headers["x-request-id"]
+    assert answer.headers["cache-control"]
+
+
+@pytest.mark.parametrize(("method", "url", "body", "status", "says"), ERRORS)
+async def test_error_names_what_to_do(
+    client: httpx.AsyncClient, method: str, url: str, body: Any, status: int, says: str
+) -> None:
+    answer = await client.request(method, url, json=body)
+
+    assert answer.status_code == status, answer.text
+    assert says in answer.text
+    assert "Traceback" not in answer.text
+    assert ".py" not in answer.text
+    detail = answer.json()["detail"]
+    if status == 422:
+        assert isinstance(detail, list)
+    else:
+        schemas.ErrorDetail.model_validate(detail)
+
+
+async def test_a_body_that_is_no_json_is_422(client: httpx.AsyncClient) -> None:
+    answer = await client.post(
+        f"{TA}/batch/indicators", content=b"{", headers={"content-type": "application/json"}
+    )
+
+    assert answer.status_code == 422
+
+
+@pytest.mark.parametrize("symbol", SYMBOLS)
+async def test_values_equal_talib_on_the_closed_bars_of_the_same_version(
+    client: httpx.AsyncClient, symbol: str
+) -> None:
+    history = (await client.get(f"/api/v2/prices/{symbol}/history?period=max")).json()
+    answer = (await client.get(f"{TA}/indicators/{symbol}?period=1y")).json()
+    high, low, close = (np.array(history[name], float) for name in ("high", "low", "close"))
+
+    def last(values: Any) -> float | None:
+        return None if np.isnan(values[-1]) else float(values[-1])
+
+    macd = talib.MACD(close)
+    upper, middle, lower = talib.BBANDS(close, 20)
+    k, d = talib.STOCHF(high, low, close, 14, 3, 0)
+    rsi = talib.RSI(close)
+    expected: dict[str, dict[str, float | None]] = {
+        "sma": {str(n): last(talib.SMA(close, n)) for n in (5, 10, 20, 50, 200)},
+        "ema": {str(n): last(talib.EMA(close, n)) for n in (12, 26)},
+        "rsi": {"current": last(rsi), "previous": last(rsi[:-1])},
+        "macd": dict(zip(("macd", "signal", "histogram"), map(last, macd), strict=True)),
+        "bollinger": {"upper": last(upper), "middle": last(middle), "lower": last(lower)},
+        "stochastic": {"k_percent": last(k), "d_percent": last(d)},
+    }
+    assert answer["data_version"] == history["data_version"]
+    assert list(answer["indicators"]) == list(expected)
+    for name, values in expected.items():
+        for field, value in values.items():
+            got = answer["indicators"][name][field]
+            assert got == (None if value is None else pytest.approx(value, rel=1e-9)), name
+
+
+async def test_period_sets_what_is_reported_not_what_is_computed(
+    client: httpx.AsyncClient,
+) -> None:
+    short = (await client.get(f"{TA}/indicators/AAPL?period=1mo")).json()
+    long = (await client.get(f"{TA}/indicators/AAPL?period=max")).json()
+
+    assert short["indicators"] == long["indicators"]
+    assert (short["data_points"], long["data_points"]) == (22, 3_145)
+
+
+async def test_the_open_bar_counts_only_when_asked_and_is_never_kept(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    closed = (await client.get("/api/v2/prices/AAPL/history?period=5d")).json()
+    answer = await client.get("/api/v2/prices/AAPL/history?period=5d&open_bar=true")
+
+    assert closed["sessions"][-1] == "2012-08-28"
+    assert answer.json()["sessions"][-1] == "2012-08-29"
+    assert answer.headers["cache-control"] == "no-store"
+    assert "etag" not in answer.headers
+
+
+async def test_a_batch_is_one_call_whatever_the_number_of_symbols(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    await client.post(f"{TA}/batch/indicators", json={"symbols": list(SYMBOLS)})
+
+    assert local.indicators.calls == ["comprehensive"]
+
+
+async def test_an_answer_is_made_once_until_the_version_changes(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    url = f"{TA}/indicators/AAPL?period=1y"
+    first = await client.get(url)
+    again = await client.get(url)
+    same = await client.get(url, headers={"if-none-match": first.headers["etag"]})
+    local.play(60)
+    later = await client.get(url, headers={"if-none-match": first.headers["etag"]})
+
+    assert again.content == first.content
+    assert local.indicators.calls == ["indicators", "indicators"]
+    assert (same.status_code, same.content) == (304, b"")
+    assert later.status_code == 200
+    assert later.json()["data_version"] != first.json()["data_version"]
+
+
+async def test_long_answers_are_zipped_for_those_who_ask(client: httpx.AsyncClient) -> None:
+    url = "/api/v2/prices/AAPL/history?period=max"
+    plain = await client.get(url, headers={"accept-encoding": "identity"})
+    zipped = await client.get(url, headers={"accept-encoding": "gzip"})
+
+    assert zipped.headers["content-encoding"] == "gzip"
+    assert int(zipped.headers["content-length"]) < len(plain.content) / 2
+    assert zipped.content == plain.content
+
+
+async def test_unknown_query_parameters_are_ignored(client: httpx.AsyncClient) -> None:
+    answer = await client.get(f"{TA}/indicators/AAPL?utm_source=mail")
+
+    assert answer.status_code == 200
+
+
+async def test_a_request_id_is_kept_if_it_is_safe_to_log(client: httpx.AsyncClient) -> None:
+    given = await client.get("/health/live", headers={"x-request-id": "desk-17"})
+    unsafe = await client.get("/health/live", headers={"x-request-id": 'a" onload="x'})
+
+    assert given.headers["x-request-id"] == "desk-17"
+    assert "onload" not in unsafe.headers["x-request-id"]
+
+
+async def test_the_monitored_set_changes_at_run_time(client: httpx.AsyncClient) -> None:
+    removed = await client.request("DELETE", "/api/v2/symbols?symbols=AAPL,IBM")
+    monitored = (await client.get(f"{TA}/prices/monitor")).json()
+    added = await client.post("/api/v2/symbols", json={"symbols": ["aapl"]})
+
+    assert "AAPL" not in removed.json()["monitored"]
+    assert set(monitored["results"]) == {"GOOGL", "META", "MSFT", "^GSPC", "^IXIC"}
+    assert "AAPL" in added.json()["monitored"]
+
+
+async def test_metrics_are_prometheus_text_that_counts_requests(
+    client: httpx.AsyncClient,
+) -> None:
+    await client.get("/health/live")
+    text = (await client.get("/metrics")).text
+
+    assert 'finstage_http_requests_total{method="GET",route="/health/live",status="200"}' in text
+    assert "# TYPE finstage_near_cache_bytes gauge" in text
+
+
+async def test_pages_and_documentation_need_nothing_from_elsewhere(
+    client: httpx.AsyncClient,
+) -> None:
+    for url in ("/", "/docs", "/assets/home.js", "/assets/finstage.css", "/openapi.json"):
+        answer = await client.get(url)
+        assert answer.status_code == 200, url
+        assert "cdn." not in answer.text
+    assert "default-src 'self'" in (await client.get("/")).headers["content-security-policy"]

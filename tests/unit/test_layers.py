@@ -1,0 +1,123 @@
+"""Imports point one way, libraries have one home, and unit tests cannot start Ray."""
+
+from __future__ import annotations
+
+import ast
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import ray
+
+ROOT = Path(__file__).parents[2]
+LAYERS = ("infra", "actors", "pipelines", "serve")
+HOMES = {
+    "fastapi": ("serve",),
+    "starlette": ("serve",),
+    "uvicorn": ("serve",),
+    "typer": ("serve",),
+    "talib": ("actors/indicators",),
+    "sqlalchemy": ("infra/db",),
+    "yfinance": ("infra/sources",),
+    "aiohttp": ("infra/sources", "infra/notify", "serve/client"),
+    "httpx": ("serve/client", "serve/up.py", "serve/status.py"),
+    "limits": ("serve",),
+    "cachetools": ("actors/cache",),
+}
+NO_RAY = ("infra", "serve/client", "pipelines/market.py", "pipelines/analysis.py")
+
+
+def modules() -> list[Path]:
+    return [path for layer in LAYERS for path in (ROOT / layer).rglob("*.py")]
+
+
+def imports(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def label(path: Path) -> str:
+    return path.relative_to(ROOT).as_posix()
+
+
+@pytest.mark.parametrize("path", modules(), ids=label)
+def test_imports_point_leftwards(path: Path) -> None:
+    own = LAYERS.index(label(path).split("/")[0])
+
+    wrong = {
+        name
+        for name in imports(path)
+        if name.split(".")[0] in LAYERS[own + 1 :] or name.split(".")[0] == "finstage"
+    }
+
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", modules(), ids=label)
+def test_libraries_stay_at_home(path: Path) -> None:
+    place = label(path)
+
+    wrong = {
+        name
+        for name in imports(path)
+        for library, homes in HOMES.items()
+        if name.split(".")[0] == library and not place.startswith(homes)
+    }
+    if place.startswith(NO_RAY) or place.endswith("core.py"):
+        wrong |= {name for name in imports(path) if name.split(".")[0] == "ray"}
+
+    assert not wrong
+
+
+@pytest.mark.parametrize("path", modules(), ids=label)
+def test_actors_are_seen_through_their_clients(path: Path) -> None:
+    place = label(path)
+    own = "/".join(place.split("/")[:2])
+    wires = place in ("serve/app.py",)
+
+    wrong = {
+        name
+        for name in imports(path)
+        if name.startswith("actors.")
+        and len(name.split(".")) > 2
+        and "/".join(name.split(".")[:2]) != own
+        and name.split(".")[1] != "runtime"
+        and name.split(".")[2] != "client"
+    }
+
+    assert wires or not wrong
+
+
+def test_modules_import_each_other_without_a_cycle() -> None:
+    names = {".".join(path.relative_to(ROOT).with_suffix("").parts): path for path in modules()}
+    graph = {name: {i for i in imports(path) if i in names} for name, path in names.items()}
+    done: set[str] = set()
+
+    def walk(name: str, trail: tuple[str, ...]) -> None:
+        assert name not in trail, " -> ".join((*trail[trail.index(name) :], name))
+        if name not in done:
+            for other in graph[name]:
+                walk(other, (*trail, name))
+            done.add(name)
+
+    for name in graph:
+        walk(name, ())
+
+
+def test_a_unit_test_cannot_start_ray() -> None:
+    with pytest.raises(RuntimeError, match="must not start Ray"):
+        ray.init()
+
+
+def test_a_unit_test_cannot_open_a_connection() -> None:
+    with (
+        socket.socket() as probe,
+        pytest.raises(RuntimeError, match="must not open a connection"),
+    ):
+        probe.connect(("127.0.0.1", 1))
