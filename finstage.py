@@ -7,17 +7,22 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from infra.errors import FinstageError, SymbolUnknown
     from pipelines.driver import connect
     from serve.client.http import Client
 
-__all__ = ["Client", "connect", "main"]
+__all__ = ["Client", "FinstageError", "SymbolUnknown", "connect", "main"]
 
-_HOME = {"connect": "pipelines.driver", "Client": "serve.client.http"}
+_HOME = {
+    "connect": "pipelines.driver",
+    "Client": "serve.client.http",
+    "FinstageError": "infra.errors",
+    "SymbolUnknown": "infra.errors",
+}
 _PACKAGES = ("infra", "actors", "pipelines", "serve")
 
 
@@ -48,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

@@ -7,15 +7,18 @@ clients, before that is set.
 from __future__ import annotations
 
 import asyncio
+import importlib
 import logging
 import os
 import re
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,6 +37,7 @@ if TYPE_CHECKING:
     from actors.feed.client import FeedClient
     from actors.indicators.client import IndicatorClient
 
+_CONNECT_S = 5.0
 _VERSIONS = re.compile(r"(?:Ray|Python): (\S+)")
 
 
@@ -64,7 +68,7 @@ class Driver(Market):
         token: str | None = None,
         data_dir: str | Path | None = None,
     ) -> None:
-        super().__init__(lambda: open_market(address, token, data_dir))
+        super().__init__(partial(open_market, address, token, data_dir))
 
 
 def connect(
@@ -115,7 +119,7 @@ class ActorMarket(AsyncMarket):
         adjusted: bool,
     ) -> pd.DataFrame:
         bars, data_version, source = await self._computed.history(
-            symbol, period, start, end, interval, adjusted
+            symbol, period, start, end, interval, adjusted, False
         )
         prices = {"open": bars.open, "high": bars.high, "low": bars.low, "close": bars.close}
         return history_frame(
@@ -133,11 +137,12 @@ class ActorMarket(AsyncMarket):
         from actors.indicators.client import parse_names
 
         names = parse_names(indicators)
-        return await self._computed.indicators(symbol, period, interval, names, method)
+        return await self._computed.indicators(symbol, period, interval, names, method, False)
 
     async def _analyses(self, symbols: Sequence[str], period: str) -> dict[str, dict[str, Any]]:
         answers, prices = await asyncio.gather(
-            self._computed.comprehensive(symbols, period), self._prices(symbols)
+            self._computed.comprehensive(symbols, period, "1d", "standard", False),
+            self._prices(symbols),
         )
         now = utc(time.time()).isoformat(timespec="milliseconds")
         results = priced_analyses(symbols, answers, prices, now)
@@ -176,6 +181,7 @@ def join(address: str | None, token: str | None, data_dir: str | Path | None) ->
         if ray.is_initialized():
             return False
     where = ray_address(address, token, data_dir)
+    _check_listens(where.address)
     _prepare_environment(where)
     _join(where.address)
     return True
@@ -208,6 +214,15 @@ def _running_state(path: Path) -> dict[str, Any] | None:
     return state if same and state.get("address") and state.get("token_path") else None
 
 
+def _check_listens(address: str) -> None:
+    """Raise ActorError if nobody listens there: Ray would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, ValueError):
+        raise ActorError(f"no Ray answers at {address}; it should be host:port") from None
+
+
 def _prepare_environment(where: RayAddress) -> None:
     """Set what Ray reads; where it was imported before, make it read again."""
     for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"):
@@ -227,18 +242,17 @@ def _prepare_environment(where: RayAddress) -> None:
 
 def _refresh_ray(is_local: bool) -> None:
     """Make an imported Ray, which is not connected, see the environment of now."""
-    from ray._private import ray_constants
-    from ray._raylet import AuthenticationTokenLoader, Config
-
+    raylet: Any = importlib.import_module("ray._raylet")
+    constants: Any = importlib.import_module("ray._private.ray_constants")
     if is_local:
-        ray_constants.ENABLE_RAY_CLUSTER = False
-    Config.initialize("")
-    AuthenticationTokenLoader.instance().reset_cache()
+        constants.ENABLE_RAY_CLUSTER = False
+    raylet.Config.initialize("")
+    raylet.AuthenticationTokenLoader.instance().reset_cache()
 
 
 def _join(address: str) -> None:
     import ray
-    from ray.exceptions import AuthenticationError
+    from ray.exceptions import RayError
 
     from actors.runtime import NAMESPACE
 
@@ -252,7 +266,7 @@ def _join(address: str) -> None:
             logging_level="ERROR",
             configure_logging=False,
         )
-    except (AuthenticationError, ConnectionError, RuntimeError) as error:
+    except (RayError, OSError, RuntimeError) as error:
         ray.shutdown()  # of what was begun
         raise _joining_error(error, address) from None
 

@@ -338,14 +338,15 @@ def quotes_frame(rows: Mapping[str, Quoted]) -> pd.DataFrame:
     UTC], the market's time), `source` (str), `error` (a code, or None).
     """
     quoted = list(rows.values())
+    index = pd.Index(list(rows), name="symbol", dtype="str")
     times = pd.Series([q.as_of for q in quoted], dtype=object)
     columns = {
         "price": np.array([q.price for q in quoted], np.float64),
         "as_of": pd.DatetimeIndex(pd.to_datetime(times, utc=True, format="ISO8601")).as_unit("ns"),
         "source": pd.array([q.source for q in quoted], dtype="str"),
-        "error": np.array([q.error for q in quoted], object),
+        "error": pd.Series([q.error for q in quoted], index, dtype=object),
     }
-    return pd.DataFrame(columns, index=pd.Index(list(rows), name="symbol", dtype="str"))
+    return pd.DataFrame(columns, index)
 
 
 def failure(symbol: str, error: FinstageError) -> dict[str, Any]:

@@ -97,7 +97,9 @@ class LocalService:
             status.update("waiting for the first answer …")
             await_ready(self._settings, self._check_ray)
         self._state.ready = True
-        self._note_processes()
+        self._tree.look()
+        self._state.processes = dict(self._tree.known)
+        self._state.write(self._settings)
         self._console.print(overview(self._settings, self._state))
         took_s = time.monotonic() - started_s
         self._console.print(f"ready in {took_s:.1f} s; Ctrl-C stops it")
@@ -118,7 +120,7 @@ class LocalService:
     def _note_processes(self) -> None:
         assert self._state is not None
         known = self._tree.look()
-        if known != self._state.processes or not self._state.processes:
+        if known != self._state.processes:
             self._state.processes = dict(known)
             self._state.write(self._settings)
 

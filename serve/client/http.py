@@ -7,6 +7,7 @@ import re
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import date
+from functools import partial
 from typing import Any
 from urllib.parse import quote
 
@@ -73,7 +74,7 @@ class Client(Market):
         if not url.startswith(("http://", "https://")):
             raise RequestError(f"url {url!r} must start with http:// or https://")
         self.url = url.rstrip("/")
-        super().__init__(lambda: open_market(self.url, api_key, timeout_s))
+        super().__init__(partial(open_market, self.url, api_key, timeout_s))
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"

@@ -1,0 +1,1 @@
+"""What Finstage is compared with, each as small as it can be; they end when their stdin does."""

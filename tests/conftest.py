@@ -1,0 +1,35 @@
+"""What all kinds of tests share: one service for the ordinary ones that need it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import httpx
+import pytest
+
+from tests.service import Service, running
+
+
+def needed(what: str, there: bool) -> None:
+    """Skip the test where something is missing on a user's machine; in CI that is a failure."""
+    if there:
+        return
+    if os.environ.get("CI"):
+        pytest.fail(f"{what} is missing, which CI must have")
+    pytest.skip(f"{what} is missing")
+
+
+@pytest.fixture(scope="session")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The one Finstage of this run: a session lasts 20 s, so that versions change in sight."""
+    folder = tmp_path_factory.mktemp("finstage")
+    with running(folder, replay_session_s=20, log_level="DEBUG") as service:
+        yield service
+
+
+@pytest.fixture(scope="session")
+def http(service: Service) -> Iterator[httpx.Client]:
+    """A client of the shared service."""
+    with httpx.Client(base_url=service.url, timeout=30, trust_env=False) as client:
+        yield client

@@ -1,0 +1,213 @@
+"""The running service, asked as its users ask it."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import time
+from collections.abc import Callable
+
+import httpx
+import numpy as np
+import orjson
+import pytest
+import talib
+import websockets
+
+from tests.service import Service, wait_until
+
+TA = "/api/v2/technical-analysis"
+
+
+def get(http: httpx.Client, url: str) -> httpx.Response:
+    answer = http.get(url)
+    assert answer.status_code == 200, answer.text
+    return answer
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"{TA}/indicators/AAPL?period=1y",
+        f"{TA}/prices/monitor",
+        f"{TA}/prices/batch?symbols=AAPL,^GSPC&include_history=true",
+        "/api/v2/prices/AAPL/history?period=1y",
+        "/api/v2/async/symbols/AAPL/price",
+        "/api/v2/async/symbols/batch?symbols=AAPL,IBM",
+        "/api/v2/async/technical/analysis/AAPL?period=6mo",
+        "/api/v2/symbols",
+        "/health/live",
+        "/health/ready",
+        "/docs",
+        "/openapi.json",
+        "/",
+    ],
+)
+def test_each_route_answers(http: httpx.Client, url: str) -> None:
+    answer = get(http, url)
+
+    assert answer.headers["x-request-id"]
+    if answer.headers["content-type"] == "application/json" and "timestamp" in answer.json():
+        assert answer.json()["timestamp"].endswith("+00:00")
+
+
+def test_values_equal_talib_on_the_bars_of_the_same_version(http: httpx.Client) -> None:
+    def pair() -> tuple[dict[str, object], dict[str, object]]:
+        history = get(http, "/api/v2/prices/AAPL/history?period=max").json()
+        return history, get(http, f"{TA}/indicators/AAPL?period=1y").json()
+
+    history, answer = pair()
+    if history["data_version"] != answer["data_version"]:
+        history, answer = pair()  # a session ended in between; the next one has just begun
+    close = np.array(history["close"], float)
+
+    assert history["data_version"] == answer["data_version"]
+    values = answer["indicators"]
+    assert isinstance(values, dict)
+    assert values["rsi"]["current"] == pytest.approx(talib.RSI(close)[-1], rel=1e-9)
+    assert values["ema"]["26"] == pytest.approx(talib.EMA(close, 26)[-1], rel=1e-9)
+    assert values["sma"]["200"] == pytest.approx(talib.SMA(close, 200)[-1], rel=1e-9)
+    assert values["macd"]["signal"] == pytest.approx(talib.MACD(close)[1][-1], rel=1e-9)
+
+
+def test_a_cached_answer_changes_when_a_session_ends(http: httpx.Client) -> None:
+    url = f"{TA}/indicators/AAPL?period=1y"
+    first = get(http, url)
+
+    def changed() -> bool:
+        return http.get(url, headers={"if-none-match": first.headers["etag"]}).status_code == 200
+
+    wait_until(changed, 25, "a new version of a cached answer")
+    later = get(http, url).json()
+    price = get(http, "/api/v2/async/symbols/AAPL/price").json()
+
+    assert later["session"] > first.json()["session"]
+    assert later["session"] < price["timestamp"][:10]
+
+
+def test_a_request_id_reaches_the_actors(http: httpx.Client, service: Service) -> None:
+    request_id = f"trace-{time.monotonic_ns()}"
+    http.get(f"{TA}/indicators/NOSUCH?open_bar=true", headers={"x-request-id": request_id})
+    http.get(f"{TA}/indicators/AAPL?open_bar=true", headers={"x-request-id": request_id})
+
+    def seen() -> set[str]:
+        lines = (
+            orjson.loads(line)
+            for path in service.settings.log_dir.glob("*.jsonl")
+            for line in path.read_bytes().splitlines()
+            if request_id.encode() in line
+        )
+        return {line["process"] for line in lines}
+
+    wait_until(lambda: seen() >= {"api", "indicators"}, 2, "the request id in both logs")
+
+
+def test_metrics_sum_all_processes(http: httpx.Client) -> None:
+    def complete() -> bool:
+        text = http.get("/metrics").text
+        roles = ("feed-", "indicators-", "hub-", "cache-", "api-", "stream-")
+        return all(f'finstage_process_resident_bytes{{process="{role}' in text for role in roles)
+
+    wait_until(complete, 6, "every process in /metrics")
+
+
+def test_a_page_elsewhere_and_another_host_are_refused(http: httpx.Client) -> None:
+    foreign = http.post(
+        "/api/v2/symbols", json={"symbols": ["AAPL"]}, headers={"origin": "https://evil.example"}
+    )
+    rebound = http.get(f"{TA}/indicators/AAPL?period=1y", headers={"host": "evil.example"})
+
+    assert (foreign.status_code, rebound.status_code) == (403, 403)
+
+
+def raw(service: Service, request: bytes) -> bytes:
+    with socket.create_connection(("127.0.0.1", service.settings.port), timeout=10) as sock:
+        sock.sendall(request)
+        sock.settimeout(10)
+        answer = b""
+        while b"\r\n\r\n" not in answer:
+            part = sock.recv(65_536)
+            if not part:
+                break
+            answer += part
+    return answer
+
+
+def test_haproxy_refuses_control_characters_and_long_headers(service: Service) -> None:
+    control = raw(service, b"GET /a\x01b HTTP/1.1\r\nhost: localhost\r\n\r\n")
+    long = b"GET / HTTP/1.1\r\nhost: localhost\r\nx: " + b"y" * 20_000 + b"\r\n\r\n"
+
+    assert control.startswith((b"HTTP/1.0 400", b"HTTP/1.1 400"))
+    assert raw(service, long).startswith((b"HTTP/1.0 400", b"HTTP/1.1 400", b"HTTP/1.1 431"))
+
+
+async def listen(url: str, until: Callable[[dict[str, object]], bool]) -> list[dict[str, object]]:
+    heard: list[dict[str, object]] = []
+    async with asyncio.timeout(60), websockets.connect(url) as socket_:
+        assert socket_.response is not None
+        assert "sec-websocket-extensions" not in socket_.response.headers  # deflate is off
+        await socket_.send(
+            '{"action":"subscribe","type":"prices","symbols":["AAPL","^gspc"],"id":1}'
+        )
+        async for text in socket_:
+            heard.append(orjson.loads(text))
+            if until(heard[-1]):
+                return heard
+    return heard
+
+
+async def test_a_socket_gets_a_snapshot_and_then_every_next_value(service: Service) -> None:
+    url = service.url.replace("http", "ws") + "/ws/realtime"
+    updates = 0
+
+    def enough(message: dict[str, object]) -> bool:
+        nonlocal updates
+        updates += message["type"] == "price_update"
+        return updates >= 12
+
+    welcome, answer, *pushed = await listen(url, enough)
+
+    assert welcome["type"] == "system_status"
+    assert answer["id"] == 1
+    assert answer["subscriptions"] == ["AAPL", "^GSPC"]
+    snapshot = answer["snapshot"]
+    assert isinstance(snapshot, list)
+    assert {item["symbol"] for item in snapshot} == {"AAPL", "^GSPC"}
+    offsets = [message["offset"] for message in pushed]
+    assert offsets == sorted(set(offsets), key=int)
+    assert offsets[0] > answer["offset"]  # type: ignore[operator]  # both are integers
+    assert {message["epoch"] for message in pushed} == {answer["epoch"]}
+    for message in pushed:
+        assert message["synthetic"] is True
+        assert message["source"] == "replay"
+
+
+async def test_a_socket_is_told_what_was_wrong_and_stays_open(service: Service) -> None:
+    url = service.url.replace("http", "ws") + "/ws/realtime"
+    bad = [
+        "no json",
+        "[]",
+        '{"action":"fly"}',
+        '{"action":"subscribe","type":"alerts","symbols":["AAPL"]}',
+        '{"action":"subscribe","type":"prices","symbols":["APPL"]}',
+        '{"action":"subscribe","type":"prices","symbols":"AAPL"}',
+        '{"action":"subscribe","type":"prices"}',
+    ]
+    async with asyncio.timeout(30), websockets.connect(url) as socket_:
+        await socket_.recv()
+        for text in bad:
+            await socket_.send(text)
+            answer = orjson.loads(await socket_.recv())
+            assert answer["type"] == "error", text
+            assert answer["message"]
+        await socket_.send('{"action":"heartbeat"}')
+        assert orjson.loads(await socket_.recv())["message"] == "pong"
+
+
+async def test_a_socket_from_another_page_is_refused(service: Service) -> None:
+    url = service.url.replace("http", "ws") + "/ws/realtime"
+
+    with pytest.raises(websockets.InvalidStatus) as caught:
+        await websockets.connect(url, origin=websockets.Origin("https://evil.example"))
+
+    assert caught.value.response.status_code == 403

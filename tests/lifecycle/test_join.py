@@ -1,0 +1,94 @@
+"""Finstage on a Ray that runs already: works, says so, and takes away only what is its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serve.processes import ProcessTree, end_all
+from tests.service import environment, free_port, run_finstage, start, stop
+
+TAKEN_APP = """
+import ray
+from fastapi import FastAPI
+from ray import serve
+ray.init(address="auto", logging_level="ERROR")
+@serve.deployment(ray_actor_options={"num_cpus": 0})
+@serve.ingress(FastAPI())
+class Other: ...
+serve.run(Other.bind(), name="somebody-else", route_prefix="/")
+"""
+
+
+@pytest.fixture
+def other_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A Ray of somebody else, with Serve's default ingress; its variables for drivers."""
+    env = {k: v for k, v in os.environ.items() if not k.startswith(("FINSTAGE_", "RAY_"))}
+    env |= {
+        "RAY_AUTH_MODE": "disabled",
+        "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+    }
+    port = free_port() % 9_000 + 1_024
+    env["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+    command = [
+        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
+        "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false",
+        "--num-cpus=4", "--object-store-memory=100000000",
+    ]  # fmt: skip
+    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if b"Ray runtime started" in line:
+            break
+    yield env
+    tree = ProcessTree()
+    end_all(tree.look(), patience_s=5)
+
+
+def test_it_joins_works_and_leaves_ray_running(other_ray: dict[str, str], tmp_path: Path) -> None:
+    env = environment(tmp_path) | other_ray
+    service = start(env, "--address", env["RAY_ADDRESS"])
+    indicators = httpx.get(
+        f"{service.url}/api/v2/technical-analysis/indicators/AAPL", timeout=30, trust_env=False
+    )
+    output = service.output
+
+    stop(service)
+    nodes = subprocess.run(
+        [sys.executable, "-c", "import ray; ray.init(); print(len(ray.nodes()))"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+
+    assert indicators.status_code == 200
+    assert "joined a Ray that ran already" in output
+    assert nodes.stdout.strip().endswith("1")
+
+
+def test_a_taken_prefix_is_named(other_ray: dict[str, str], tmp_path: Path) -> None:
+    env = environment(tmp_path) | other_ray
+    subprocess.run([sys.executable, "-c", TAKEN_APP], env=env, timeout=90, check=True)
+
+    result = run_finstage("up", "--address", env["RAY_ADDRESS"], env=env)
+
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "the prefix / is taken by the application 'somebody-else'" in result.stderr
+
+
+def test_no_ray_to_join_is_one_line(tmp_path: Path) -> None:
+    env = environment(tmp_path) | {"RAY_AUTH_MODE": "disabled"}
+
+    result = run_finstage("up", "--address", "127.0.0.1:1", env=env)
+
+    assert result.returncode == 2
+    assert "no Ray at 127.0.0.1:1 can be joined" in result.stderr

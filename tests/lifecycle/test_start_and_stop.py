@@ -1,0 +1,185 @@
+"""Start, stop, and what stands in the way of a start: one clear line and exit 2."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import httpx
+import pytest
+
+from serve.state import read_state
+from tests.service import (
+    Service,
+    environment,
+    run_finstage,
+    running,
+    settings_of,
+    start,
+    stop,
+    wait_until,
+)
+
+STOP_WITHIN_S = 15.0
+
+
+def one_line(result: subprocess.CompletedProcess[str]) -> str:
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert "Traceback" not in result.stderr
+    lines = result.stderr.strip().splitlines()
+    assert len(lines) == 1, result.stderr
+    return lines[0]
+
+
+def told(took_s: float) -> None:
+    sys.stdout.write(f"stopped in {took_s:.1f} s (aim {STOP_WITHIN_S:g} s)\n")
+    assert took_s < 5 * STOP_WITHIN_S
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_stops_everything(tmp_path: Path, how: signal.Signals) -> None:
+    service = start(environment(tmp_path))
+    overview = service.output
+    second = run_finstage("up", env=service.environment)
+    status = run_finstage("status", env=service.environment)
+    doctor = run_finstage("doctor", env=service.environment)
+
+    told(stop(service, how))
+
+    assert service.process.returncode == 0
+    assert service.url in overview
+    assert "token" in overview
+    assert f"runs already at {service.url}" in one_line(second)
+    assert status.returncode == 0
+    assert "haproxy" in status.stdout
+    assert doctor.returncode == 0, doctor.stdout
+    assert read_state(service.settings) is None
+    assert run_finstage("status", env=service.environment).returncode == 3
+
+
+def test_the_background_service_is_ended_by_down(tmp_path: Path) -> None:
+    env = environment(tmp_path)
+    up = run_finstage("up", "--detach", env=env)
+    settings = settings_of(env)
+    state = read_state(settings)
+    assert up.returncode == 0, up.stdout + up.stderr
+    assert state is not None
+    answer = httpx.get(f"{state.url}/health/ready", timeout=10, trust_env=False)
+
+    down = run_finstage("down", env=env)
+
+    assert answer.status_code == 200
+    assert (down.returncode, down.stdout.strip()) == (0, "stopped")
+    assert not [p for p in state.processes if Path(f"/proc/{p}").exists()]
+    assert run_finstage("down", env=env).returncode == 0
+
+
+def test_the_service_ends_when_ray_dies_under_it(tmp_path: Path) -> None:
+    service = start(environment(tmp_path))
+    raylet = next(p for p in service.left_over() if p.name() == "raylet")
+
+    raylet.kill()
+    service.process.wait(timeout=5 * STOP_WITHIN_S)
+
+    assert service.process.returncode == 1
+    assert "Ray died under the service: raylet" in service.output
+    assert not service.left_over()
+
+
+def test_down_clears_away_what_a_killed_service_left(tmp_path: Path) -> None:
+    service = start(environment(tmp_path))
+
+    service.process.kill()
+    service.process.wait()
+    down = run_finstage("down", env=service.environment)
+
+    assert down.returncode == 0
+    assert not service.left_over()
+
+
+def test_two_services_run_side_by_side(tmp_path: Path) -> None:
+    def price_source(service: Service) -> str:
+        url = f"{service.url}/api/v2/async/symbols/AAPL/price"
+        return str(httpx.get(url, timeout=10, trust_env=False).json()["data_version"])
+
+    with (
+        running(tmp_path / "one", replay_started_at_s=1_000_000) as one,
+        running(tmp_path / "two", replay_started_at_s=2_000_000) as two,
+    ):
+        assert price_source(one).startswith("replay-1000000-")
+        assert price_source(two).startswith("replay-2000000-")
+        shared = set(one.state.ports.values()) & set(two.state.ports.values())
+        assert not shared
+        stop(one)
+        assert price_source(two).startswith("replay-2000000-")
+
+
+def test_a_taken_port_is_named(tmp_path: Path) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+
+        line = one_line(run_finstage("up", env=environment(tmp_path, port=port)))
+
+    assert f"port {port} is taken" in line
+    assert "FINSTAGE_PORT" in line
+
+
+def test_too_few_descriptors_are_named(tmp_path: Path) -> None:
+    command = f"ulimit -n 4000; exec {sys.executable} -m finstage up"
+    result = subprocess.run(
+        ["bash", "-c", command],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert "ulimit -n" in one_line(result)
+
+
+def test_a_directory_that_cannot_be_written_is_named() -> None:
+    line = one_line(run_finstage("up", env=environment(Path("/proc/finstage"))))
+
+    assert "FINSTAGE_DATA_DIR" in line
+
+
+def test_an_unknown_setting_and_an_open_address_without_keys_are_named(tmp_path: Path) -> None:
+    unknown = one_line(run_finstage("up", env=environment(tmp_path, sorce="replay")))
+    opened = one_line(run_finstage("up", env=environment(tmp_path, host="0.0.0.0")))
+
+    assert "did you mean FINSTAGE_SOURCE" in unknown
+    assert "FINSTAGE_API_KEYS" in opened
+
+
+def test_config_masks_keys(tmp_path: Path) -> None:
+    env = environment(tmp_path, api_keys="bot:0123456789") | {"COLUMNS": "200"}
+    result = run_finstage("config", env=env)
+
+    assert result.returncode == 0
+    assert "0123456789" not in result.stdout
+    assert "environment" in result.stdout
+    assert "bot:********" in result.stdout
+
+
+def test_keys_guard_changes_on_a_running_service(tmp_path: Path) -> None:
+    body = {"symbols": ["AAPL"]}
+    with running(tmp_path, api_keys="bot:0123456789") as service:
+        client = httpx.Client(base_url=service.url, timeout=10, trust_env=False)
+        with client:
+            wait_until(lambda: client.get("/health/ready").status_code == 200, 5, "ready")
+            without = client.post("/api/v2/symbols", json=body)
+            wrong = client.post("/api/v2/symbols", json=body, headers={"x-api-key": "9876543210"})
+            right = client.post("/api/v2/symbols", json=body, headers={"x-api-key": "0123456789"})
+            reads = client.get("/api/v2/symbols")
+        state_mode = os.stat(service.state.token_path).st_mode & 0o777
+
+    assert (without.status_code, wrong.status_code) == (401, 401)
+    assert (right.status_code, reads.status_code) == (200, 200)
+    assert state_mode == 0o600
