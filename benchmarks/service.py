@@ -23,6 +23,7 @@ from infra.settings import Settings
 
 _READY_WITHIN_S = 120.0
 _POLL_S = 0.02
+_SETTLES_S = 5.0  # HAProxy reloads once or twice after the first answer and cuts connections
 
 
 class Target(Protocol):
@@ -76,6 +77,7 @@ class Bench:
             return
         self.tell("starting Finstage")
         with finstage() as started:
+            time.sleep(_SETTLES_S)
             yield started
 
 

@@ -1,11 +1,11 @@
 """Prices, bars and indicators over HTTP, as one would in a notebook: any Python, no Ray.
 
-Start the service first: `make run`. FINSTAGE_URL names one elsewhere, FINSTAGE_API_KEY its key.
+Start the service first: `make run`. One elsewhere: `python examples/notebook.py URL [KEY]`.
 """
 
 from __future__ import annotations
 
-import os
+import sys
 
 import finstage
 
@@ -13,8 +13,9 @@ import finstage
 def main() -> None:
     """Print the last prices, a week of bars and an RSI."""
     # In a notebook write `market = finstage.Client()` and go on; it closes with the kernel.
-    url = os.environ.get("FINSTAGE_URL", "http://127.0.0.1:8000")
-    with finstage.Client(url, api_key=os.environ.get("FINSTAGE_API_KEY")) as market:
+    url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
+    key = sys.argv[2] if len(sys.argv) > 2 else None
+    with finstage.Client(url, api_key=key) as market:
         # A row for each symbol; what failed has its reason in the column `error`.
         print(market.quotes(["AAPL", "MSFT", "IBM"]), end="\n\n")
 

@@ -11,7 +11,6 @@ import importlib
 import logging
 import os
 import re
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Sequence
@@ -28,6 +27,7 @@ import psutil
 
 from infra.clock import utc
 from infra.errors import ActorError, ConfigError, FinstageError, KeyRequired, SymbolUnknown
+from infra.net import listens
 from infra.quotes import price_update
 from infra.settings import LOOPBACK_HOSTS, load_settings
 from pipelines.analysis import priced_analyses
@@ -37,7 +37,6 @@ if TYPE_CHECKING:
     from actors.feed.client import FeedClient
     from actors.indicators.client import IndicatorClient
 
-_CONNECT_S = 5.0
 _VERSIONS = re.compile(r"(?:Ray|Python): (\S+)")
 
 
@@ -181,7 +180,8 @@ def join(address: str | None, token: str | None, data_dir: str | Path | None) ->
         if ray.is_initialized():
             return False
     where = ray_address(address, token, data_dir)
-    _check_listens(where.address)
+    if not listens(where.address):  # Ray would try for minutes
+        raise ActorError(f"no Ray answers at {where.address}; it should be host:port")
     _prepare_environment(where)
     _join(where.address)
     return True
@@ -211,16 +211,7 @@ def _running_state(path: Path) -> dict[str, Any] | None:
         same = abs(psutil.Process(state["pid"]).create_time() - state["created_s"]) < 1
     except (OSError, ValueError, KeyError, psutil.Error):
         return None
-    return state if same and state.get("address") and state.get("token_path") else None
-
-
-def _check_listens(address: str) -> None:
-    """Raise ActorError if nobody listens there: Ray would try for minutes."""
-    host, _, port = address.rpartition(":")
-    try:
-        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
-    except (OSError, ValueError):
-        raise ActorError(f"no Ray answers at {address}; it should be host:port") from None
+    return state if same and state.get("address") else None
 
 
 def _prepare_environment(where: RayAddress) -> None:
@@ -229,9 +220,10 @@ def _prepare_environment(where: RayAddress) -> None:
         os.environ.pop(name, None)
     if where.token is not None:
         os.environ["RAY_AUTH_TOKEN"] = where.token
-    elif where.token_path is not None:
+    elif where.token_path:
         os.environ["RAY_AUTH_TOKEN_PATH"] = where.token_path
-    os.environ["RAY_AUTH_MODE"] = "token"
+    has_token = where.token is not None or where.token_path
+    os.environ["RAY_AUTH_MODE"] = "token" if has_token else "disabled"
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
     os.environ.setdefault("RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL", "minor")
     if where.is_local:  # else Ray turns 127.0.0.1 into the machine's other address

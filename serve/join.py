@@ -12,6 +12,7 @@ from rich.console import Console
 
 from infra.errors import ConfigError
 from infra.logs import setup_logs
+from infra.net import listens
 from infra.settings import Settings
 from serve.state import State, forget_state, own_created_s, take_lock
 from serve.up import (
@@ -62,6 +63,8 @@ class JoinedService:
 
     def _start(self, signals: StopSignals) -> None:
         started_at_s = self._settings.replay_started_at_s or time.time()
+        if self._address != "auto" and not listens(self._address):  # Ray would try for minutes
+            raise ConfigError(f"no Ray at {self._address} can be joined: nobody listens there")
         with self._console.status("joining Ray …"):
             try:
                 context = join_ray(self._address)

@@ -140,7 +140,7 @@ class NearCache:
         """Return what `make` gives; callers that ask meanwhile for the same key share it."""
         flight = self._flights.get(key)
         if flight is None:
-            flight = asyncio.ensure_future(make())  # type: ignore[arg-type]  # any awaitable
+            flight = asyncio.ensure_future(make())
             self._flights[key] = flight
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
         return await asyncio.shield(flight)

@@ -34,6 +34,7 @@ from serve.api import create_api
 from serve.gate import Gate
 from serve.near import NearCache
 from serve.services import Services
+from tests.settings import made_settings
 
 STARTED_AT_S = 1_700_000_000.0
 
@@ -143,7 +144,7 @@ class LocalService:
     """All of it wired together, on a clock that stands still until it is advanced."""
 
     def __init__(self, data_dir: Path, **overrides: Any) -> None:
-        self.settings = Settings(_env_file=None, data_dir=data_dir, **overrides)
+        self.settings = made_settings(data_dir=data_dir, **overrides)
         self.clock = FakeClock(STARTED_AT_S)
         self.source = ReplaySource(load_records(), self.clock, STARTED_AT_S)
         self.feed = LocalFeed(self.source, self.settings)

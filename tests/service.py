@@ -19,6 +19,7 @@ import psutil
 from infra.settings import Settings
 from serve.processes import alive
 from serve.state import State, read_state
+from tests.settings import made_settings
 
 START_WITHIN_S = 120.0
 
@@ -76,7 +77,7 @@ def settings_of(env: dict[str, str]) -> Settings:
     """Return the settings that a process with this environment would have."""
     prefix = "FINSTAGE_"
     values = {k.removeprefix(prefix).lower(): v for k, v in env.items() if k.startswith(prefix)}
-    return Settings(_env_file=None, **values)  # type: ignore[arg-type]  # parsed from text
+    return made_settings(**values)
 
 
 def start(env: dict[str, str], *arguments: str) -> Service:

@@ -199,9 +199,7 @@ class IndicatorActor(ServiceActor):
 
 def _open_bar(price: dict[str, Any]) -> Bars:
     opened_at_ns = day_ns(date.fromisoformat(price["session"]))
-    columns = (price["open"], price["high"], price["low"], price["current_price"])
-    return Bars(
-        np.array([opened_at_ns], np.int64),
-        *(np.array([value], np.float64) for value in columns),
-        np.array([price["volume"]], np.int64),
-    )
+    names = ("open", "high", "low", "current_price")
+    open_, high, low, close = (np.array([price[name]], np.float64) for name in names)
+    volume = np.array([price["volume"]], np.int64)
+    return Bars(np.array([opened_at_ns], np.int64), open_, high, low, close, volume)

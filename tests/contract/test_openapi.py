@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import hypothesis
 import schemathesis
@@ -32,7 +33,7 @@ def no_bug(_: object, response: schemathesis.Response, __: object) -> None:
     suppress_health_check=list(hypothesis.HealthCheck),
     print_blob=True,
 )
-def test_no_answer_is_undocumented(case: schemathesis.Case) -> None:
+def test_no_answer_is_undocumented(case: schemathesis.Case[Any]) -> None:
     case.call_and_validate(
         checks=[
             no_bug,

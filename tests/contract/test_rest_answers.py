@@ -127,7 +127,7 @@ async def test_values_equal_talib_on_the_closed_bars_of_the_same_version(
 
     macd = talib.MACD(close)
     upper, middle, lower = talib.BBANDS(close, 20)
-    k, d = talib.STOCHF(high, low, close, 14, 3, 0)
+    k, d = talib.STOCHF(high, low, close, 14, 3)
     rsi = talib.RSI(close)
     expected: dict[str, dict[str, float | None]] = {
         "sma": {str(n): last(talib.SMA(close, n)) for n in (5, 10, 20, 50, 200)},

@@ -8,14 +8,14 @@ from typing import Any
 import pytest
 
 from infra.errors import KeyRequired, OriginRefused, RateLimited
-from infra.settings import Settings
 from serve.gate import Gate
+from tests.settings import made_settings
 
 KEYS = "bot:0123456789,desk:abcdefghij"
 
 
 def gate(**settings: Any) -> Gate:
-    return Gate(Settings(_env_file=None, data_dir=Path("/nowhere"), **settings))
+    return Gate(made_settings(data_dir=Path("/nowhere"), **settings))
 
 
 def scope(

@@ -8,6 +8,7 @@ import pytest
 
 from infra.errors import ConfigError
 from infra.settings import Settings, load_settings, masked, parse_keys
+from tests.settings import made_settings
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +69,7 @@ def test_an_open_address_needs_keys(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_keys_are_never_shown() -> None:
-    settings = Settings(_env_file=None, api_keys="bot:0123456789")
+    settings = made_settings(api_keys="bot:0123456789")
 
     assert masked(settings, "api_keys") == "bot:********"
     assert "0123456789" not in repr(settings)

@@ -1,0 +1,90 @@
+"""The front page in a real Chromium: live prices, no error, readable on a phone."""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, ConsoleMessage, Page, expect, sync_playwright
+
+from tests.conftest import needed
+from tests.service import Service
+
+_PRICE = re.compile(r"^[\d,]+\.\d\d$")
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    path = shutil.which("chromium") or shutil.which("google-chrome")
+    needed("Chromium", path is not None)
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=path, args=list(_FLAGS))
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def complaints() -> list[str]:
+    return []
+
+
+@pytest.fixture
+def page(browser: Browser, complaints: list[str]) -> Iterator[Page]:
+    page = browser.new_page(viewport={"width": 1100, "height": 700})
+
+    def on_console(message: ConsoleMessage) -> None:
+        if message.type in ("error", "warning"):
+            complaints.append(message.text)
+
+    page.on("console", on_console)
+    page.on("pageerror", lambda error: complaints.append(str(error)))
+    yield page
+    page.close()
+
+
+def test_prices_come_and_change(
+    page: Page, service: Service, complaints: list[str], tmp_path: Path
+) -> None:
+    page.goto(service.url)
+
+    expect(page.get_by_role("status")).to_have_text("live")
+    price = page.locator("tr", has_text="AAPL").locator(".price")
+    expect(price).to_have_text(_PRICE)
+    before = price.text_content()
+    expect(price).not_to_have_text(before or "", timeout=15_000)
+    expect(page.locator("#source")).to_have_text("source: replay")
+    expect(page.locator("#notice")).to_be_visible()
+    page.screenshot(path=tmp_path / "home.png")
+    assert page.locator("#prices tr").count() == 7
+    assert not complaints
+
+
+def test_it_fits_a_phone(page: Page, service: Service, complaints: list[str]) -> None:
+    page.set_viewport_size({"width": 380, "height": 740})
+    page.goto(service.url)
+
+    expect(page.get_by_role("status")).to_have_text("live")
+    overflow = page.evaluate("document.documentElement.scrollWidth > innerWidth")
+    assert overflow is False
+    assert not complaints
+
+
+def test_the_documentation_page_works_without_the_internet(
+    page: Page, service: Service, complaints: list[str]
+) -> None:
+    page.goto(f"{service.url}/docs")
+
+    expect(page.get_by_text("/api/v2/technical-analysis/indicators/{symbol}")).to_be_visible()
+    assert not complaints

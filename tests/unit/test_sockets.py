@@ -1,0 +1,166 @@
+"""Sockets: the snapshot first, then every next value; a slow one hurts nobody."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import orjson
+import pytest
+
+from infra.messages import PRICES, SYSTEM, Batch, Message, Position, Snapshot
+from serve.ws.protocol import Session
+from serve.ws.sockets import SocketTable
+
+
+def price(symbol: str, value: float) -> Message:
+    return Message(PRICES + symbol, orjson.dumps({"type": "price_update", "price": value}))
+
+
+def table() -> SocketTable:
+    table = SocketTable()
+    table.on_snapshot(
+        Snapshot(Position("e1", 2), ((1, price("AAPL", 1.0)), (2, price("IBM", 2.0))))
+    )
+    return table
+
+
+def session(table: SocketTable, max_symbols: int = 10) -> tuple[Session, Any]:
+    outbox = table.open()
+    return Session("client", table, outbox, max_symbols, "replay"), outbox
+
+
+def say(who: Session, **request: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = orjson.loads(who.reply(orjson.dumps(request), 1.0))
+    return answer
+
+
+def subscribe(who: Session, *symbols: str) -> dict[str, Any]:
+    return say(who, action="subscribe", type="prices", symbols=list(symbols))
+
+
+def test_a_subscription_answers_with_the_whole_set_and_a_snapshot() -> None:
+    who, _ = session(table())
+
+    subscribe(who, "IBM")
+    answer = subscribe(who, "aapl")
+
+    assert answer["symbols"] == ["AAPL"]
+    assert answer["subscriptions"] == ["AAPL", "IBM"]
+    assert (answer["epoch"], answer["offset"]) == ("e1", 2)
+    assert answer["snapshot"] == [
+        {"epoch": "e1", "offset": 1, "type": "price_update", "price": 1.0}
+    ]
+
+
+async def test_only_what_comes_after_the_snapshot_follows() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    sockets.on_batch(Batch(Position("e1", 3), (price("AAPL", 3.0),)))
+    subscribe(who, "AAPL")
+    sockets.on_batch(Batch(Position("e1", 5), (price("IBM", 4.0), price("AAPL", 5.0))))
+
+    frames = [orjson.loads(frame) for frame in await outbox.take()]
+
+    assert [(frame["offset"], frame["price"]) for frame in frames] == [(5, 5.0)]
+
+
+async def test_a_slow_socket_keeps_one_frame_a_symbol_and_the_rare_one_is_not_starved() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    subscribe(who, "AAPL", "IBM")
+    sockets.on_batch(Batch(Position("e1", 3), (price("IBM", 9.0),)))
+    for n in range(4, 1_004):
+        sockets.on_batch(Batch(Position("e1", n), (price("AAPL", float(n)),)))
+
+    frames = [orjson.loads(frame) for frame in await outbox.take()]
+
+    assert [frame["price"] for frame in frames] == [9.0, 1_003.0]
+
+
+async def test_an_answer_goes_before_the_values_that_came_after_it() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    answering = asyncio.create_task(outbox.answer(b"answer"))
+    subscribe(who, "AAPL")
+    sockets.on_batch(Batch(Position("e1", 3), (price("AAPL", 3.0),)))
+    await asyncio.sleep(0)
+
+    frames = await outbox.take()
+    outbox.taken()
+    await answering
+
+    assert frames[0] == b"answer"
+    assert len(frames) == 2
+
+
+async def test_unsubscribing_one_symbol_leaves_the_others() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    subscribe(who, "AAPL", "IBM")
+
+    answer = say(who, action="unsubscribe", type="prices", symbols=["AAPL"])
+    sockets.on_batch(Batch(Position("e1", 4), (price("AAPL", 1.0), price("IBM", 2.0))))
+
+    assert answer["subscriptions"] == ["IBM"]
+    assert len(await outbox.take()) == 1
+    assert say(who, action="unsubscribe")["subscriptions"] == []
+
+
+async def test_a_new_epoch_is_told_with_a_snapshot_to_those_who_subscribed() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    _, idle = session(sockets)
+    subscribe(who, "AAPL")
+
+    sockets.on_snapshot(Snapshot(Position("e2", 1), ((1, price("AAPL", 7.0)),)))
+    sockets.on_batch(Batch(Position("e2", 2), (Message(SYSTEM, b'{"type":"system_status"}'),)))
+
+    told, system = (orjson.loads(frame) for frame in await outbox.take())
+    assert (told["recovered"], told["epoch"], told["offset"]) == (False, "e2", 1)
+    assert told["snapshot"][0]["price"] == 7.0
+    assert system["offset"] == 2
+    assert len(await idle.take()) == 1
+
+
+def test_a_closed_socket_leaves_nothing_behind() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    subscribe(who, "AAPL")
+
+    sockets.close(outbox)
+    sockets.on_batch(Batch(Position("e1", 3), (price("AAPL", 3.0),)))
+
+    assert len(sockets) == 0
+    assert not sockets._by_topic
+
+
+@pytest.mark.parametrize(
+    ("request_", "code"),
+    [
+        ({"action": "fly"}, 101),
+        ({}, 101),
+        ({"action": "subscribe", "symbols": ["AAPL"]}, 102),
+        ({"action": "subscribe", "type": "alerts", "symbols": ["AAPL"]}, 103),
+        ({"action": "subscribe", "type": "prices", "symbols": [1]}, 104),
+        ({"action": "subscribe", "type": "prices"}, 104),
+        ({"action": "subscribe", "type": "prices", "symbols": ["NOPE"]}, 105),
+        ({"action": "subscribe", "type": "prices", "symbols": ["../etc"]}, 105),
+    ],
+)
+def test_a_wrong_message_is_a_numbered_error_that_keeps_its_id(
+    request_: dict[str, Any], code: int
+) -> None:
+    who, _ = session(table())
+
+    answer = say(who, **request_, id="x1")
+
+    assert (answer["type"], answer["code"], answer["id"]) == ("error", code, "x1")
+
+
+def test_a_socket_takes_no_more_symbols_than_it_may() -> None:
+    who, outbox = session(table(), max_symbols=1)
+    subscribe(who, "AAPL")
+
+    assert subscribe(who, "IBM")["code"] == 106
+    assert outbox.topics == {"prices:AAPL"}
