@@ -114,6 +114,16 @@ class LocalIndicators:
         bars, history = self.core.history(symbol, period, start, end, interval, adjusted, open_bar)
         return bars, history.data_version, history.source
 
+    async def histories(
+        self,
+        symbols: Sequence[str],
+        period: str = "1mo",
+        interval: str = "1d",
+        adjusted: bool = True,
+    ) -> dict[str, tuple[Bars, str, str] | FinstageError]:
+        self.calls.append("histories")
+        return self.core.histories(symbols, period, interval, adjusted)
+
     async def trend(self, symbol: str, period: str = "1mo", interval: str = "1d") -> Any:
         return self.core.trend(symbol, period, interval)
 

@@ -185,6 +185,14 @@ class IndicatorActor(ServiceActor):
         return bars, history.data_version, history.source
 
     @exposed
+    async def histories(
+        self, symbols: Sequence[str], period: str, interval: str, adjusted: bool
+    ) -> dict[str, tuple[Bars, str, str] | FinstageError]:
+        """Return the closed bars of each symbol with version and source, or its error."""
+        await self._loaded.wait()
+        return self._core.histories(symbols, period, interval, adjusted)
+
+    @exposed
     async def trend(self, symbol: str, period: str, interval: str) -> dict[str, Any]:
         """Return the moving averages and the trend of one symbol; raises SymbolUnknown."""
         await self._loaded.wait()

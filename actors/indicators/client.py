@@ -71,6 +71,19 @@ class IndicatorClient(ActorClient):
         )
         return answer
 
+    async def histories(
+        self,
+        symbols: Sequence[str],
+        period: str = "1mo",
+        interval: str = "1d",
+        adjusted: bool = True,
+    ) -> dict[str, tuple[Bars, str, str] | FinstageError]:
+        """Return the closed bars of each symbol with version and source, or its error."""
+        answer: dict[str, tuple[Bars, str, str] | FinstageError] = await self._ask(
+            "histories", tuple(symbols), period, interval, adjusted
+        )
+        return answer
+
     async def trend(self, symbol: str, period: str = "1mo", interval: str = "1d") -> Any:
         """Return the moving averages and the trend of one symbol; raises SymbolUnknown."""
         return await self._ask("trend", symbol, period, interval)

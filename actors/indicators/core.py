@@ -91,6 +91,19 @@ class IndicatorCore:
             return bars[rows_of_range(bars, start, end)], history
         return bars[rows_of_period(bars, check_period(period))], history
 
+    def histories(
+        self, symbols: Iterable[str], period: str, interval: str, adjusted: bool
+    ) -> dict[str, tuple[Bars, str, str] | FinstageError]:
+        """Return the closed bars of each symbol, their data version and source, or its error."""
+        answers: dict[str, tuple[Bars, str, str] | FinstageError] = {}
+        for symbol in symbols:
+            try:
+                bars, held = self.history(symbol, period, None, None, interval, adjusted, False)
+                answers[symbol] = bars, held.data_version, held.source
+            except SymbolUnknown as error:
+                answers[symbol] = error
+        return answers
+
     def trend(self, symbol: str, period: str, interval: str) -> dict[str, Any]:
         """Return the 20 and 50 bar averages and the trend they show, from closed bars."""
         history = self._known(symbol)

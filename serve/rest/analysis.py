@@ -29,7 +29,7 @@ from serve.rest.parameters import (
     SymbolPath,
     SymbolsQuery,
 )
-from serve.rest.prices import history_body
+from serve.rest.prices import recent_bodies
 from serve.schemas import (
     BatchIndicators,
     BatchIndicatorsRequest,
@@ -155,6 +155,7 @@ async def read_prices(
     """Last price of many symbols, and on request their last five bars."""
     asked = services.symbol_list(symbols)
     prices = await services.prices(asked)
+    histories = await recent_bodies(services, asked, "5d") if include_history else {}
     results: dict[str, Any] = {}
     for symbol, price in prices.items():
         if isinstance(price, FinstageError):
@@ -167,7 +168,7 @@ async def read_prices(
             "data_version": price["data_version"],
         }
         if include_history:
-            results[symbol]["history"] = await history_body(services, symbol, period="5d")
+            results[symbol]["history"] = histories[symbol]
     return fresh(
         {
             "timestamp": now_iso(services),

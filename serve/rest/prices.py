@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from infra.bars import Bars
-from infra.errors import ParameterInvalid, RangeInvalid
+from infra.errors import FinstageError, ParameterInvalid, RangeInvalid
 from infra.symbols import normalise
 from serve.rest.answers import kept, supported
 from serve.rest.parameters import (
@@ -74,7 +74,7 @@ async def history_body(
     open_bar: bool = False,
 ) -> dict[str, Any]:
     """Return a history as the API shows it; raises SymbolUnknown."""
-    bars, data_version, source = await services.indicators.history(
+    answer = await services.indicators.history(
         symbol, period, start, end, interval, adjusted, open_bar
     )
     return {
@@ -84,6 +84,25 @@ async def history_body(
         "end": None if end is None else end.isoformat(),
         "interval": interval,
         "adjusted": adjusted,
+        **_bars_body(answer),
+    }
+
+
+async def recent_bodies(services: Services, symbols: list[str], period: str) -> dict[str, Any]:
+    """Return the closed daily bars of many symbols in one call, an error where there is one."""
+    answers = await services.indicators.histories(symbols, period)
+    asked = {"period": period, "start": None, "end": None, "interval": "1d", "adjusted": True}
+    return {
+        symbol: answer
+        if isinstance(answer, FinstageError)
+        else {"symbol": symbol, **asked, **_bars_body(answer)}
+        for symbol, answer in answers.items()
+    }
+
+
+def _bars_body(answer: tuple[Bars, str, str]) -> dict[str, Any]:
+    bars, data_version, source = answer
+    return {
         "source": source,
         "data_version": data_version,
         "as_of": f"{bars.session(len(bars) - 1)}T00:00:00+00:00" if len(bars) else None,
