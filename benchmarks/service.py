@@ -57,7 +57,7 @@ class Size:
     requests: int
 
 
-FULL = Size(rounds=7, seconds=5, requests=300)
+FULL = Size(rounds=5, seconds=5, requests=300)
 TINY = Size(rounds=1, seconds=1, requests=5)
 
 

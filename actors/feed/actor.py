@@ -48,14 +48,17 @@ class FeedActor(ServiceActor):
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
 
     async def _run(self) -> None:
-        await self._publish(self._core.state())
+        is_first = True  # its batch is the session so far, of which the state is the last word
         async for events in self._source.stream():
-            messages = self._core.messages(events)
+            messages = self._core.state() if is_first else self._core.messages(events)
+            is_first = False
             TICKS.inc(len(messages))
-            await self._publish(messages)
+            await self._publish(messages, self._core.new_run(events))
 
-    async def _publish(self, messages: Sequence[Message]) -> None:
+    async def _publish(self, messages: Sequence[Message], new_run: str) -> None:
         try:
+            if new_run:
+                await self._hub.start_over(new_run)
             position = await self._hub.publish(messages)
             if self._epoch and position.epoch != self._epoch:
                 logger.info("feed.state_resent", extra={"epoch": position.epoch})

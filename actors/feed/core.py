@@ -33,6 +33,13 @@ class FeedCore:
                 messages.append(_version(event.symbol, event.data_version))
         return messages
 
+    def new_run(self, events: Iterable[Event]) -> str:
+        """Return the data version that a source which starts over begins with, or nothing."""
+        for event in events:
+            if isinstance(event, VersionChanged) and event.restarted:
+                return event.data_version
+        return ""
+
     def state(self) -> list[Message]:
         """Return all that a hub which knows nothing needs: versions and last prices."""
         quotes = [self._source.quote(symbol) for symbol in self._source.symbols()]

@@ -35,6 +35,7 @@ class HubActor(ServiceActor):
         self._batch_s = settings.batch_ms / 1_000
         self._grown = asyncio.Event()
         self._answered_s: dict[str, float] = {}
+        self._run = ""
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
 
     @exposed
@@ -43,9 +44,20 @@ class HubActor(ServiceActor):
         position = self._core.publish(messages)
         HUB_MESSAGES.inc(len(messages))
         HUB_HISTORY_BYTES.labels(self.process).set(self._core.history_bytes)
-        self._grown.set()
-        self._grown = asyncio.Event()
+        self._wake()
         return position
+
+    @exposed
+    async def start_over(self, run: str) -> str:
+        """Begin a new epoch for a new `run` of the source; the same run again changes nothing.
+
+        Returns the epoch. Readers are told by EpochChanged.
+        """
+        if run != self._run:
+            self._run = run
+            self._core.start_over(uuid.uuid4().hex)
+            self._wake()
+        return self._core.epoch
 
     @exposed
     async def read(self, reader: str, position: Position, timeout_s: float) -> Batch:
@@ -66,6 +78,10 @@ class HubActor(ServiceActor):
     async def snapshot(self) -> Snapshot:
         """Return the last message of every topic and the position to read on from."""
         return self._core.snapshot()
+
+    def _wake(self) -> None:
+        self._grown.set()
+        self._grown = asyncio.Event()
 
     async def _wait(self, timeout_s: float) -> None:
         try:

@@ -30,6 +30,11 @@ class HubClient(ActorClient):
         position: Position = await self._ask("publish", tuple(messages))
         return position
 
+    async def start_over(self, run: str) -> str:
+        """Begin a new epoch for a new run of the source; return the epoch."""
+        epoch: str = await self._ask("start_over", run)
+        return epoch
+
     async def read(self, reader: str, position: Position, timeout_s: float) -> Batch:
         """Return what came after `position`; raises EpochChanged or OffsetGone."""
         batch: Batch = await self._ask(

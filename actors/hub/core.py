@@ -41,6 +41,14 @@ class HubCore:
         """Return how many topics there are."""
         return len(self._last)
 
+    def start_over(self, epoch: str) -> None:
+        """Forget everything and begin a new epoch: what follows has nothing to do with before."""
+        self.epoch = epoch
+        self.history_bytes = 0
+        self._log.clear()
+        self._last.clear()
+        self._offset = 0
+
     def publish(self, messages: Sequence[Message]) -> Position:
         """Append messages in order; return the position of the last."""
         now_s = self._now_s()

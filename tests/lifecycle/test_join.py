@@ -75,6 +75,32 @@ def test_it_joins_works_and_leaves_ray_running(other_ray: dict[str, str], tmp_pa
     assert nodes.stdout.strip().endswith("1")
 
 
+def test_two_raylets_answer_as_one(other_ray: dict[str, str], tmp_path: Path) -> None:
+    env = environment(tmp_path) | other_ray
+    command = [
+        str(Path(sys.executable).with_name("ray")), "start", f"--address={env['RAY_ADDRESS']}",
+        "--num-cpus=1", "--object-store-memory=100000000",
+    ]  # fmt: skip
+    subprocess.run(command, env=env, timeout=60, check=True, capture_output=True)
+    service = start(env, "--address", env["RAY_ADDRESS"])
+
+    answer = httpx.get(
+        f"{service.url}/api/v2/technical-analysis/indicators/AAPL", timeout=30, trust_env=False
+    )
+    nodes = subprocess.run(
+        [sys.executable, "-c", "import ray; ray.init(); print(len(ray.nodes()))"],
+        env=env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    stop(service)
+
+    assert answer.status_code == 200
+    assert nodes.stdout.strip().endswith("2")
+
+
 def test_a_taken_prefix_is_named(other_ray: dict[str, str], tmp_path: Path) -> None:
     env = environment(tmp_path) | other_ray
     subprocess.run([sys.executable, "-c", TAKEN_APP], env=env, timeout=90, check=True)

@@ -12,6 +12,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from serve.processes import alive
 from serve.state import read_state
 from tests.service import (
     Service,
@@ -74,7 +75,7 @@ def test_the_background_service_is_ended_by_down(tmp_path: Path) -> None:
 
     assert answer.status_code == 200
     assert (down.returncode, down.stdout.strip()) == (0, "stopped")
-    assert not [p for p in state.processes if Path(f"/proc/{p}").exists()]
+    assert not alive(state.processes)
     assert run_finstage("down", env=env).returncode == 0
 
 
@@ -156,6 +157,12 @@ def test_an_unknown_setting_and_an_open_address_without_keys_are_named(tmp_path:
 
     assert "did you mean FINSTAGE_SOURCE" in unknown
     assert "FINSTAGE_API_KEYS" in opened
+
+
+def test_an_unknown_symbol_in_the_settings_is_named(tmp_path: Path) -> None:
+    line = one_line(run_finstage("up", env=environment(tmp_path, symbols="AAPL,APPL")))
+
+    assert "FINSTAGE_SYMBOLS: symbol 'APPL' is not known; nearest known: AAPL" in line
 
 
 def test_config_masks_keys(tmp_path: Path) -> None:

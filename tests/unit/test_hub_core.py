@@ -41,6 +41,18 @@ def test_a_reader_of_another_epoch_is_told() -> None:
         core.after(Position("e1", 7))
 
 
+def test_a_new_run_is_a_new_epoch_that_remembers_nothing() -> None:
+    core, _ = hub()
+    core.publish([message(1)])
+
+    core.start_over("e2")
+
+    assert core.snapshot().messages == ()
+    assert core.publish([message(2)]) == Position("e2", 1)
+    with pytest.raises(EpochChanged):
+        core.after(Position("e1", 1))
+
+
 def test_an_offset_that_left_the_history_is_gone_not_skipped() -> None:
     core, clock = hub(history_s=10.0)
     core.publish([message(1)])

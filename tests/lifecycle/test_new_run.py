@@ -1,0 +1,53 @@
+"""After the last session the replay starts over: a new epoch, a new version, everybody told."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from pathlib import Path
+
+import httpx
+import orjson
+import websockets
+
+from tests.service import Service, running, wait_until
+
+SESSIONS = 125
+SESSION_S = 0.5
+
+
+def version(service: Service) -> str:
+    url = f"{service.url}/api/v2/technical-analysis/indicators/META"
+    return str(httpx.get(url, timeout=10, trust_env=False).json()["data_version"])
+
+
+async def resync(service: Service) -> tuple[dict[str, object], dict[str, object]]:
+    """Return the answer to a subscription, and what is told when the run starts over."""
+    async with asyncio.timeout(120), websockets.connect(f"ws{service.url[4:]}/ws/realtime") as ws:
+        await ws.send('{"action":"subscribe","type":"prices","symbols":["META"]}')
+        await ws.recv()
+        answer = orjson.loads(await ws.recv())
+        async for text in ws:
+            message = orjson.loads(text)
+            if message.get("action") == "snapshot":
+                return answer, message
+    raise AssertionError("the socket closed")
+
+
+def test_a_run_that_starts_over_is_told_and_forgets_its_bars(tmp_path: Path) -> None:
+    started_at_s = time.time() - SESSIONS * SESSION_S + 45  # the run ends 45 s from here
+    with running(
+        tmp_path,
+        replay_session_s=SESSION_S,
+        replay_ticks=4,
+        replay_started_at_s=started_at_s,
+    ) as service:
+        answer, told = asyncio.run(resync(service))
+
+        wait_until(lambda: "-1-" in version(service), 5, "indicators of the new run")
+        url = f"{service.url}/api/v2/prices/META/history?period=max"
+        history = httpx.get(url, timeout=10, trust_env=False).json()
+
+    assert told["epoch"] != answer["epoch"]
+    assert told["recovered"] is False
+    assert history["data_points"] < 71 + SESSIONS
