@@ -33,7 +33,7 @@ def run(bench: Bench) -> Report:
     """Measure on one service."""
     with bench.service() as target, Connection(target.url) as client:
         symbols = all_symbols(client)
-        times, calls = measure(bench, client, _blocks(symbols))
+        times, calls = measure(bench, client, _blocks(symbols, bench.given is not None))
     return report(times, calls, len(symbols))
 
 
@@ -64,9 +64,9 @@ def all_symbols(client: Connection) -> list[str]:
     return [item["symbol"] for item in answer["items"]]
 
 
-def _blocks(symbols: Sequence[str]) -> dict[str, list[bytes]]:
+def _blocks(symbols: Sequence[str], tiny: bool) -> dict[str, list[bytes]]:
     """Return by name the bodies that one repetition posts."""
-    sizes = sorted({1, max(1, len(symbols) // 2), len(symbols)})
+    sizes = [len(symbols)] if tiny else sorted({1, max(1, len(symbols) // 2), len(symbols)})
     together = {f"{n} in one request": [_body(symbols[:n])] for n in sizes}
     return together | {f"{len(symbols)}, one by one": [_body([s]) for s in symbols]}
 

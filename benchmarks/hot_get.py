@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict
 
 from benchmarks.client import Connection
@@ -25,7 +25,7 @@ _METHOD = f"""`wrk -t1 -c{CONNECTIONS}` asks for `{PATH}`; rounds alternate betw
 run, after a warm-up of each that is dropped. First Finstage (defaults, replay playing, through
 HAProxy) beside one bare uvicorn (uvloop, httptools, a FastAPI route returning bytes of the same
 size, no access log); then, on a Ray of its own, the same FastAPI application as a deployment
-behind Serve's Python proxy (`RAY_SERVE_*` unset, access log off, 1,000 ongoing requests allowed,
+behind Serve's Python proxy (`RAY_SERVE_*` unset, no token, access log off, 1,000 ongoing requests allowed,
 no dashboard), beside the same bare uvicorn. All of it, wrk included, shares the machine's cores.
 Medians over rounds with the least and the most; intervals are 95 %, by bootstrap over rounds."""
 
@@ -61,8 +61,8 @@ def alternate(bench: Bench, urls: Mapping[str, str]) -> Runs:
     """Press each URL in turn, as often as there are rounds."""
     size = bench.size
     runs: Runs = {name: [] for name in urls}
-    for url in urls.values():
-        press(url, min(size.seconds, _WARM_UP_S))
+    for url in urls.values() if size.rounds > 1 else ():
+        press(url, _WARM_UP_S)
     for number in range(size.rounds):
         for name, url in urls.items():
             bench.tell(f"round {number + 1} of {size.rounds}: {name}")
@@ -73,10 +73,15 @@ def alternate(bench: Bench, urls: Mapping[str, str]) -> Runs:
 def _proxy_runs(bench: Bench, length: int) -> Runs:
     bench.tell("starting Serve's own proxy")
     port = free_port()
-    with bare_uvicorn(length) as bare_url, peer("serve_proxy", str(port), str(length)):
+    with bare_uvicorn(length) as bare_url, serve_proxy(port, length):
         url = f"http://127.0.0.1:{port}{PATH}"
         await_answer(url)
         return alternate(bench, {"serve proxy": url, "bare uvicorn": bare_url})
+
+
+def serve_proxy(port: int, length: int) -> AbstractContextManager[object]:
+    """Run the peer behind Serve's proxy, without Ray's token: it would be written to $HOME."""
+    return peer("serve_proxy", str(port), str(length), RAY_AUTH_MODE="disabled")
 
 
 def report(beside_ours: Runs, beside_proxy: Runs, length: int) -> Report:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
@@ -184,7 +185,12 @@ def own_settings(data_dir: Path, port: int) -> Settings:
 
 
 def free_port() -> int:
-    """Return a port that could be bound a moment ago."""
-    with socket.socket() as held:
-        held.bind(("127.0.0.1", 0))
-        return int(held.getsockname()[1])
+    """Return a port that could be bound a moment ago, from where the kernel gives none by itself.
+
+    Ray's own sockets take the kernel's until Serve binds this one, ten seconds later.
+    """
+    while True:
+        port = random.randrange(20_000, 30_000)
+        with contextlib.suppress(OSError), socket.socket() as held:
+            held.bind(("127.0.0.1", port))
+            return port

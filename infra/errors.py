@@ -112,6 +112,21 @@ class RangeInvalid(RequestError):
         return {} if self.limit is None else {"limit": self.limit}
 
 
+class BodyTooLarge(RequestError):
+    """Raised when a request's body is longer than the setting allows."""
+
+    status_code = 413
+    code = "body_too_large"
+
+    def __init__(self, limit_bytes: int) -> None:
+        super().__init__(limit_bytes)
+        self.limit_bytes = limit_bytes
+
+    @property
+    def message(self) -> str:
+        return f"a body is at most {self.limit_bytes} bytes"
+
+
 class NotBuilt(RequestError):
     """Raised when a documented feature is not there in this installation."""
 

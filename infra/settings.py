@@ -88,6 +88,7 @@ class Settings(BaseSettings):
     max_universe: int = Field(10_000, ge=1, description="Symbols known to the service.")
     # Higher needs more descriptors: HAProxy takes two for each, and 4,800 beside.
     max_sockets: int = Field(5_000, ge=1, description="Sockets of one stream replica.")
+    max_body_bytes: int = Field(2**20, ge=1_024, description="Longest body of a request.")
     max_message_bytes: int = Field(65_536, ge=1_024, description="Longest message of a client.")
 
     # -- memory and speed ------------------------------------------------------------------

@@ -54,5 +54,10 @@ def create_api(services: Services, gate: Gate, behind_serve: bool = True) -> Fas
             allow_headers=["X-API-Key", "Content-Type", "If-None-Match", "X-Request-ID"],
             expose_headers=["ETag", "X-Request-ID"],
         )
-    app.add_middleware(RequestMiddleware, gate=gate, adds_request_id=not behind_serve)
+    app.add_middleware(
+        RequestMiddleware,
+        gate=gate,
+        adds_request_id=not behind_serve,
+        max_body_bytes=services.settings.max_body_bytes,
+    )
     return app

@@ -8,12 +8,15 @@ import time
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from infra.context import bound_request_id, new_request_id
-from infra.errors import FinstageError
+from infra.errors import BodyTooLarge, FinstageError
 from infra.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from serve.errors import error_response
 from serve.gate import Gate
 
 logger = logging.getLogger(__name__)
+
+
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class RequestMiddleware:
@@ -22,9 +25,12 @@ class RequestMiddleware:
     `adds_request_id`: put the id into the answer's headers too; Serve does that by itself.
     """
 
-    def __init__(self, app: ASGIApp, gate: Gate, adds_request_id: bool) -> None:
+    def __init__(
+        self, app: ASGIApp, gate: Gate, adds_request_id: bool, max_body_bytes: int = 0
+    ) -> None:
         self._app = app
         self._gate = gate
+        self._max_body_bytes = max_body_bytes
         self._adds_request_id = adds_request_id
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,6 +43,7 @@ class RequestMiddleware:
         with bound_request_id(request_id):
             try:
                 scope["finstage.key_name"] = self._gate.admit(scope)
+                _check_length(scope, self._max_body_bytes)
             except FinstageError as error:
                 await self._refuse(error, scope, receive, send)
                 return
@@ -48,6 +55,8 @@ class RequestMiddleware:
     async def _count(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         started_s = time.perf_counter()
         status = 500
+        if scope["method"] not in _WITHOUT_BODY:
+            receive = _bounded(receive, self._max_body_bytes)
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -93,3 +102,25 @@ class RequestMiddleware:
             await send({"type": "websocket.http.response.body", "body": response.body})
         else:
             await send({"type": "websocket.close", "code": 1008, "reason": error.message[:120]})
+
+
+def _check_length(scope: Scope, limit_bytes: int) -> None:
+    """Raise BodyTooLarge if the request says that its body is too long."""
+    length = next((v for k, v in scope["headers"] if k == b"content-length"), b"0")
+    if length.isdigit() and int(length) > limit_bytes:
+        raise BodyTooLarge(limit_bytes)
+
+
+def _bounded(receive: Receive, limit_bytes: int) -> Receive:
+    """Return a `receive` that ends a body which grew too long without having said so."""
+    left_bytes = limit_bytes
+
+    async def bounded() -> Message:
+        nonlocal left_bytes
+        message = await receive()
+        left_bytes -= len(message.get("body", b""))
+        if left_bytes < 0:
+            raise BodyTooLarge(limit_bytes)
+        return message
+
+    return bounded

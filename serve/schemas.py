@@ -47,6 +47,7 @@ _DESCRIPTIONS = {
     401: "A key is missing or wrong.",
     403: "The host or the origin is not served.",
     404: "A symbol is not known; the nearest known ones are named.",
+    413: "The body is too long.",
     429: "The key is over its requests a second.",
     501: "Not in this version.",
     503: "A part of the service is restarting; try again.",
@@ -58,7 +59,7 @@ def documented(*codes: int) -> dict[int | str, dict[str, Any]]:
     return {
         code: {"description": _DESCRIPTIONS[code]}
         | ({} if code == 304 else {"model": ErrorAnswer})
-        for code in sorted({*codes, 401, 403, 429})
+        for code in sorted({*codes, 401, 403, 413, 429})
     }
 
 

@@ -26,7 +26,11 @@ def main(port: int, length: int) -> None:
         pass
 
     ray.init(
-        num_cpus=2, include_dashboard=False, object_store_memory=256 * 2**20, log_to_driver=False
+        address="local",
+        num_cpus=2,
+        include_dashboard=False,
+        object_store_memory=256 * 2**20,
+        log_to_driver=False,
     )
     ray_serve.start(
         http_options={"host": "127.0.0.1", "port": port},

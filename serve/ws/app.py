@@ -34,7 +34,12 @@ def create_stream(settings: Settings, table: SocketTable, gate: Gate) -> Starlet
             WebSocketRoute("/ws/realtime", realtime),  # without Serve's root_path
         ]
     )
-    app.add_middleware(RequestMiddleware, gate=gate, adds_request_id=False)
+    app.add_middleware(
+        RequestMiddleware,
+        gate=gate,
+        adds_request_id=False,
+        max_body_bytes=settings.max_body_bytes,
+    )
     return app
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -112,6 +113,24 @@ async def test_a_body_that_is_no_json_is_422(client: httpx.AsyncClient) -> None:
     )
 
     assert answer.status_code == 422
+
+
+async def test_a_body_is_bounded_whether_it_says_its_length_or_not(
+    client: httpx.AsyncClient,
+) -> None:
+    async def chunks() -> AsyncIterator[bytes]:
+        yield b'["'
+        for _ in range(30):
+            yield b"A" * 2**16
+        yield b'"]'
+
+    headers = {"content-type": "application/json"}
+    url = f"{TA}/batch/indicators"
+    said = await client.post(url, content=b"[" + b" " * 2**20 + b"]", headers=headers)
+    unsaid = await client.post(url, content=chunks(), headers=headers)
+
+    assert said.status_code == 413
+    assert unsaid.status_code in (413, 422)
 
 
 @pytest.mark.parametrize("symbol", SYMBOLS)

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from serve.processes import ProcessTree, end_all
-from tests.service import environment, free_port, run_finstage, start, stop
+from tests.service import environment, free_port, run_finstage, start, stop, wait_until
 
 TAKEN_APP = """
 import ray
@@ -42,14 +42,15 @@ def other_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
         "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false",
         "--num-cpus=4", "--object-store-memory=100000000",
     ]  # fmt: skip
-    process = subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    assert process.stdout is not None
-    for line in process.stdout:
-        if b"Ray runtime started" in line:
-            break
-    yield env
-    tree = ProcessTree()
-    end_all(tree.look(), patience_s=5)
+    log = tmp_path / "ray.log"
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
+    try:
+        wait_until(lambda: b"Ray runtime started" in log.read_bytes(), 15, "another Ray")
+        yield env
+    finally:
+        end_all(ProcessTree().look(), patience_s=5)
+        process.wait(timeout=30)
 
 
 def test_it_joins_works_and_leaves_ray_running(other_ray: dict[str, str], tmp_path: Path) -> None:
