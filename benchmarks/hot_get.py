@@ -21,13 +21,15 @@ _WARM_UP_S = 2.0
 
 Runs = dict[str, list[Load]]
 
-_METHOD = f"""`wrk -t1 -c{CONNECTIONS}` asks for `{PATH}`; rounds alternate between the two that
-run, after a warm-up of each that is dropped. First Finstage (defaults, replay playing, through
-HAProxy) beside one bare uvicorn (uvloop, httptools, a FastAPI route returning bytes of the same
-size, no access log); then, on a Ray of its own, the same FastAPI application as a deployment
-behind Serve's Python proxy (`RAY_SERVE_*` unset, no token, access log off, 1,000 ongoing requests allowed,
-no dashboard), beside the same bare uvicorn. All of it, wrk included, shares the machine's cores.
-Medians over rounds with the least and the most; intervals are 95 %, by bootstrap over rounds."""
+_METHOD = f"""`wrk -t1 -c{CONNECTIONS}` asks for `{PATH}`; rounds alternate between the two
+that run, after a
+warm-up of each that is dropped. First Finstage (defaults, replay playing, through HAProxy)
+beside one bare uvicorn (uvloop, httptools, a FastAPI route returning bytes of the same size, no
+access log); then, on a Ray of its own, the same FastAPI application as a deployment behind
+Serve's Python proxy (`RAY_SERVE_*` unset, no token, access log off, 1,000 ongoing requests
+allowed, no dashboard), beside the same bare uvicorn. All of it, wrk included, shares the
+machine's cores. Medians over rounds with the least and the most; intervals are 95 %, by
+bootstrap over rounds."""
 
 
 def run(bench: Bench) -> Report:

@@ -83,9 +83,9 @@ def _idle(took_s: float, tree: Tree, number: int) -> Start:
 def _serve_run() -> Iterator[tuple[Tree, float]]:
     folder = Path(tempfile.mkdtemp(prefix="finstage-bench-"))
     program = str(Path(sys.executable).with_name("serve"))
-    arguments = ["--address", "local", "--app-dir", str(ROOT), "benchmarks.peers.empty_app:app"]
+    arguments = ["--address", "local", "benchmarks.peers.empty_app:app"]
     url = f"http://127.0.0.1:{_SERVE_PORT}/ready"
-    environment = plain_environment() | _ingress(folder)
+    environment = plain_environment() | _ingress(folder) | {"PYTHONPATH": str(ROOT)}
     try:
         with launched([program, "run", *arguments], url, environment, folder) as (tree, took_s):
             yield tree, took_s

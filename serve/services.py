@@ -78,8 +78,11 @@ def _upper(symbol: str) -> str:
         return error.symbol
 
 
-def services_of(request: Request) -> Services:
-    """Return the services of the replica that handles `request`."""
+async def services_of(request: Request) -> Services:
+    """Return the services of the replica that handles `request`.
+
+    A coroutine, though it waits for nothing: FastAPI runs plain functions in a thread.
+    """
     services: Services = request.app.state.services
     return services
 
