@@ -57,7 +57,7 @@ def create_api(services: Services, gate: Gate, behind_serve: bool = True) -> Fas
     app.add_middleware(
         RequestMiddleware,
         gate=gate,
-        adds_request_id=not behind_serve,
+        behind_serve=behind_serve,
         max_body_bytes=services.settings.max_body_bytes,
     )
     return app

@@ -1,4 +1,4 @@
-"""Answers cached GETs before Serve's machinery sees them; passes everything else on.
+"""Answers cached GETs, and hands everything else to the application, past Serve's machinery.
 
 Serve installs `middlewares` in each replica and in its own fallback proxy (see
 docs/decisions/0002). The deployment's constructor runs before the replica's server starts and
@@ -9,29 +9,42 @@ life. Without this hook the service is slower, never wrong.
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
 
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from infra.context import new_request_id
+from infra.context import bound_request_id, new_request_id
 from infra.errors import FinstageError
 from infra.metrics import HTTP_REQUESTS, NEAR_CACHE
 from serve.errors import error_body, error_headers
 from serve.gate import Gate
 from serve.near import NearCache, Rendered
+from serve.scope import DIRECT
 
 _REQUEST_ID = b"x-request-id"
 
 
+Quick = Callable[[str, bytes], Awaitable[Rendered] | None]
+
+
 @dataclass(slots=True)
 class Site:
-    """What the edge of one replica needs: who may, and what is known."""
+    """What the edge of one replica needs: who may, what is known, and who answers the rest.
+
+    `app` takes what is not answered here, in the place of Serve's machinery; `quick` gives the
+    work for a plain question that memory does not answer, or None. Both belong to `loop`.
+    """
 
     gate: Gate
     near: NearCache
     gzip_above_bytes: int
+    app: ASGIApp | None = None
+    quick: Quick = field(default=lambda _path, _query: None)
+    loop: asyncio.AbstractEventLoop | None = None
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def flush_counts(self) -> None:
@@ -77,45 +90,92 @@ class Edge:
             else:
                 await self._app(scope, receive, send)
             return
-        if scope["type"] == "http" and scope["method"] == "GET":
-            entry = site.near.lookup(scope["path"], scope["query_string"])
-            if entry is not None and await _answer(site, entry, scope, send):
-                return
-        if scope["type"] in ("http", "websocket"):
-            _set_request_id(scope)
-        await self._app(scope, receive, send)
+        if scope["type"] not in ("http", "websocket"):
+            await self._app(scope, receive, send)
+            return
+        if site.loop is not None and site.loop is not asyncio.get_running_loop():
+            site = Site(site.gate, site.near, site.gzip_above_bytes)  # memory only: no awaiting
+        if (
+            scope["type"] == "http"
+            and scope["method"] == "GET"
+            and await _answers(site, scope, send)
+        ):
+            return
+        _set_request_id(scope)
+        if site.app is None:
+            await self._app(scope, receive, send)
+        else:
+            scope[DIRECT] = True
+            await site.app(scope, receive, send)
 
 
-async def _answer(site: Site, entry: Rendered, scope: Scope, send: Send) -> bool:
-    """Send a cached answer; False if the request is one for the application (CORS)."""
-    zips = matches = False
-    given = ""
-    for name, value in scope["headers"]:
-        if name == b"accept-encoding":
-            zips = b"gzip" in value
-        elif name == b"if-none-match":
-            matches = value == entry.etag or entry.etag in value
-        elif name == b"origin":
-            return False
-        elif name == _REQUEST_ID:
-            given = value.decode("latin-1")
-    request_id = (_REQUEST_ID, new_request_id(given).encode())
+async def _answers(site: Site, scope: Scope, send: Send) -> bool:
+    """Send the answer to a plain question; False if it is one for the application."""
+    path, query = scope["path"], scope["query_string"]
+    entry = site.near.lookup(path, query)
+    work = site.quick(path, query) if entry is None else None
+    if entry is None and work is None:
+        return False
+    given = _Given(scope)
+    if given.origin:  # CORS is the application's
+        _close(work)
+        return False
+    request_id = new_request_id(given.request_id)
+    header = (_REQUEST_ID, request_id.encode())
     try:
         site.gate.admit(scope)
+        if work is not None:
+            with bound_request_id(request_id):
+                entry = await work
+        assert entry is not None
     except FinstageError as error:
-        await _send_error(error, request_id, send)
+        _close(work)
+        with bound_request_id(request_id):
+            await _send_error(error, header, send)
         return True
+    await _send_entry(site, entry, given, header, send)
+    return True
+
+
+class _Given:
+    """What the edge reads from a request's headers."""
+
+    __slots__ = ("etags", "origin", "request_id", "zips")
+
+    def __init__(self, scope: Scope) -> None:
+        self.zips = self.origin = False
+        self.etags = b""
+        self.request_id = ""
+        for name, value in scope["headers"]:
+            if name == b"accept-encoding":
+                self.zips = b"gzip" in value
+            elif name == b"if-none-match":
+                self.etags = value
+            elif name == b"origin":
+                self.origin = True
+            elif name == _REQUEST_ID:
+                self.request_id = value.decode("latin-1")
+
+
+async def _send_entry(
+    site: Site, entry: Rendered, given: _Given, request_id: tuple[bytes, bytes], send: Send
+) -> None:
     status, headers, body = 200, entry.headers, entry.body
-    if matches:
+    if entry.etag in given.etags:
         status, headers, body = 304, entry.headers_304, b""
-    elif zips and len(entry.body) > site.gzip_above_bytes:
+    elif given.zips and len(entry.body) > site.gzip_above_bytes:
         body = entry.zip()
         headers = entry.headers_zipped
     site.answered[entry.route, str(status)] += 1
     start = {"type": "http.response.start", "status": status, "headers": [*headers, request_id]}
     await send(start)
     await send({"type": "http.response.body", "body": body})
-    return True
+
+
+def _close(work: Awaitable[Rendered] | None) -> None:
+    """End work that was not begun, so that Python does not warn of it."""
+    if isinstance(work, Coroutine):
+        work.close()
 
 
 async def _send_error(error: FinstageError, request_id: tuple[bytes, bytes], send: Send) -> None:

@@ -12,6 +12,7 @@ from infra.errors import BodyTooLarge, FinstageError
 from infra.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from serve.errors import error_response
 from serve.gate import Gate
+from serve.scope import DIRECT, KEY_NAME
 
 logger = logging.getLogger(__name__)
 
@@ -22,16 +23,15 @@ _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 class RequestMiddleware:
     """Bind the request id, admit, count and time.
 
-    `adds_request_id`: put the id into the answer's headers too; Serve does that by itself.
+    The id is put into the answer's headers too, unless Serve does that: `behind_serve`, and the
+    request did not come past it (`DIRECT` in the scope).
     """
 
-    def __init__(
-        self, app: ASGIApp, gate: Gate, adds_request_id: bool, max_body_bytes: int = 0
-    ) -> None:
+    def __init__(self, app: ASGIApp, gate: Gate, behind_serve: bool, max_body_bytes: int) -> None:
         self._app = app
         self._gate = gate
         self._max_body_bytes = max_body_bytes
-        self._adds_request_id = adds_request_id
+        self._behind_serve = behind_serve
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request or handshake."""
@@ -42,7 +42,7 @@ class RequestMiddleware:
         request_id = new_request_id(given.decode("latin-1"))
         with bound_request_id(request_id):
             try:
-                scope["finstage.key_name"] = self._gate.admit(scope)
+                scope[KEY_NAME] = self._gate.admit(scope)
                 _check_length(scope, self._max_body_bytes)
             except FinstageError as error:
                 await self._refuse(error, scope, receive, send)
@@ -58,11 +58,13 @@ class RequestMiddleware:
         if scope["method"] not in _WITHOUT_BODY:
             receive = _bounded(receive, self._max_body_bytes)
 
+        adds_request_id = DIRECT in scope or not self._behind_serve
+
         async def watched(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                if self._adds_request_id:
+                if adds_request_id:
                     header = (b"x-request-id", request_id.encode())
                     message["headers"] = [*message["headers"], header]
             await send(message)
@@ -81,7 +83,7 @@ class RequestMiddleware:
                     "route": route,
                     "status": status,
                     "took_ms": round(took_s * 1_000, 2),
-                    "key": scope["finstage.key_name"],
+                    "key": scope[KEY_NAME],
                 },
             )
 

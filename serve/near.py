@@ -99,8 +99,9 @@ class NearCache:
         self._max_entries = max_entries
         self._lease_s = lease_s
         self._now_s = now_s
-        self._entries: OrderedDict[RawKey, Rendered] = OrderedDict()
-        self._by_symbol: dict[str, set[RawKey]] = {}
+        self._entries: OrderedDict[Hashable, Rendered] = OrderedDict()
+        self._aliases: OrderedDict[RawKey, Hashable] = OrderedDict()
+        self._by_symbol: dict[str, set[Hashable]] = {}
         self._payloads: dict[str, bytes] = {}
         self._parsed: dict[str, dict[str, Any]] = {}
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
@@ -112,13 +113,30 @@ class NearCache:
 
     def lookup(self, path: str, query: bytes) -> Rendered | None:
         """Return the answer to this very request, if it is there and the hub is heard."""
-        entry = self._entries.get((path, query))
+        key = self._aliases.get((path, query))
+        return None if key is None else self.find(key)
+
+    def find(self, key: Hashable) -> Rendered | None:
+        """Return the answer to a question, however it was spelled; None as in `lookup`."""
+        entry = self._entries.get(key)
         if entry is None or self._now_s() - self.heard_s > self._lease_s:
             return None
         return entry
 
-    def keep(self, key: RawKey, entry: Rendered) -> bool:
-        """Keep an answer unless a newer version of its symbol is known already."""
+    def alias(self, raw: RawKey, key: Hashable) -> None:
+        """Let a request as it came, path and query, stand for the question `key`."""
+        if key in self._entries:
+            self._aliases[raw] = key
+            self._aliases.move_to_end(raw)
+            self._entries.move_to_end(key)
+            if len(self._aliases) > 2 * self._max_entries:
+                self._aliases.popitem(last=False)
+
+    def keep(self, key: Hashable, entry: Rendered) -> bool:
+        """Keep an answer unless a newer version of its symbol is known already.
+
+        `key` is everything that the answer depends on, but for the data version.
+        """
         known = self.versions.get(entry.symbol)
         too_large = entry.size_bytes > self._max_bytes or self._max_entries == 0
         if too_large or known not in (None, entry.data_version):
@@ -131,11 +149,6 @@ class NearCache:
             self._drop(next(iter(self._entries)))
         return True
 
-    def touch(self, key: RawKey) -> None:
-        """Mark an answer as used, so that others go first."""
-        if key in self._entries:
-            self._entries.move_to_end(key)
-
     async def once(self, key: Hashable, make: Callable[[], Awaitable[Any]]) -> Any:
         """Return what `make` gives; callers that ask meanwhile for the same key share it."""
         flight = self._flights.get(key)
@@ -145,7 +158,7 @@ class NearCache:
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
         return await asyncio.shield(flight)
 
-    def _drop(self, key: RawKey) -> None:
+    def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.bytes -= entry.size_bytes

@@ -27,6 +27,7 @@ from serve.api import create_api
 from serve.edge import Site, open_site
 from serve.gate import Gate
 from serve.near import NearCache
+from serve.rest.questions import quick_answer
 from serve.services import Services
 from serve.ws.app import create_stream
 from serve.ws.sockets import SocketTable
@@ -73,7 +74,6 @@ class Api(_Replica):
         self._near = NearCache(
             settings.near_cache_bytes, settings.near_cache_entries, settings.near_cache_lease_s
         )
-        self._site = Site(self.gate, self._near, settings.gzip_above_bytes)
         hub = HubClient(settings.actor_wait_s)
         self._services = Services(
             settings=settings,
@@ -88,12 +88,21 @@ class Api(_Replica):
         )
         self._reader = HubReader(hub, self._near)
         self._keep(self._reader.run())
-        self._keep(self._tick())
+        self._app = create_api(self._services, self.gate)
+        self._site = Site(
+            self.gate,
+            self._near,
+            settings.gzip_above_bytes,
+            self._app,
+            functools.partial(quick_answer, self._services),
+            asyncio.get_running_loop(),
+        )
         open_site(self._site)
+        self._keep(self._tick())
 
     def __serve_build_asgi_app__(self) -> FastAPI:
-        """Return the application, made in the replica."""
-        return create_api(self._services, self.gate)
+        """Return the application, for what reaches it through Serve."""
+        return self._app
 
     async def _tick(self) -> None:
         while True:
@@ -113,12 +122,13 @@ class Stream(_Replica):
         self._table = SocketTable()
         self._keep(HubReader(HubClient(settings.actor_wait_s), self._table).run())
         self._keep(self._tick())
-        near = NearCache(0, 0, 0.0)
-        open_site(Site(self.gate, near, settings.gzip_above_bytes))
+        self._app = create_stream(settings, self._table, self.gate)
+        loop = asyncio.get_running_loop()
+        open_site(Site(self.gate, NearCache(0, 0, 0.0), 0, self._app, loop=loop))
 
     def __serve_build_asgi_app__(self) -> Starlette:
-        """Return the application, made in the replica."""
-        return create_stream(self.settings, self._table, self.gate)
+        """Return the application, for what reaches it through Serve."""
+        return self._app
 
     async def _tick(self) -> None:
         while True:

@@ -36,6 +36,11 @@ class Services:
     cache: CacheClient
     hub: HubClient
 
+    @property
+    def cache_control(self) -> bytes:
+        """Return what caches are told of answers that are the same until the version changes."""
+        return b"private, no-cache" if self.settings.key_for_reads else b"public, no-cache"
+
     async def prices(self, symbols: Sequence[str]) -> dict[str, dict[str, Any] | SymbolUnknown]:
         """Return the last `price_update` of each symbol, from memory where it is there.
 

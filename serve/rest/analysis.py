@@ -30,6 +30,7 @@ from serve.rest.parameters import (
     SymbolsQuery,
 )
 from serve.rest.prices import recent_bodies
+from serve.rest.questions import IndicatorQuestion
 from serve.schemas import (
     BatchIndicators,
     BatchIndicatorsRequest,
@@ -68,13 +69,12 @@ async def read_indicators(
     name = normalise(symbol)
     names = parse_names(indicators)
     supported(services, interval)
-    return await kept(
-        request,
-        services,
-        name,
-        lambda: services.indicators.indicators(name, period, interval, names, method, open_bar),
-        keeps=not open_bar,
-    )
+    if open_bar:
+        return fresh(
+            await services.indicators.indicators(name, period, interval, names, method, True)
+        )
+    question = IndicatorQuestion(name, period, interval, names, method)
+    return await kept(request, services, question)
 
 
 @router.post("/batch/indicators", response_model=BatchIndicators, responses=documented(404, 503))

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
-from typing import Any
+from collections.abc import Hashable, Mapping
+from typing import Any, Protocol
 
 import orjson
 from fastapi import Request
@@ -11,7 +11,6 @@ from starlette.responses import Response
 
 from infra.clock import utc
 from infra.errors import FinstageError
-from infra.metrics import NEAR_CACHE
 from infra.periods import check_interval
 from serve.errors import error_detail
 from serve.near import Rendered
@@ -30,42 +29,18 @@ def fresh(value: Any, status_code: int = 200) -> Response:
     return Response(rendered(value), status_code, media_type="application/json", headers=_NO_STORE)
 
 
-async def kept(
-    request: Request,
-    services: Services,
-    symbol: str,
-    make: Callable[[], Awaitable[dict[str, Any]]],
-    keeps: bool = True,
-) -> Response:
-    """Return an answer that is the same until the symbol's data version changes.
+class Question(Hashable, Protocol):
+    """Something whose answer is the same until a symbol's data version changes."""
 
-    `make` gives the object, its `data_version` in it; requests that come meanwhile share one
-    call. The bytes go into the near cache unless `keeps` is false.
-    """
-    if not keeps:
-        NEAR_CACHE.labels("miss").inc()
-        return fresh(await make())
-    near = services.near
-    raw_key = (request.url.path, request.scope["query_string"])
-    entry = near.lookup(*raw_key)
-    NEAR_CACHE.labels("miss" if entry is None else "hit").inc()
-    if entry is None:
-        entry = await near.once(raw_key, lambda: _render(request, services, symbol, make))
-        near.keep(raw_key, entry)
-    near.touch(raw_key)
+    async def answer(self, services: Services) -> Rendered:
+        """Return the answer, from memory or computed."""
+
+
+async def kept(request: Request, services: Services, question: Question) -> Response:
+    """Return the kept answer to a question, and let the edge know how it was asked."""
+    entry = await question.answer(services)
+    services.near.alias((request.url.path, request.scope["query_string"]), question)
     return _entry_response(request, entry, services.settings.gzip_above_bytes)
-
-
-async def _render(
-    request: Request,
-    services: Services,
-    symbol: str,
-    make: Callable[[], Awaitable[dict[str, Any]]],
-) -> Rendered:
-    value = await make()
-    route = getattr(request.scope.get("route"), "path", "unmatched")
-    scope = b"private" if services.settings.key_for_reads else b"public"
-    return Rendered(rendered(value), symbol, value["data_version"], route, scope + b", no-cache")
 
 
 def _entry_response(request: Request, entry: Rendered, gzip_above_bytes: int) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
 
@@ -10,8 +11,10 @@ from starlette.responses import Response
 
 from infra.bars import Bars
 from infra.errors import FinstageError, ParameterInvalid, RangeInvalid
+from infra.metrics import NEAR_CACHE
 from infra.symbols import normalise
-from serve.rest.answers import kept, supported
+from serve.near import Rendered
+from serve.rest.answers import fresh, kept, rendered, supported
 from serve.rest.parameters import (
     DateQuery,
     IntervalQuery,
@@ -54,13 +57,40 @@ async def read_history(
     if start and end and start >= end:
         raise RangeInvalid(("query", "end"), f"end {end} must be after start {start}")
     chosen = None if start or end else period or "1mo"
-    return await kept(
-        request,
-        services,
-        name,
-        lambda: history_body(services, name, chosen, start, end, interval, adjusted, open_bar),
-        keeps=not open_bar,
-    )
+    if open_bar:
+        return fresh(
+            await history_body(services, name, chosen, start, end, interval, adjusted, True)
+        )
+    question = HistoryQuestion(name, chosen, start, end, interval, adjusted)
+    return await kept(request, services, question)
+
+
+@dataclass(frozen=True, slots=True)
+class HistoryQuestion:
+    """Closed bars of one symbol."""
+
+    symbol: str
+    period: str | None
+    start: date | None
+    end: date | None
+    interval: str
+    adjusted: bool
+
+    async def answer(self, services: Services) -> Rendered:
+        """Return the answer, from memory or read once for all who ask meanwhile."""
+        entry = services.near.find(self)
+        NEAR_CACHE.labels("miss" if entry is None else "hit").inc()
+        if entry is None:
+            entry = await services.near.once(self, lambda: self._render(services))
+            services.near.keep(self, entry)
+        return entry
+
+    async def _render(self, services: Services) -> Rendered:
+        asked = (self.period, self.start, self.end, self.interval, self.adjusted)
+        value = await history_body(services, self.symbol, *asked)
+        version = value["data_version"]
+        route = "/api/v2/prices/{symbol}/history"
+        return Rendered(rendered(value), self.symbol, version, route, services.cache_control)
 
 
 async def history_body(

@@ -37,7 +37,7 @@ def create_stream(settings: Settings, table: SocketTable, gate: Gate) -> Starlet
     app.add_middleware(
         RequestMiddleware,
         gate=gate,
-        adds_request_id=False,
+        behind_serve=True,
         max_body_bytes=settings.max_body_bytes,
     )
     return app

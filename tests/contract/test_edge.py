@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 from collections.abc import AsyncIterator, Iterator
 from typing import Any
 
@@ -9,6 +11,7 @@ import httpx
 import pytest
 
 from serve.edge import Edge, Site, close_site, open_site
+from serve.rest.questions import quick_answer
 from tests.local import LocalService
 
 URL = "/api/v2/technical-analysis/indicators/AAPL?period=1y"
@@ -17,7 +20,8 @@ LONG = "/api/v2/prices/AAPL/history?period=max"
 
 @pytest.fixture
 def site(local: LocalService) -> Iterator[Site]:
-    site = Site(local.gate, local.near, local.settings.gzip_above_bytes)
+    quick = functools.partial(quick_answer, local.services)
+    site = Site(local.gate, local.near, local.settings.gzip_above_bytes, local.app, quick=quick)
     open_site(site)
     yield site
     close_site()
@@ -79,13 +83,53 @@ async def test_edge_refuses_a_foreign_host_on_a_cached_answer(
     assert from_edge.json()["detail"]["code"] == from_route.json()["detail"]["code"]
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        URL,
+        "/api/v2/technical-analysis/indicators/%5Egspc?method=reference&interval=1wk",
+        "/api/v2/technical-analysis/indicators/META",
+        "/api/v2/technical-analysis/indicators/APPL",
+        "/api/v2/technical-analysis/indicators/AAPL?period=7y",
+        "/api/v2/technical-analysis/indicators/AAPL?indicators=rsi",
+        "/api/v2/technical-analysis/indicators/A/B",
+        "/api/v2/technical-analysis/indicators/%0a",
+    ],
+)
+async def test_a_question_that_memory_does_not_answer_is_answered_as_by_the_route(
+    edge: httpx.AsyncClient, client: httpx.AsyncClient, local: LocalService, url: str
+) -> None:
+    headers = {"x-request-id": "same"}
+    from_edge = await edge.get(url, headers=headers)
+    calls = len(local.indicators.calls)
+    local.near.on_snapshot(local.hub.snapshot())  # forget the answer
+    from_route = await client.get(url, headers=headers)
+
+    assert from_edge.status_code == from_route.status_code
+    assert from_edge.content == from_route.content
+    assert compared(from_edge) == compared(from_route)
+    assert len(local.indicators.calls) in (calls, calls + 1)
+
+
+async def test_many_who_ask_for_the_same_at_once_make_one_call(
+    edge: httpx.AsyncClient, local: LocalService
+) -> None:
+    urls = [f"{URL}&unknown={n}" for n in range(50)]
+
+    answers = await asyncio.gather(*(edge.get(url) for url in urls))
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert local.indicators.calls == ["indicators"]
+
+
 async def test_a_request_with_an_origin_goes_to_the_application(
     edge: httpx.AsyncClient, site: Site
 ) -> None:
     await edge.get(URL)
-    await edge.get(URL, headers={"origin": "https://desk.example"})
+    from_page = await edge.get(URL, headers={"origin": "https://desk.example"})
 
-    assert sum(site.answered.values()) == 0
+    assert from_page.status_code == 200
+    assert sum(site.answered.values()) == 1
 
 
 async def test_without_a_site_http_passes_and_sockets_are_refused(local: LocalService) -> None:

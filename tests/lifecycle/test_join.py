@@ -26,6 +26,23 @@ serve.run(Other.bind(), name="somebody-else", route_prefix="/")
 """
 
 
+RAY = str(Path(sys.executable).with_name("ray"))
+
+
+def start_ray(log: Path, env: dict[str, str], *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a Ray node that lives as long as its process, and wait until it runs."""
+    command = [RAY, "start", "--block", "--object-store-memory=100000000", *arguments]
+    with log.open("wb") as output:
+        process = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
+
+    def runs() -> bool:
+        assert process.poll() is None, log.read_text()
+        return b"Ray runtime started" in log.read_bytes()
+
+    wait_until(runs, 15, "another Ray")
+    return process
+
+
 @pytest.fixture
 def other_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
     """A Ray of somebody else, with Serve's default ingress; its variables for drivers."""
@@ -37,16 +54,11 @@ def other_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
     }
     port = free_port() % 9_000 + 1_024
     env["RAY_ADDRESS"] = f"127.0.0.1:{port}"
-    command = [
-        str(Path(sys.executable).with_name("ray")), "start", "--head", "--block",
-        "--node-ip-address=127.0.0.1", f"--port={port}", "--include-dashboard=false",
-        "--num-cpus=4", "--object-store-memory=100000000",
-    ]  # fmt: skip
-    log = tmp_path / "ray.log"
-    with log.open("wb") as output:
-        process = subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT)
+    process = start_ray(
+        tmp_path / "ray.log", env, "--head", f"--port={port}", "--num-cpus=4",
+        "--include-dashboard=false",
+    )  # fmt: skip
     try:
-        wait_until(lambda: b"Ray runtime started" in log.read_bytes(), 15, "another Ray")
         yield env
     finally:
         end_all(ProcessTree().look(), patience_s=5)
@@ -78,11 +90,11 @@ def test_it_joins_works_and_leaves_ray_running(other_ray: dict[str, str], tmp_pa
 
 def test_two_raylets_answer_as_one(other_ray: dict[str, str], tmp_path: Path) -> None:
     env = environment(tmp_path) | other_ray
-    command = [
-        str(Path(sys.executable).with_name("ray")), "start", f"--address={env['RAY_ADDRESS']}",
-        "--num-cpus=1", "--object-store-memory=100000000",
-    ]  # fmt: skip
-    subprocess.run(command, env=env, timeout=60, check=True, capture_output=True)
+    second = start_ray(
+        tmp_path / "second.log", env, f"--address={env['RAY_ADDRESS']}", "--num-cpus=1",
+        f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=20000",
+        "--max-worker-port=20999",
+    )  # fmt: skip
     service = start(env, "--address", env["RAY_ADDRESS"])
 
     answer = httpx.get(
@@ -97,6 +109,8 @@ def test_two_raylets_answer_as_one(other_ray: dict[str, str], tmp_path: Path) ->
         check=True,
     )
     stop(service)
+    second.terminate()
+    second.wait(timeout=30)
 
     assert answer.status_code == 200
     assert nodes.stdout.strip().endswith("2")

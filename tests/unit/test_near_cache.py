@@ -24,6 +24,11 @@ def answer(version: str, symbol: str = "AAPL", size: int = 10) -> Rendered:
     return Rendered(b"x" * size, symbol, version, "/route", b"no-cache")
 
 
+def keep(cache: NearCache, raw: tuple[str, bytes], entry: Rendered) -> None:
+    cache.keep(raw, entry)
+    cache.alias(raw, raw)
+
+
 def version_news(version: str, symbol: str = "AAPL") -> Message:
     body = b'{"symbol":"%b","data_version":"%b"}' % (symbol.encode(), version.encode())
     return Message(DATA + symbol, body)
@@ -31,8 +36,8 @@ def version_news(version: str, symbol: str = "AAPL") -> Message:
 
 def test_a_new_version_drops_the_answers_of_its_symbol_only() -> None:
     cache, _ = near()
-    cache.keep(KEY, answer("v1"))
-    cache.keep(("/b", b""), answer("v1", "IBM"))
+    keep(cache, KEY, answer("v1"))
+    keep(cache, ("/b", b""), answer("v1", "IBM"))
 
     cache.on_batch(Batch(Position("e", 1), (version_news("v2"),)))
 
@@ -50,7 +55,7 @@ def test_an_answer_that_was_overtaken_is_not_kept() -> None:
 
 def test_nothing_is_answered_when_the_hub_fell_silent() -> None:
     cache, clock = near()
-    cache.keep(KEY, answer("v1"))
+    keep(cache, KEY, answer("v1"))
 
     clock.advance(4.9)
     heard = cache.lookup(*KEY)
@@ -62,7 +67,7 @@ def test_nothing_is_answered_when_the_hub_fell_silent() -> None:
 
 def test_a_snapshot_forgets_everything_and_takes_the_prices() -> None:
     cache, _ = near()
-    cache.keep(KEY, answer("v1"))
+    keep(cache, KEY, answer("v1"))
     price = Message(PRICES + "AAPL", b'{"current_price":1.5}')
 
     cache.on_snapshot(Snapshot(Position("e2", 9), ((8, version_news("v1")), (9, price))))
@@ -77,15 +82,28 @@ def test_a_snapshot_forgets_everything_and_takes_the_prices() -> None:
 def test_the_oldest_unused_answer_makes_room() -> None:
     cache, _ = near(max_entries=2)
     first, second, third = ("/1", b""), ("/2", b""), ("/3", b"")
-    cache.keep(first, answer("v1"))
-    cache.keep(second, answer("v1"))
-    cache.touch(first)
+    keep(cache, first, answer("v1"))
+    keep(cache, second, answer("v1"))
+    cache.alias(first, first)
 
-    cache.keep(third, answer("v1"))
+    keep(cache, third, answer("v1"))
 
     assert cache.lookup(*first) is not None
     assert cache.lookup(*second) is None
     assert cache.bytes == 2 * answer("v1").size_bytes
+
+
+def test_two_spellings_of_a_question_share_one_answer() -> None:
+    cache, _ = near(max_entries=1)
+    cache.keep("question", answer("v1"))
+    cache.alias(("/a", b"x=1&y=2"), "question")
+    cache.alias(("/a", b"y=2&x=1"), "question")
+
+    assert cache.lookup("/a", b"x=1&y=2") is cache.lookup("/a", b"y=2&x=1")
+    assert cache.bytes == answer("v1").size_bytes
+    for n in range(100):
+        cache.alias(("/a", b"%d" % n), "question")
+    assert len(cache._aliases) <= 2
 
 
 def test_with_no_room_at_all_nothing_is_kept() -> None:

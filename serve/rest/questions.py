@@ -1,0 +1,81 @@
+"""The questions whose answers are kept, each as a value: equal ones have equal answers."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable
+from dataclasses import dataclass
+from typing import get_args
+from urllib.parse import parse_qsl, unquote
+
+from actors.indicators.client import METHODS, NAMES
+from infra.errors import FinstageError
+from infra.metrics import NEAR_CACHE
+from infra.symbols import normalise
+from serve.near import Rendered
+from serve.rest.answers import rendered
+from serve.rest.parameters import Period
+from serve.services import Services
+
+INDICATORS_PATH = "/api/v2/technical-analysis/indicators/"
+INDICATORS_ROUTE = INDICATORS_PATH + "{symbol}"
+_PERIODS = frozenset(get_args(Period))
+
+
+@dataclass(frozen=True, slots=True)
+class IndicatorQuestion:
+    """Latest indicators of one symbol, from closed bars."""
+
+    symbol: str
+    period: str
+    interval: str
+    names: tuple[str, ...]
+    method: str
+
+    async def answer(self, services: Services) -> Rendered:
+        """Return the answer, from memory or computed once for all who ask meanwhile."""
+        entry = services.near.find(self)
+        NEAR_CACHE.labels("miss" if entry is None else "hit").inc()
+        if entry is None:
+            entry = await services.near.once(self, lambda: self._render(services))
+            services.near.keep(self, entry)
+        return entry
+
+    async def _render(self, services: Services) -> Rendered:
+        value = await services.indicators.indicators(
+            self.symbol, self.period, self.interval, self.names, self.method, False
+        )
+        version = value["data_version"]
+        return Rendered(
+            rendered(value), self.symbol, version, INDICATORS_ROUTE, services.cache_control
+        )
+
+
+def quick_answer(services: Services, path: str, query: bytes) -> Awaitable[Rendered] | None:
+    """Return the work for a plain question, or None for what the application must look at.
+
+    The edge asks here before it asks the application, whose parsing costs more than the answer.
+    Whatever is not plainly right is left to the application, which says what is wrong.
+    """
+    if not path.startswith(INDICATORS_PATH):
+        return None
+    question = _indicator_question(path.removeprefix(INDICATORS_PATH), query, services)
+    return None if question is None else question.answer(services)
+
+
+def _indicator_question(symbol: str, query: bytes, services: Services) -> IndicatorQuestion | None:
+    given = dict(parse_qsl(query.decode("latin-1"), keep_blank_values=True))
+    period, interval = given.get("period", "1mo"), given.get("interval", "1d")
+    method = given.get("method", "standard")
+    plain = (
+        "open_bar" not in given
+        and given.get("indicators", "all") == "all"
+        and period in _PERIODS
+        and interval in services.source.intervals
+        and method in METHODS
+    )
+    if not plain:
+        return None
+    try:
+        return IndicatorQuestion(normalise(unquote(symbol)), period, interval, NAMES, method)
+    except FinstageError:
+        return None
