@@ -46,13 +46,13 @@ def measure(
     count = max(1, bench.size.requests // 3)
     for body in blocks[next(reversed(blocks))] * min(count, _WARM_UP):
         client.post(_BATCH, body)
-    before = _settled_calls(client)
+    before = settled_calls(client, "comprehensive")
     for number in range(min(_ROUNDS, bench.size.rounds)):
         for name, bodies in blocks.items():
             bench.tell(f"round {number + 1}: {name}")
             for _ in range(count):
                 times[name].append(sum(client.timed_post(_BATCH, body) for body in bodies))
-            after = _settled_calls(client)
+            after = settled_calls(client, "comprehensive")
             calls[name].append((after - before) / count)
             before = after
     return times, calls
@@ -75,20 +75,28 @@ def _body(symbols: Sequence[str]) -> bytes:
     return orjson.dumps({"symbols": list(symbols), "period": "1y"})
 
 
-def _settled_calls(client: Connection) -> float:
-    """Return the calls of `comprehensive` so far, once the metrics have them all."""
+def settled_calls(client: Connection, method: str) -> float:
+    """Return the calls of the indicator actor's `method` so far, once the metrics have them all.
+
+    `trend` marks the end: it is counted in the same report as the calls before it, or later.
+    """
     marks = _calls(client, "trend")
     client.get("/api/v2/async/technical/analysis/AAPL")
     deadline_s = time.monotonic() + _METRICS_WITHIN_S
-    while _calls(client, "trend") == marks:
+    while True:
+        text = client.get("/metrics").decode()
+        if _counted(text, "trend") > marks:
+            return _counted(text, method)
         if time.monotonic() > deadline_s:
             raise RuntimeError("the metrics do not change")
         time.sleep(0.05)
-    return _calls(client, "comprehensive")
 
 
 def _calls(client: Connection, method: str) -> float:
-    text = client.get("/metrics").decode()
+    return _counted(client.get("/metrics").decode(), method)
+
+
+def _counted(text: str, method: str) -> float:
     pattern = rf'^finstage_actor_calls_total{{actor="indicators",method="{method}",[^}}]*}} (\S+)$'
     return sum(float(value) for value in re.findall(pattern, text, re.MULTILINE))
 

@@ -18,6 +18,7 @@ _ROLES = (
     (r"gcs_server", "ray gcs_server"),
     (r"raylet/raylet", "ray raylet"),
     (r"log_monitor\.py", "ray log monitor"),
+    (r"autoscaler/\S*monitor\.py", "ray autoscaler monitor"),
     (r"dashboard/dashboard\.py", "dashboard"),
     (r"forkserver", "dashboard fork server"),
     (r"resource_tracker", "dashboard resource tracker"),

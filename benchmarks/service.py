@@ -71,13 +71,13 @@ class Bench:
     given: Target | None = None
 
     @contextmanager
-    def service(self) -> Iterator[Target]:
-        """Give the service to measure, started here unless it was given."""
+    def service(self, **environ: str) -> Iterator[Target]:
+        """Give the service to measure, started here with `environ` unless it was given."""
         if self.given is not None:
             yield self.given
             return
         self.tell("starting Finstage")
-        with finstage() as started:
+        with finstage(**environ) as started:
             time.sleep(_SETTLES_S)
             yield started
 

@@ -103,6 +103,9 @@ def start_head(settings: Settings, ports: Ports) -> Any:
     parameters = RayParams(
         node_ip_address=LOOPBACK,
         gcs_server_port=ports.ray,
+        node_manager_port=ports.ray_node_manager,
+        object_manager_port=ports.ray_object_manager,
+        runtime_env_agent_port=ports.ray_runtime_env,
         num_cpus=settings.ray_cpus,
         object_store_memory=settings.object_store_bytes,
         include_dashboard=settings.ray_dashboard,

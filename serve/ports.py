@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 
 from infra.errors import ConfigError
 from infra.settings import Settings
@@ -15,7 +15,10 @@ _REDIS = 6379  # Ray's default too, which is why ours is never left to it
 
 @dataclass(frozen=True, slots=True)
 class Ports:
-    """Ports by use; each is on loopback, but for HAProxy's two, which bind every interface."""
+    """Ports by use; each is on loopback, but for HAProxy's two, which bind every interface.
+
+    All but the first two are named as their settings are, without `_port`.
+    """
 
     http: int
     dashboard: int
@@ -23,6 +26,9 @@ class Ports:
     ray_metrics: int
     ray_agent: int
     ray_agent_grpc: int
+    ray_node_manager: int
+    ray_object_manager: int
+    ray_runtime_env: int
     ray_dashboard_metrics: int
     ray_autoscaler_metrics: int
     fallback: int
@@ -45,28 +51,12 @@ def choose_ports(settings: Settings) -> Ports:
     with ExitStack() as held:
         http = _taken_or(held, settings.port, "FINSTAGE_PORT", settings.host)
         dashboard = _free(held, settings.ray_dashboard_port) or _any(held)
-        wanted = {
-            "ray": settings.ray_port,
-            "ray_metrics": settings.ray_metrics_port,
-            "ray_agent": settings.ray_agent_port,
-            "fallback": settings.fallback_port,
-            "fallback_grpc": settings.fallback_grpc_port,
-            "grpc": settings.grpc_port,
-            "haproxy_stats": settings.haproxy_stats_port,
-            "haproxy_metrics": settings.haproxy_metrics_port,
-        }
-        chosen = {
-            name: _taken_or(held, port, f"FINSTAGE_{name.upper()}_PORT") if port else _any(held)
-            for name, port in wanted.items()
-        }
-        return Ports(
-            http=http,
-            dashboard=dashboard,
-            ray_agent_grpc=_any(held),
-            ray_dashboard_metrics=_any(held),
-            ray_autoscaler_metrics=_any(held),
-            **chosen,
-        )
+        others = {}
+        for name in [field.name for field in fields(Ports)][2:]:
+            wanted = getattr(settings, f"{name}_port")
+            setting = f"FINSTAGE_{name.upper()}_PORT"
+            others[name] = _taken_or(held, wanted, setting) if wanted else _any(held)
+        return Ports(http, dashboard, **others)
 
 
 def _taken_or(held: ExitStack, port: int, setting: str, host: str = _LOOPBACK) -> int:

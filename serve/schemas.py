@@ -218,11 +218,12 @@ class PriceAnalysis(Shape):
 
 
 class PriceCheck(Shape):
-    """One symbol's price, its references and alerts. `timestamp` is the market's time."""
+    """One symbol's price, its references and alerts; both times are the market's."""
 
     symbol: str
     current_price: float
     timestamp: str
+    as_of: str
     market_status: str
     data_version: str
     alerts: list[PriceAlert]
@@ -313,21 +314,27 @@ class Comprehensive(Shape):
 
 
 class SimplePrice(Shape):
-    """Last price of one symbol; `timestamp` is the market's time."""
+    """Last price of one symbol; both times are the market's."""
 
     symbol: str
     price: float
     timestamp: str
+    as_of: str
     source: str
     market_status: str
     data_version: str
 
 
 class SimplePrices(Shape):
-    """Last prices; null where there is none, its reason under `errors`."""
+    """Last prices; null where there is none, its reason under `errors`.
+
+    `as_of` is the market's time of the newest; `data_version` is by symbol.
+    """
 
     timestamp: str
     source: str
+    as_of: str | None
+    data_version: dict[str, str]
     prices: dict[str, float | None]
     errors: dict[str, ErrorDetail]
 

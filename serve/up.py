@@ -326,6 +326,10 @@ def overview(settings: Settings, state: State) -> Table:
             f"statistics {ports['haproxy_stats']}, metrics {ports['haproxy_metrics']} "
             "(every interface: keep them behind a firewall)"
         )
+    shown = ("http", "dashboard", "haproxy_stats", "haproxy_metrics")
+    others = [f"{name} {port}" for name, port in ports.items() if name not in shown]
+    rows["other ports"] = ", ".join(others)
     for name, value in rows.items():
-        table.add_row(name, value)
+        if value:
+            table.add_row(name, value)
     return table

@@ -32,6 +32,7 @@ def check_price(
         "symbol": price["symbol"],
         "current_price": current,
         "timestamp": price["timestamp"],
+        "as_of": price["timestamp"],
         "market_status": price["market_status"],
         "data_version": price["data_version"],
         "alerts": alerts,

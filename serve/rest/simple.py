@@ -22,14 +22,14 @@ router = APIRouter(prefix="/api/v2/async", tags=["simple"])
 async def read_prices(services: State, symbols: SymbolsQuery) -> Response:
     """Last price of many symbols; null, and its error under `errors`, where there is none."""
     prices = await services.prices(services.symbol_list(symbols))
+    found = {s: p for s, p in prices.items() if not isinstance(p, FinstageError)}
     failed = {s: error_detail(p) for s, p in prices.items() if isinstance(p, FinstageError)}
     body = {
         "timestamp": now_iso(services),
         "source": services.source.name,
-        "prices": {
-            s: None if isinstance(p, FinstageError) else p["current_price"]
-            for s, p in prices.items()
-        },
+        "as_of": max((p["timestamp"] for p in found.values()), default=None),
+        "data_version": {s: p["data_version"] for s, p in found.items()},
+        "prices": {s: found[s]["current_price"] if s in found else None for s in prices},
         "errors": failed,
     }
     return fresh(body)
@@ -43,6 +43,7 @@ async def read_price(services: State, symbol: SymbolPath) -> Response:
         "symbol": price["symbol"],
         "price": price["current_price"],
         "timestamp": price["timestamp"],
+        "as_of": price["timestamp"],
         "source": price["source"],
         "market_status": price["market_status"],
         "data_version": price["data_version"],

@@ -6,10 +6,12 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import pytest
+from ray._private.services import get_node_ip_address
 
 from serve.processes import ProcessTree, end_all
 from tests.service import environment, free_port, run_finstage, start, stop, wait_until
@@ -43,26 +45,50 @@ def start_ray(log: Path, env: dict[str, str], *arguments: str) -> subprocess.Pop
     return process
 
 
-@pytest.fixture
-def other_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A Ray of somebody else, with Serve's default ingress; its variables for drivers."""
-    env = {k: v for k, v in os.environ.items() if not k.startswith(("FINSTAGE_", "RAY_"))}
-    env |= {
-        "RAY_AUTH_MODE": "disabled",
-        "RAY_USAGE_STATS_ENABLED": "0",
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
-    }
-    port = free_port() % 9_000 + 1_024
-    env["RAY_ADDRESS"] = f"127.0.0.1:{port}"
+def ray_environment(**variables: str) -> dict[str, str]:
+    """Return the variables of somebody else's Ray."""
+    own = {k: v for k, v in os.environ.items() if not k.startswith(("FINSTAGE_", "RAY_"))}
+    return own | {"RAY_USAGE_STATS_ENABLED": "0"} | variables
+
+
+@contextmanager
+def head(tmp_path: Path, env: dict[str, str], host: str) -> Iterator[dict[str, str]]:
+    """Start a head with Serve's default ingress; give the variables for drivers."""
+    port = free_port() % 9_000 + 1_024  # below those that Ray keeps for its workers
     process = start_ray(
-        tmp_path / "ray.log", env, "--head", f"--port={port}", "--num-cpus=4",
+        tmp_path / "head.log", env, "--head", f"--port={port}", "--num-cpus=4",
         "--include-dashboard=false",
     )  # fmt: skip
     try:
-        yield env
+        yield env | {"RAY_ADDRESS": f"{host}:{port}"}
     finally:
         end_all(ProcessTree().look(), patience_s=5)
         process.wait(timeout=30)
+
+
+@pytest.fixture
+def other_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A Ray of somebody else, on loopback."""
+    env = ray_environment(RAY_AUTH_MODE="disabled", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
+    with head(tmp_path, env, "127.0.0.1") as drivers:
+        yield drivers
+
+
+@pytest.fixture
+def two_raylets(tmp_path: Path) -> Iterator[dict[str, str]]:
+    """A Ray of two nodes on this machine: they need an address that is not loopback, so a token."""
+    token = tmp_path / "token"
+    token.write_text("ab" * 32)
+    token.chmod(0o600)
+    env = ray_environment(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN_PATH=str(token))
+    with head(tmp_path, env, get_node_ip_address()) as drivers:
+        second = start_ray(
+            tmp_path / "second.log", env, f"--address={drivers['RAY_ADDRESS']}",
+            "--num-cpus=1", f"--dashboard-agent-listen-port={free_port()}",
+            "--min-worker-port=20000", "--max-worker-port=20999",
+        )  # fmt: skip
+        yield drivers
+    second.wait(timeout=30)
 
 
 def test_it_joins_works_and_leaves_ray_running(other_ray: dict[str, str], tmp_path: Path) -> None:
@@ -88,13 +114,8 @@ def test_it_joins_works_and_leaves_ray_running(other_ray: dict[str, str], tmp_pa
     assert nodes.stdout.strip().endswith("1")
 
 
-def test_two_raylets_answer_as_one(other_ray: dict[str, str], tmp_path: Path) -> None:
-    env = environment(tmp_path) | other_ray
-    second = start_ray(
-        tmp_path / "second.log", env, f"--address={env['RAY_ADDRESS']}", "--num-cpus=1",
-        f"--dashboard-agent-listen-port={free_port()}", "--min-worker-port=20000",
-        "--max-worker-port=20999",
-    )  # fmt: skip
+def test_two_raylets_answer_as_one(two_raylets: dict[str, str], tmp_path: Path) -> None:
+    env = environment(tmp_path) | two_raylets
     service = start(env, "--address", env["RAY_ADDRESS"])
 
     answer = httpx.get(
@@ -109,8 +130,6 @@ def test_two_raylets_answer_as_one(other_ray: dict[str, str], tmp_path: Path) ->
         check=True,
     )
     stop(service)
-    second.terminate()
-    second.wait(timeout=30)
 
     assert answer.status_code == 200
     assert nodes.stdout.strip().endswith("2")
