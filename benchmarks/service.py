@@ -173,10 +173,12 @@ def peer(name: str, *arguments: str, **environ: str) -> Iterator[subprocess.Pope
         yield child
     finally:
         tree.look()
-        child.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            child.stdin.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             child.wait(timeout=20)
         tree.end()
+        child.stdout.close()
 
 
 def own_settings(data_dir: Path, port: int) -> Settings:

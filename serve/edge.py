@@ -26,6 +26,7 @@ from serve.near import NearCache, Rendered
 from serve.scope import DIRECT
 
 _REQUEST_ID = b"x-request-id"
+_SERVES_OWN = "/-/"  # HAProxy asks /-/healthz here whether the replica is up
 
 
 Quick = Callable[[str, bytes], Awaitable[Rendered] | None]
@@ -90,7 +91,7 @@ class Edge:
             else:
                 await self._app(scope, receive, send)
             return
-        if scope["type"] not in ("http", "websocket"):
+        if scope["type"] not in ("http", "websocket") or scope["path"].startswith(_SERVES_OWN):
             await self._app(scope, receive, send)
             return
         if site.loop is not None and site.loop is not asyncio.get_running_loop():

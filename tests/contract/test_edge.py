@@ -132,6 +132,22 @@ async def test_a_request_with_an_origin_goes_to_the_application(
     assert sum(site.answered.values()) == 1
 
 
+async def test_what_haproxy_asks_of_the_replica_goes_to_serve(site: Site) -> None:
+    asked: list[str] = []
+
+    async def serves_own(scope: Any, _receive: Any, send: Any) -> None:
+        asked.append(scope["path"])
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    transport = httpx.ASGITransport(Edge(serves_own))
+    async with httpx.AsyncClient(transport=transport, base_url="http://10.0.0.1:30000") as http:
+        answer = await http.get("/-/healthz")
+
+    assert answer.status_code == 200
+    assert asked == ["/-/healthz"]
+
+
 async def test_without_a_site_http_passes_and_sockets_are_refused(local: LocalService) -> None:
     close_site()
     edge = Edge(local.app)

@@ -111,6 +111,22 @@ def test_metrics_sum_all_processes(http: httpx.Client) -> None:
     wait_until(complete, 6, "every process in /metrics")
 
 
+def servers(service: Service) -> dict[str, str]:
+    """Return the state of each server that HAProxy knows, by backend and name."""
+    url = f"http://127.0.0.1:{service.state.ports['haproxy_stats']}/stats;csv"
+    header, *rows = httpx.get(url, timeout=10, trust_env=False).text.lstrip("# ").splitlines()
+    parsed = [dict(zip(header.split(","), row.split(","), strict=False)) for row in rows]
+    return {f"{row['pxname']} {row['svname']}": row["status"] for row in parsed}
+
+
+def test_haproxy_finds_the_replicas_up_and_asks_no_one_else(service: Service) -> None:
+    def up() -> bool:
+        states = {name: state for name, state in servers(service).items() if "finstage" in name}
+        return len(states) >= 4 and all(state.startswith("UP") for state in states.values())
+
+    wait_until(up, 12, "every server up")
+
+
 def test_a_page_elsewhere_and_another_host_are_refused(http: httpx.Client) -> None:
     foreign = http.post(
         "/api/v2/symbols", json={"symbols": ["AAPL"]}, headers={"origin": "https://evil.example"}

@@ -76,7 +76,7 @@ def other_ray(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 @pytest.fixture
 def two_raylets(tmp_path: Path) -> Iterator[dict[str, str]]:
-    """A Ray of two nodes on this machine: they need an address that is not loopback, so a token."""
+    """A Ray of two nodes on this machine, which must not be on loopback: hence a token."""
     token = tmp_path / "token"
     token.write_text("ab" * 32)
     token.chmod(0o600)
