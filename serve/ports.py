@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import socket
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, fields
@@ -10,7 +11,7 @@ from infra.errors import ConfigError
 from infra.settings import Settings
 
 _LOOPBACK = "127.0.0.1"
-_REDIS = 6379  # Ray's default too, which is why ours is never left to it
+_RANGE = range(20_000, 30_000)  # Serve's replicas have 30,000 and up
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +68,14 @@ def _taken_or(held: ExitStack, port: int, setting: str, host: str = _LOOPBACK) -
 
 
 def _any(held: ExitStack) -> int:
-    port = _free(held, 0)
-    if port is None or port == _REDIS:
-        return _any(held)
-    return port
+    """Return a free port below those that the kernel gives to sockets which name none.
+
+    One of those could be taken between this moment and the one in which its process binds it.
+    """
+    while True:
+        port = _free(held, random.choice(_RANGE))
+        if port is not None:
+            return port
 
 
 def _free(held: ExitStack, port: int, host: str = _LOOPBACK) -> int | None:

@@ -10,6 +10,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any, cast
 
+import orjson
 from fastapi import FastAPI
 
 from actors.cache.client import CacheClient
@@ -93,6 +94,13 @@ class LocalIndicators:
     async def indicators(self, symbol: str, *rest: Any) -> dict[str, Any]:
         self.calls.append("indicators")
         return self.core.indicators(symbol, *rest)
+
+    async def indicators_json(
+        self, symbol: str, period: str, interval: str, names: Sequence[str], method: str
+    ) -> tuple[str, bytes]:
+        self.calls.append("indicators")
+        answer = self.core.indicators(symbol, period, interval, names, method, False)
+        return answer["data_version"], orjson.dumps(answer)
 
     async def comprehensive(
         self, symbols: Sequence[str], *rest: Any

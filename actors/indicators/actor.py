@@ -155,6 +155,18 @@ class IndicatorActor(ServiceActor):
         return self._core.indicators(symbol, period, interval, tuple(names), method, open_bar)
 
     @exposed
+    async def indicators_json(
+        self, symbol: str, period: str, interval: str, names: Sequence[str], method: str
+    ) -> tuple[str, bytes]:
+        """Return the data version and the rendered answer, closed bars only.
+
+        Bytes cross to the caller as they are; an object would be pickled and rendered there.
+        """
+        await self._loaded.wait()
+        answer = self._core.indicators(symbol, period, interval, tuple(names), method, False)
+        return answer["data_version"], orjson.dumps(answer)
+
+    @exposed
     async def comprehensive(
         self, symbols: Sequence[str], period: str, interval: str, method: str, open_bar: bool
     ) -> dict[str, dict[str, Any] | FinstageError]:

@@ -41,6 +41,15 @@ class IndicatorClient(ActorClient):
         )
         return answer
 
+    async def indicators_json(
+        self, symbol: str, period: str, interval: str, names: Sequence[str], method: str
+    ) -> tuple[str, bytes]:
+        """Return the data version and the rendered answer of `indicators`, closed bars only."""
+        answer: tuple[str, bytes] = await self._ask(
+            "indicators_json", symbol, period, interval, tuple(names), method
+        )
+        return answer
+
     async def comprehensive(
         self,
         symbols: Sequence[str],

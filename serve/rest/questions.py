@@ -11,8 +11,7 @@ from actors.indicators.client import METHODS, NAMES
 from infra.errors import FinstageError
 from infra.metrics import NEAR_CACHE
 from infra.symbols import normalise
-from serve.near import Rendered
-from serve.rest.answers import rendered
+from serve.near import RawKey, Rendered
 from serve.rest.parameters import Period
 from serve.services import Services
 
@@ -41,13 +40,10 @@ class IndicatorQuestion:
         return entry
 
     async def _render(self, services: Services) -> Rendered:
-        value = await services.indicators.indicators(
-            self.symbol, self.period, self.interval, self.names, self.method, False
+        version, body = await services.indicators.indicators_json(
+            self.symbol, self.period, self.interval, self.names, self.method
         )
-        version = value["data_version"]
-        return Rendered(
-            rendered(value), self.symbol, version, INDICATORS_ROUTE, services.cache_control
-        )
+        return Rendered(body, self.symbol, version, INDICATORS_ROUTE, services.cache_control)
 
 
 def quick_answer(services: Services, path: str, query: bytes) -> Awaitable[Rendered] | None:
@@ -59,7 +55,13 @@ def quick_answer(services: Services, path: str, query: bytes) -> Awaitable[Rende
     if not path.startswith(INDICATORS_PATH):
         return None
     question = _indicator_question(path.removeprefix(INDICATORS_PATH), query, services)
-    return None if question is None else question.answer(services)
+    return None if question is None else _answer(question, services, (path, query))
+
+
+async def _answer(question: IndicatorQuestion, services: Services, raw: RawKey) -> Rendered:
+    entry = await question.answer(services)
+    services.near.alias(raw, question)
+    return entry
 
 
 def _indicator_question(symbol: str, query: bytes, services: Services) -> IndicatorQuestion | None:
