@@ -76,7 +76,7 @@ def _body(symbols: Sequence[str]) -> bytes:
 
 
 def settled_calls(client: Connection, method: str) -> float:
-    """Return the calls of the indicator actor's `method` so far, once the metrics have them all.
+    """Return the calls of the indicator actor's `method` so far (a pattern), when all are in.
 
     `trend` marks the end: it is counted in the same report as the calls before it, or later.
     """
@@ -97,7 +97,9 @@ def _calls(client: Connection, method: str) -> float:
 
 
 def _counted(text: str, method: str) -> float:
-    pattern = rf'^finstage_actor_calls_total{{actor="indicators",method="{method}",[^}}]*}} (\S+)$'
+    pattern = (
+        rf'^finstage_actor_calls_total{{actor="indicators",method="(?:{method})",[^}}]*}} (\S+)$'
+    )
     return sum(float(value) for value in re.findall(pattern, text, re.MULTILINE))
 
 

@@ -51,9 +51,9 @@ def run(bench: Bench) -> Report:
         peer("bare_actor", str(target.settings.data_dir)) as actor,
         Connection(target.url) as client,
     ):
-        before = settled_calls(client, "indicators")
+        before = settled_calls(client, "indicators|indicators_json")
         samples = measure(bench, client, actor)
-        calls = settled_calls(client, "indicators") - before
+        calls = settled_calls(client, "indicators|indicators_json") - before
     asked = (bench.size.rounds + 1) * bench.size.requests
     if bench.given is None and calls < 2 * asked:  # misses, and those with the open bar
         raise RuntimeError(f"{calls:g} actor calls for {2 * asked} misses: some were none")
