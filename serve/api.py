@@ -46,7 +46,13 @@ def create_api(services: Services, gate: Gate, behind_serve: bool = True) -> Fas
         app.include_router(router)
     app.mount("/assets", pages.assets())
     install_error_handlers(app)
-    if services.settings.cors_origins:
+    app.add_middleware(
+        RequestMiddleware,
+        gate=gate,
+        behind_serve=behind_serve,
+        max_body_bytes=services.settings.max_body_bytes,
+    )
+    if services.settings.cors_origins:  # around the gate: a preflight carries no key
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(services.settings.cors_origins),
@@ -54,10 +60,4 @@ def create_api(services: Services, gate: Gate, behind_serve: bool = True) -> Fas
             allow_headers=["X-API-Key", "Content-Type", "If-None-Match", "X-Request-ID"],
             expose_headers=["ETag", "X-Request-ID"],
         )
-    app.add_middleware(
-        RequestMiddleware,
-        gate=gate,
-        behind_serve=behind_serve,
-        max_body_bytes=services.settings.max_body_bytes,
-    )
     return app

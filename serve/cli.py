@@ -108,11 +108,12 @@ def config() -> None:
 
 @app.command("ray-env")
 def ray_env() -> None:
-    """Print the variables that Ray must be started with, as shell exports."""
-    from serve.head import ingress_environment
+    """Print the variables that Ray must be started with, as shell exports; makes the token."""
+    from serve.head import ingress_environment, make_token
     from serve.ports import choose_ports
 
     settings = load_settings()
+    make_token(settings)
     for name, value in ingress_environment(settings, choose_ports(settings)).items():
         if name != "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER":
             console.print(f"export {name}={value}", soft_wrap=True, markup=False)

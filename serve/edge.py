@@ -131,6 +131,7 @@ async def _answers(site: Site, scope: Scope, send: Send) -> bool:
         assert entry is not None
     except FinstageError as error:
         _close(work)
+        HTTP_REQUESTS.labels("GET", "refused", str(error.status_code)).inc()
         with bound_request_id(request_id):
             await _send_error(error, header, send)
         return True

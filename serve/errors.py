@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from infra.context import current_request_id
 from infra.errors import FinstageError, ParameterInvalid, RangeInvalid, RateLimited
+from serve.scope import TOO_LARGE
 
 logger = logging.getLogger(__name__)
 
@@ -108,8 +109,10 @@ def _invalid_item(item: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _on_http_error(_: Request, error: Exception) -> Response:
+async def _on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if TOO_LARGE in request.scope:
+        return error_response(request.scope[TOO_LARGE])
     if error.status_code == 400:  # FastAPI's word for a body that is no text at all
         return _invalid([{"type": "json_invalid", "loc": ["body"], "msg": str(error.detail)}])
     detail = {

@@ -26,7 +26,8 @@ _READING_POSTS = frozenset(
     }
 )
 _ABOUT_CLIENTS = ("/ws/clients", "/ws/status")
-_ALWAYS_OPEN = ("/health/", "/metrics")
+_ALWAYS_OPEN = ("/health/", "/metrics", "/assets/", "/docs", "/openapi.json")
+_FRONT_PAGE = "/"  # it asks for the key, so it comes without one
 _MEMO_LIMIT = 1_024
 
 
@@ -95,7 +96,7 @@ class Gate:
         return ""
 
     def _needs_key(self, path: str, is_socket: bool, changes: bool) -> bool:
-        if path.startswith(_ALWAYS_OPEN) and not changes:
+        if (path == _FRONT_PAGE or path.startswith(_ALWAYS_OPEN)) and not changes:
             return False
         if self._reads_need_key or is_socket:
             return self._reads_need_key

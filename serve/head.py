@@ -66,11 +66,16 @@ def token_path(settings: Settings) -> Path:
     return settings.run_dir / "ray_token"
 
 
-def prepare_environment(settings: Settings, ports: Ports) -> None:
-    """Set the variables in this process, and make the token if there is none."""
+def make_token(settings: Settings) -> None:
+    """Make the token of this data directory, unless there is one."""
     path = token_path(settings)
     if not path.exists():
         write_atomically(path, secrets.token_hex(32).encode())
+
+
+def prepare_environment(settings: Settings, ports: Ports) -> None:
+    """Set the variables in this process, and make the token if there is none."""
+    make_token(settings)
     os.environ.update(ingress_environment(settings, ports))
 
 

@@ -41,6 +41,8 @@ def show_logs(
     lines = [line for path in _files(log_dir) for line in _lines(path, ends)]
     for line in heapq.nlargest(last, filter(fits, lines), key=_stamp)[::-1]:
         _print(console, line, raw)
+    if not follow and not any(map(fits, lines)):
+        console.print(f"no line of {log_dir} fits; answers from memory are not logged")
     while follow:
         time.sleep(_LOOK_EVERY_S)
         fresh = [line for path in _files(log_dir) for line in _lines(path, ends)]

@@ -12,7 +12,7 @@ from infra.errors import BodyTooLarge, FinstageError
 from infra.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from serve.errors import error_response
 from serve.gate import Gate
-from serve.scope import DIRECT, KEY_NAME
+from serve.scope import DIRECT, KEY_NAME, TOO_LARGE
 
 logger = logging.getLogger(__name__)
 
@@ -45,20 +45,23 @@ class RequestMiddleware:
                 scope[KEY_NAME] = self._gate.admit(scope)
                 _check_length(scope, self._max_body_bytes)
             except FinstageError as error:
-                await self._refuse(error, scope, receive, send)
+                await self._refuse(error, request_id, scope, receive, send)
                 return
             if scope["type"] == "websocket":
                 await self._app(scope, receive, send)
             else:
                 await self._count(request_id, scope, receive, send)
 
+    def _adds_request_id(self, scope: Scope) -> bool:
+        return DIRECT in scope or not self._behind_serve
+
     async def _count(self, request_id: str, scope: Scope, receive: Receive, send: Send) -> None:
         started_s = time.perf_counter()
         status = 500
         if scope["method"] not in _WITHOUT_BODY:
-            receive = _bounded(receive, self._max_body_bytes)
+            receive = _bounded(receive, scope, self._max_body_bytes)
 
-        adds_request_id = DIRECT in scope or not self._behind_serve
+        adds_request_id = self._adds_request_id(scope)
 
         async def watched(message: Message) -> None:
             nonlocal status
@@ -88,9 +91,11 @@ class RequestMiddleware:
             )
 
     async def _refuse(
-        self, error: FinstageError, scope: Scope, receive: Receive, send: Send
+        self, error: FinstageError, request_id: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
         response = error_response(error)
+        if self._adds_request_id(scope):
+            response.headers["x-request-id"] = request_id
         if scope["type"] == "http":
             HTTP_REQUESTS.labels(scope["method"], "refused", str(error.status_code)).inc()
             await response(scope, receive, send)
@@ -113,8 +118,11 @@ def _check_length(scope: Scope, limit_bytes: int) -> None:
         raise BodyTooLarge(limit_bytes)
 
 
-def _bounded(receive: Receive, limit_bytes: int) -> Receive:
-    """Return a `receive` that ends a body which grew too long without having said so."""
+def _bounded(receive: Receive, scope: Scope, limit_bytes: int) -> Receive:
+    """Return a `receive` that ends a body which grew too long without having said so.
+
+    FastAPI makes its own error of it, so the reason is left in the scope.
+    """
     left_bytes = limit_bytes
 
     async def bounded() -> Message:
@@ -122,6 +130,7 @@ def _bounded(receive: Receive, limit_bytes: int) -> Receive:
         message = await receive()
         left_bytes -= len(message.get("body", b""))
         if left_bytes < 0:
+            scope[TOO_LARGE] = BodyTooLarge(limit_bytes)
             raise BodyTooLarge(limit_bytes)
         return message
 

@@ -121,6 +121,7 @@ class NearCache:
         entry = self._entries.get(key)
         if entry is None or self._now_s() - self.heard_s > self._lease_s:
             return None
+        self._entries.move_to_end(key)
         return entry
 
     def alias(self, raw: RawKey, key: Hashable) -> None:

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from infra.bars import Bars
-from infra.errors import FinstageError, ParameterInvalid, RangeInvalid
+from infra.errors import FinstageError, RangeInvalid
 from infra.metrics import NEAR_CACHE
 from infra.symbols import normalise
 from serve.near import Rendered
@@ -53,7 +53,7 @@ async def read_history(
     name = normalise(symbol)
     supported(services, interval)
     if period and (start or end):
-        raise ParameterInvalid(("query", "period"), period, ("no period beside start or end",))
+        raise RangeInvalid(("query", "period"), "give period, or start and end, not both")
     if start and end and start >= end:
         raise RangeInvalid(("query", "end"), f"end {end} must be after start {start}")
     chosen = None if start or end else period or "1mo"

@@ -118,7 +118,7 @@ class Session:
     def _known(self, symbols: list[str]) -> list[str]:
         known = set(self._table.symbols)
         for symbol in symbols:
-            if symbol not in known:
+            if known and symbol not in known:  # before the first price nothing can be said
                 raise ProtocolError(105, SymbolUnknown(symbol, nearest(symbol, known)).message)
         return symbols
 

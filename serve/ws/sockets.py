@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from infra.messages import GOING_AWAY, PRICES, SYSTEM, Batch, Position, Snapshot, stamped
+from infra.messages import GOING_AWAY, PRICES, SYSTEM, Batch, Message, Position, Snapshot, stamped
 
 
 class Outbox:
@@ -74,14 +74,16 @@ class SocketTable:
         self._outboxes: set[Outbox] = set()
         self._by_topic: dict[str, set[Outbox]] = {}
         self._last: dict[str, tuple[int, bytes]] = {}
+        self._known: set[str] = set()
+        self._last_news = Position("", 0)
 
     def __len__(self) -> int:
         return len(self._outboxes)
 
     @property
     def symbols(self) -> tuple[str, ...]:
-        """Return the symbols that prices are known of."""
-        return tuple(t.removeprefix(PRICES) for t in self._last)
+        """Return the symbols that prices were ever told of; a new epoch forgets none."""
+        return tuple(topic.removeprefix(PRICES) for topic in self._known)
 
     def open(self) -> Outbox:
         """Add a socket."""
@@ -133,8 +135,12 @@ class SocketTable:
             for offset, m in snapshot.messages
             if m.topic.startswith(PRICES)
         }
+        self._known.update(self._last)
         if is_first:
             return
+        for offset, message in snapshot.messages:
+            if message.topic == SYSTEM:
+                self._tell(Position(snapshot.position.epoch, offset), message)
         for outbox in self._outboxes:
             outbox.forget(tuple(outbox.topics))
             if outbox.topics:
@@ -147,10 +153,11 @@ class SocketTable:
             topic = message.topic
             if topic.startswith(PRICES):
                 self._last[topic] = (offset, message.payload)
+                self._known.add(topic)
                 takers: Iterable[Outbox] = self._by_topic.get(topic, ())
             elif topic == SYSTEM:
-                takers = self._outboxes
-                self.going_away = orjson.loads(message.payload).get("event") == GOING_AWAY
+                self._tell(Position(epoch, offset), message)
+                continue
             else:
                 continue
             if takers:
@@ -158,6 +165,16 @@ class SocketTable:
                 for outbox in takers:
                     outbox.put(topic, frame)
         self.position = batch.position
+
+    def _tell(self, place: Position, message: Message) -> None:
+        """Give news of the service to every socket, once, be it from a batch or a snapshot."""
+        if place == self._last_news:
+            return
+        self._last_news = place
+        self.going_away = orjson.loads(message.payload).get("event") == GOING_AWAY
+        frame = stamped(message, place.epoch, place.offset)
+        for outbox in self._outboxes:
+            outbox.put(SYSTEM, frame)
 
     def _resync_frame(self, outbox: Outbox) -> bytes:
         body = {
@@ -167,6 +184,6 @@ class SocketTable:
             "epoch": self.position.epoch,
             "offset": self.position.offset,
             "snapshot": self.snapshot_of(sorted(outbox.topics)),
-            "message": "the hub restarted; this snapshot takes the place of what was missed",
+            "message": "a new epoch began; this snapshot takes the place of what was missed",
         }
         return orjson.dumps(body)

@@ -94,7 +94,8 @@ def test_reads_need_a_key_where_the_setting_says_so_but_health_does_not() -> Non
         keyed.admit(scope())
     with pytest.raises(KeyRequired):
         keyed.admit(scope(kind="websocket", path="/ws/realtime"))
-    assert keyed.admit(scope(path="/health/ready")) == ""
+    for path in ("/health/ready", "/", "/docs", "/assets/home.js"):
+        assert keyed.admit(scope(path=path)) == ""
     socket = scope(kind="websocket", path="/ws/realtime", query=b"api_key=0123456789")
     assert keyed.admit(socket) == "bot"
 

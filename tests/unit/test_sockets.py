@@ -123,6 +123,30 @@ async def test_a_new_epoch_is_told_with_a_snapshot_to_those_who_subscribed() -> 
     assert len(await idle.take()) == 1
 
 
+async def test_news_in_a_new_epochs_snapshot_reaches_every_socket_once() -> None:
+    sockets = table()
+    _, outbox = session(sockets)
+    news = Message(SYSTEM, b'{"type":"system_status","event":"data_restarted"}')
+
+    sockets.on_snapshot(Snapshot(Position("e2", 1), ((1, news),)))
+    first = await outbox.take()
+    sockets.on_snapshot(Snapshot(Position("e2", 2), ((1, news), (2, price("AAPL", 7.0)))))
+    outbox.put("x", b"next")
+
+    assert [orjson.loads(frame)["event"] for frame in first] == ["data_restarted"]
+    assert await outbox.take() == [b"next"]
+
+
+def test_a_symbol_stays_known_through_a_new_epoch_without_prices() -> None:
+    sockets = table()
+    who, _ = session(sockets)
+
+    sockets.on_snapshot(Snapshot(Position("e2", 0), ()))
+
+    assert subscribe(who, "AAPL")["action"] == "subscribed"
+    assert subscribe(who, "NOPE")["code"] == 105
+
+
 def test_a_closed_socket_leaves_nothing_behind() -> None:
     sockets = table()
     who, outbox = session(sockets)

@@ -40,7 +40,8 @@ function show(update) {
     void parts.price.offsetWidth; // restart the animation
     parts.price.classList.add(update.current_price > before ? "up" : "down");
   }
-  const change = update.change_percent;
+  const exact = update.change_percent;
+  const change = exact === null ? null : Math.round(exact * 100) / 100 + 0; // + 0: no minus zero
   parts.change.textContent = change === null ? "" : `${change >= 0 ? "+" : ""}${change.toFixed(2)} %`;
   parts.change.className = `number ${change >= 0 ? "gain" : "loss"}`;
   Object.assign(parts.meter, { min: update.low, max: update.high, value: update.current_price });
