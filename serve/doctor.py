@@ -34,7 +34,8 @@ class Finding:
 def examine(settings: Settings, console: Console) -> int:
     """Print all findings; return 1 if something is not right."""
     findings = [finding for check in _CHECKS for finding in check(settings)]
-    table = Table("check", "", "detail", box=None, pad_edge=False)
+    table = Table("check", "", box=None, pad_edge=False)
+    table.add_column("detail", overflow="fold")
     for finding in findings:
         mark = "[green]ok[/green]" if finding.fine else "[red]no[/red]"
         table.add_row(finding.name, mark, finding.detail)

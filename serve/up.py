@@ -100,13 +100,13 @@ class LocalService:
             self._note_processes()
             status.update("waiting for the first answer …")
             await_ready(self._settings, self._check_ray)
+        self._console.print(overview(self._settings, self._state))
+        took_s = time.monotonic() - started_s
+        self._console.print(f"ready in {took_s:.1f} s; Ctrl-C stops it")
         self._state.ready = True
         self._tree.look()
         self._state.processes = dict(self._tree.known)
         self._state.write(self._settings)
-        self._console.print(overview(self._settings, self._state))
-        took_s = time.monotonic() - started_s
-        self._console.print(f"ready in {took_s:.1f} s; Ctrl-C stops it")
         logger.info("service.ready", extra={"took_s": round(took_s, 2)})
 
     def _new_state(self, ports: Ports) -> State:
@@ -303,6 +303,8 @@ def shown_host(host: str) -> str:
 def overview(settings: Settings, state: State) -> Table:
     """Return what runs where, for people."""
     table = Table(title=f"Finstage at {state.url}", title_justify="left", show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
     ports = state.ports
     socket_url = state.url.replace("http", "ws", 1)
     keys = ", ".join(settings.keys) or "none, so loopback only"

@@ -10,7 +10,6 @@ import sys
 from pathlib import Path
 
 import httpx
-import pytest
 
 from serve.processes import alive
 from serve.state import read_state
@@ -22,7 +21,6 @@ from tests.service import (
     settings_of,
     start,
     stop,
-    wait_until,
 )
 
 STOP_WITHIN_S = 15.0
@@ -41,15 +39,14 @@ def told(took_s: float) -> None:
     assert took_s < 5 * STOP_WITHIN_S
 
 
-@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_stops_everything(tmp_path: Path, how: signal.Signals) -> None:
+def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     service = start(environment(tmp_path))
     overview = service.output
     second = run_finstage("up", env=service.environment)
     status = run_finstage("status", env=service.environment)
     doctor = run_finstage("doctor", env=service.environment)
 
-    told(stop(service, how))
+    told(stop(service, signal.SIGINT))
 
     assert service.process.returncode == 0
     assert service.url in overview
@@ -102,21 +99,29 @@ def test_down_clears_away_what_a_killed_service_left(tmp_path: Path) -> None:
     assert not service.left_over()
 
 
-def test_two_services_run_side_by_side(tmp_path: Path) -> None:
+def test_two_services_run_side_by_side_and_keys_guard_changes(tmp_path: Path) -> None:
     def price_source(service: Service) -> str:
         url = f"{service.url}/api/v2/async/symbols/AAPL/price"
         return str(httpx.get(url, timeout=10, trust_env=False).json()["data_version"])
 
+    def add(service: Service, key: str = "") -> int:
+        headers = {"x-api-key": key} if key else {}
+        body = {"symbols": ["AAPL"]}
+        url = f"{service.url}/api/v2/symbols"
+        return httpx.post(url, json=body, headers=headers, trust_env=False).status_code
+
     with (
         running(tmp_path / "one", replay_started_at_s=1_000_000) as one,
-        running(tmp_path / "two", replay_started_at_s=2_000_000) as two,
+        running(tmp_path / "two", replay_started_at_s=2_000_000, api_keys="bot:0123456789") as two,
     ):
         assert price_source(one).startswith("replay-1000000-")
         assert price_source(two).startswith("replay-2000000-")
-        shared = set(one.state.ports.values()) & set(two.state.ports.values())
-        assert not shared
-        stop(one)
+        assert not set(one.state.ports.values()) & set(two.state.ports.values())
+        told(stop(one))
         assert price_source(two).startswith("replay-2000000-")
+        keys = ("", "9876543210", "0123456789")
+        assert [add(two, key) for key in keys] == [401, 401, 200]
+        assert os.stat(two.state.token_path).st_mode & 0o777 == 0o600
 
 
 def test_a_taken_port_is_named(tmp_path: Path) -> None:
@@ -173,20 +178,3 @@ def test_config_masks_keys(tmp_path: Path) -> None:
     assert "0123456789" not in result.stdout
     assert "environment" in result.stdout
     assert "bot:********" in result.stdout
-
-
-def test_keys_guard_changes_on_a_running_service(tmp_path: Path) -> None:
-    body = {"symbols": ["AAPL"]}
-    with running(tmp_path, api_keys="bot:0123456789") as service:
-        client = httpx.Client(base_url=service.url, timeout=10, trust_env=False)
-        with client:
-            wait_until(lambda: client.get("/health/ready").status_code == 200, 5, "ready")
-            without = client.post("/api/v2/symbols", json=body)
-            wrong = client.post("/api/v2/symbols", json=body, headers={"x-api-key": "9876543210"})
-            right = client.post("/api/v2/symbols", json=body, headers={"x-api-key": "0123456789"})
-            reads = client.get("/api/v2/symbols")
-        state_mode = os.stat(service.state.token_path).st_mode & 0o777
-
-    assert (without.status_code, wrong.status_code) == (401, 401)
-    assert (right.status_code, reads.status_code) == (200, 200)
-    assert state_mode == 0o600
