@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from typing import Any, Protocol
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any
 
 import orjson
 from fastapi import Request
@@ -11,6 +12,7 @@ from starlette.responses import Response
 
 from infra.clock import utc
 from infra.errors import FinstageError
+from infra.metrics import NEAR_CACHE
 from infra.periods import check_interval
 from serve.errors import error_detail
 from serve.near import Rendered
@@ -29,11 +31,26 @@ def fresh(value: Any, status_code: int = 200) -> Response:
     return Response(rendered(value), status_code, media_type="application/json", headers=_NO_STORE)
 
 
-class Question(Hashable, Protocol):
-    """Something whose answer is the same until a symbol's data version changes."""
+class Question(ABC):
+    """Something whose answer is the same until a symbol's data version changes.
+
+    A subclass is a frozen dataclass of all that its answer depends on: equal questions share it.
+    """
+
+    __slots__ = ()
 
     async def answer(self, services: Services) -> Rendered:
-        """Return the answer, from memory or computed."""
+        """Return the answer, from memory or made once for all who ask meanwhile."""
+        entry = services.near.find(self)
+        NEAR_CACHE.labels("miss" if entry is None else "hit").inc()
+        if entry is None:
+            entry = await services.near.once(self, lambda: self.render(services))
+            services.near.keep(self, entry)
+        return entry
+
+    @abstractmethod
+    async def render(self, services: Services) -> Rendered:
+        """Make the answer; raises what stands in its way."""
 
 
 async def kept(request: Request, services: Services, question: Question) -> Response:

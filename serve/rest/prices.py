@@ -11,10 +11,9 @@ from starlette.responses import Response
 
 from infra.bars import Bars
 from infra.errors import FinstageError, RangeInvalid
-from infra.metrics import NEAR_CACHE
 from infra.symbols import normalise
 from serve.near import Rendered
-from serve.rest.answers import fresh, kept, rendered, supported
+from serve.rest.answers import Question, fresh, kept, rendered, supported
 from serve.rest.parameters import (
     DateQuery,
     IntervalQuery,
@@ -66,7 +65,7 @@ async def read_history(
 
 
 @dataclass(frozen=True, slots=True)
-class HistoryQuestion:
+class HistoryQuestion(Question):
     """Closed bars of one symbol."""
 
     symbol: str
@@ -76,16 +75,8 @@ class HistoryQuestion:
     interval: str
     adjusted: bool
 
-    async def answer(self, services: Services) -> Rendered:
-        """Return the answer, from memory or read once for all who ask meanwhile."""
-        entry = services.near.find(self)
-        NEAR_CACHE.labels("miss" if entry is None else "hit").inc()
-        if entry is None:
-            entry = await services.near.once(self, lambda: self._render(services))
-            services.near.keep(self, entry)
-        return entry
-
-    async def _render(self, services: Services) -> Rendered:
+    async def render(self, services: Services) -> Rendered:
+        """Ask the indicators; raises SymbolUnknown or ActorUnavailable."""
         asked = (self.period, self.start, self.end, self.interval, self.adjusted)
         value = await history_body(services, self.symbol, *asked)
         version = value["data_version"]

@@ -9,9 +9,9 @@ from urllib.parse import parse_qsl, unquote
 
 from actors.indicators.client import METHODS, NAMES
 from infra.errors import FinstageError
-from infra.metrics import NEAR_CACHE
 from infra.symbols import normalise
 from serve.near import RawKey, Rendered
+from serve.rest.answers import Question
 from serve.rest.parameters import Period
 from serve.services import Services
 
@@ -21,7 +21,7 @@ _PERIODS = frozenset(get_args(Period))
 
 
 @dataclass(frozen=True, slots=True)
-class IndicatorQuestion:
+class IndicatorQuestion(Question):
     """Latest indicators of one symbol, from closed bars."""
 
     symbol: str
@@ -30,16 +30,8 @@ class IndicatorQuestion:
     names: tuple[str, ...]
     method: str
 
-    async def answer(self, services: Services) -> Rendered:
-        """Return the answer, from memory or computed once for all who ask meanwhile."""
-        entry = services.near.find(self)
-        NEAR_CACHE.labels("miss" if entry is None else "hit").inc()
-        if entry is None:
-            entry = await services.near.once(self, lambda: self._render(services))
-            services.near.keep(self, entry)
-        return entry
-
-    async def _render(self, services: Services) -> Rendered:
+    async def render(self, services: Services) -> Rendered:
+        """Ask the indicators; raises SymbolUnknown or ActorUnavailable."""
         version, body = await services.indicators.indicators_json(
             self.symbol, self.period, self.interval, self.names, self.method
         )
