@@ -119,7 +119,7 @@ class Settings(BaseSettings):
     object_store_bytes: int = Field(
         256 * 2**20, ge=80 * 2**20, description="Ray's shared memory, in /dev/shm."
     )
-    ray_dashboard: bool = Field(True, description="Start Ray's dashboard (about 210 MB).")
+    ray_dashboard: bool = Field(True, description="Start Ray's dashboard.")
     haproxy_maxconn: int = Field(
         0, ge=0, description="Connections HAProxy takes; 0: what the descriptors allow."
     )

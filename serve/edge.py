@@ -10,8 +10,9 @@ life. Without this hook the service is slower, never wrong.
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
 from starlette.middleware import Middleware
@@ -25,27 +26,30 @@ from serve.gate import Gate
 from serve.near import NearCache, Rendered
 from serve.scope import DIRECT
 
+logger = logging.getLogger(__name__)
+
 _REQUEST_ID = b"x-request-id"
 _SERVES_OWN = "/-/"  # HAProxy asks /-/healthz here whether the replica is up
 
 
-Quick = Callable[[str, bytes], Awaitable[Rendered] | None]
+Quick = Callable[[str, bytes], Callable[[], Awaitable[Rendered]] | None]
 
 
 @dataclass(slots=True)
 class Site:
     """What the edge of one replica needs: who may, what is known, and who answers the rest.
 
-    `app` takes what is not answered here, in the place of Serve's machinery; `quick` gives the
-    work for a plain question that memory does not answer, or None. Both belong to `loop`.
+    `app` takes what is not answered here, in the place of Serve's machinery; `quick` returns what
+    answers a plain question that memory does not, or None. All of it belongs to `loop`: where
+    Serve runs its server on another one, everything is passed on.
     """
 
     gate: Gate
     near: NearCache
     gzip_above_bytes: int
-    app: ASGIApp | None = None
+    app: ASGIApp
+    loop: asyncio.AbstractEventLoop
     quick: Quick = field(default=lambda _path, _query: None)
-    loop: asyncio.AbstractEventLoop | None = None
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
 
     def flush_counts(self) -> None:
@@ -91,50 +95,46 @@ class Edge:
             else:
                 await self._app(scope, receive, send)
             return
-        if scope["type"] not in ("http", "websocket") or scope["path"].startswith(_SERVES_OWN):
+        kind = scope["type"]
+        if (
+            kind not in ("http", "websocket")
+            or scope["path"].startswith(_SERVES_OWN)
+            or site.loop is not asyncio.get_running_loop()
+        ):
             await self._app(scope, receive, send)
             return
-        if site.loop is not None and site.loop is not asyncio.get_running_loop():
-            site = Site(site.gate, site.near, site.gzip_above_bytes)  # memory only: no awaiting
-        if (
-            scope["type"] == "http"
-            and scope["method"] == "GET"
-            and await _answers(site, scope, send)
-        ):
+        if kind == "http" and scope["method"] == "GET" and await _answers(site, scope, send):
             return
         _set_request_id(scope)
-        if site.app is None:
-            await self._app(scope, receive, send)
-        else:
-            scope[DIRECT] = True
-            await site.app(scope, receive, send)
+        scope[DIRECT] = True
+        await site.app(scope, receive, send)
 
 
 async def _answers(site: Site, scope: Scope, send: Send) -> bool:
     """Send the answer to a plain question; False if it is one for the application."""
     path, query = scope["path"], scope["query_string"]
     entry = site.near.lookup(path, query)
-    work = site.quick(path, query) if entry is None else None
-    if entry is None and work is None:
+    ask = site.quick(path, query) if entry is None else None
+    if entry is None and ask is None:
         return False
     given = _Given(scope)
     if given.origin:  # CORS is the application's
-        _close(work)
         return False
     request_id = new_request_id(given.request_id)
     header = (_REQUEST_ID, request_id.encode())
-    try:
-        site.gate.admit(scope)
-        if work is not None:
-            with bound_request_id(request_id):
-                entry = await work
-        assert entry is not None
-    except FinstageError as error:
-        _close(work)
-        HTTP_REQUESTS.labels("GET", "refused", str(error.status_code)).inc()
-        with bound_request_id(request_id):
+    with bound_request_id(request_id):
+        try:
+            site.gate.admit(scope)
+            if entry is None and ask is not None:
+                entry = await ask()
+        except FinstageError as error:
+            HTTP_REQUESTS.labels("GET", "refused", str(error.status_code)).inc()
             await _send_error(error, header, send)
-        return True
+            return True
+        except Exception:
+            logger.exception("edge.failed", extra={"path": path})
+    if entry is None:
+        return False  # a bug was met: the application has the words for it
     await _send_entry(site, entry, given, header, send)
     return True
 
@@ -172,12 +172,6 @@ async def _send_entry(
     start = {"type": "http.response.start", "status": status, "headers": [*headers, request_id]}
     await send(start)
     await send({"type": "http.response.body", "body": body})
-
-
-def _close(work: Awaitable[Rendered] | None) -> None:
-    """End work that was not begun, so that Python does not warn of it."""
-    if isinstance(work, Coroutine):
-        work.close()
 
 
 async def _send_error(error: FinstageError, request_id: tuple[bytes, bytes], send: Send) -> None:

@@ -20,7 +20,7 @@ from serve.ports import Ports
 
 LOOPBACK = "127.0.0.1"
 EDGE_HOOK = "serve.edge.middlewares"
-_DESCRIPTORS_BESIDE = 4_800  # what HAProxy wants beside two for each connection, measured
+_DESCRIPTORS_BESIDE = 4_800  # HAProxy with strict limits starts with 2 x maxconn + this
 _LEAST_MAXCONN = 200
 _DRAIN_S = 1
 

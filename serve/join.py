@@ -6,7 +6,6 @@ import logging
 import os
 import threading
 import time
-from typing import Any
 
 from rich.console import Console
 
@@ -16,6 +15,7 @@ from infra.net import listens
 from infra.settings import Settings
 from serve.state import State, forget_state, own_created_s, take_lock
 from serve.up import (
+    RayDied,
     Stopped,
     StopSignals,
     await_ready,
@@ -40,6 +40,7 @@ class JoinedService:
         self._console = console
         self._address = address
         self._goes = threading.Event()
+        self._ray_address = ""
         self._deployed = False
 
     def run(self) -> int:
@@ -52,12 +53,15 @@ class JoinedService:
                 self._start(signals)
                 while not self._goes.wait(_WATCH_EVERY_S):
                     self._check_ray()
-            except Stopped:
-                self._console.print("\nstopping …")
-            except ConnectionError as error:
+            except RayDied as error:
                 self._console.print(f"[red]Ray died under the service: {error}[/red]")
                 forget_state(self._settings)
-                return 1
+                os._exit(1)  # Ray's own end waits a minute for what is gone
+            except BaseException:
+                if not self._goes.is_set():
+                    raise
+                # Stopped, or what the code that it interrupted made of it
+                self._console.print("\nstopping …")
             finally:
                 self._stop()
                 lock.close()
@@ -70,6 +74,7 @@ class JoinedService:
         with self._console.status("joining Ray …"):
             try:
                 context = join_ray(self._address)
+                self._ray_address = context.address_info["address"]
                 signals.install()
             except (ConnectionError, RuntimeError, ValueError) as error:
                 raise ConfigError(
@@ -79,15 +84,14 @@ class JoinedService:
             self._deployed = True
             deploy(self._settings, started_at_s)
             await_ready(self._settings, self._check_ray)
-        address = context.address_info["address"]
-        state = self._new_state(address, started_at_s)
-        state.write(self._settings)
+        state = self._new_state(self._ray_address, started_at_s)
         self._console.print(overview(self._settings, state))
         self._console.print(
             "joined a Ray that ran already: its ingress is what it was started with; without the "
             "variables of `finstage ray-env` that is Serve's own proxy, which is slower"
         )
         self._console.print("ready; Ctrl-C takes Finstage off it and leaves Ray running")
+        state.write(self._settings)
 
     def _refuse_taken_prefixes(self) -> None:
         from ray import serve as ray_serve
@@ -95,25 +99,18 @@ class JoinedService:
         from serve.app import API_APP, STREAM_APP
 
         prefixes = {"/": API_APP, "/ws": STREAM_APP}
-        try:
-            applications = ray_serve.status().applications
-        except Exception as error:
-            logger.info("join.no_serve_yet", extra={"reason": type(error).__name__})
-            return
-        details: dict[str, Any] = {name: _route_prefix(name) for name in applications}
-        for name, prefix in details.items():
+        for name in ray_serve.status().applications:  # none where Serve does not run
+            prefix = _route_prefix(name)
             if name in prefixes.values():
                 raise ConfigError(f"the application {name!r} runs on this Ray already")
             if prefix in prefixes:
                 raise ConfigError(f"the prefix {prefix} is taken by the application {name!r}")
 
     def _check_ray(self) -> None:
-        import ray
-
         if self._goes.is_set():
             raise Stopped
-        if not any(node["Alive"] for node in ray.nodes()):
-            raise ConnectionError("no node of it is alive")
+        if not listens(self._ray_address, _WATCH_EVERY_S):
+            raise RayDied(f"nobody answers at {self._ray_address}")
 
     def _new_state(self, address: str, started_at_s: float) -> State:
         host = shown_host(self._settings.host)

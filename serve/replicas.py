@@ -94,8 +94,8 @@ class Api(_Replica):
             self._near,
             settings.gzip_above_bytes,
             self._app,
-            functools.partial(quick_answer, self._services),
             asyncio.get_running_loop(),
+            functools.partial(quick_answer, self._services),
         )
         open_site(self._site)
         self._keep(self._tick())
@@ -124,7 +124,7 @@ class Stream(_Replica):
         self._keep(self._tick())
         self._app = create_stream(settings, self._table, self.gate)
         loop = asyncio.get_running_loop()
-        open_site(Site(self.gate, NearCache(0, 0, 0.0), 0, self._app, loop=loop))
+        open_site(Site(self.gate, NearCache(0, 0, 0.0), 0, self._app, loop))
 
     def __serve_build_asgi_app__(self) -> Starlette:
         """Return the application, for what reaches it through Serve."""

@@ -40,8 +40,8 @@ _READY_WITHIN_S = 120.0
 _WATCH_EVERY_S = 0.5
 
 
-class Stopped(Exception):
-    """Raised in the main thread when the operator asks for a stop."""
+class Stopped(BaseException):
+    """Raised in the main thread when the operator asks for a stop, as KeyboardInterrupt is."""
 
 
 class RayDied(Exception):
@@ -71,14 +71,15 @@ class LocalService:
             try:
                 self._start(ports, signals)
                 self._watch()
-            except Stopped:
-                self._console.print("\nstopping …")
             except RayDied as error:
                 self._console.print(f"[red]Ray died under the service: {error}[/red]")
                 code = 1
             except BaseException:
-                self._stop(gently=False)
-                raise
+                if not self._goes.is_set():
+                    self._stop(gently=False)
+                    raise
+                # Stopped, or what the code that it interrupted made of it
+                self._console.print("\nstopping …")
         self._stop(gently=code == 0)
         lock.close()
         return code
@@ -295,6 +296,7 @@ class StopSignals:
 
 
 def shown_host(host: str) -> str:
+    """Return the name by which this machine reaches what listens on `host`."""
     if host in ("0.0.0.0", "::"):
         return LOOPBACK
     return f"[{host}]" if ":" in host else host

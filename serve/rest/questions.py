@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable
+import functools
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import get_args
 from urllib.parse import parse_qsl, unquote
@@ -38,8 +39,10 @@ class IndicatorQuestion(Question):
         return Rendered(body, self.symbol, version, INDICATORS_ROUTE, services.cache_control)
 
 
-def quick_answer(services: Services, path: str, query: bytes) -> Awaitable[Rendered] | None:
-    """Return the work for a plain question, or None for what the application must look at.
+def quick_answer(
+    services: Services, path: str, query: bytes
+) -> Callable[[], Awaitable[Rendered]] | None:
+    """Return what answers a plain question, or None for what the application must look at.
 
     The edge asks here before it asks the application, whose parsing costs more than the answer.
     Whatever is not plainly right is left to the application, which says what is wrong.
@@ -47,7 +50,9 @@ def quick_answer(services: Services, path: str, query: bytes) -> Awaitable[Rende
     if not path.startswith(INDICATORS_PATH):
         return None
     question = _indicator_question(path.removeprefix(INDICATORS_PATH), query, services)
-    return None if question is None else _answer(question, services, (path, query))
+    if question is None:
+        return None
+    return functools.partial(_answer, question, services, (path, query))
 
 
 async def _answer(question: IndicatorQuestion, services: Services, raw: RawKey) -> Rendered:

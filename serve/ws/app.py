@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections.abc import Coroutine
+from typing import Any
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
@@ -52,18 +54,35 @@ async def _serve_socket(socket: WebSocket, table: SocketTable, settings: Setting
     session = Session(
         str(uuid.uuid4()), table, outbox, settings.max_symbols_on_socket, settings.source
     )
-    writer = asyncio.create_task(_write(socket, outbox, table))
     try:
-        await outbox.answer(session.welcome())
-        await _read(socket, session, outbox, settings.max_message_bytes)
-    except (WebSocketDisconnect, OSError):
-        return
+        await _first_ended(
+            _read(socket, session, outbox, settings.max_message_bytes),
+            _write(socket, outbox, table),
+        )
     finally:
-        writer.cancel()
         table.close(outbox)
 
 
+async def _first_ended(*works: Coroutine[Any, Any, None]) -> None:
+    """Run works together until the first ends, and end the others.
+
+    A reader waits for the writer to send its answer: alone, it would wait for ever for one whose
+    connection broke. A broken connection is no error here.
+    """
+    tasks = [asyncio.ensure_future(work) for work in works]
+    try:
+        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for task in tasks:
+            task.cancel()
+        results = await asyncio.gather(*tasks, return_exceptions=True)
+    for result in results:
+        if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect | OSError):
+            raise result
+
+
 async def _read(socket: WebSocket, session: Session, outbox: Outbox, max_bytes: int) -> None:
+    await outbox.answer(session.welcome())
     while socket.application_state is WebSocketState.CONNECTED:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -84,3 +103,4 @@ async def _write(socket: WebSocket, outbox: Outbox, table: SocketTable) -> None:
         outbox.taken()
         if table.going_away:
             await socket.close(SHUTDOWN, "the service stops")
+            return

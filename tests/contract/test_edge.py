@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from typing import Any
 
 import httpx
@@ -19,9 +19,16 @@ LONG = "/api/v2/prices/AAPL/history?period=max"
 
 
 @pytest.fixture
-def site(local: LocalService) -> Iterator[Site]:
+async def site(local: LocalService) -> AsyncIterator[Site]:
     quick = functools.partial(quick_answer, local.services)
-    site = Site(local.gate, local.near, local.settings.gzip_above_bytes, local.app, quick=quick)
+    site = Site(
+        local.gate,
+        local.near,
+        local.settings.gzip_above_bytes,
+        local.app,
+        asyncio.get_running_loop(),
+        quick,
+    )
     open_site(site)
     yield site
     close_site()
@@ -132,6 +139,31 @@ async def test_a_request_with_an_origin_goes_to_the_application(
 
     assert from_page.status_code == 200
     assert sum(site.answered.values()) == 1
+
+
+async def test_a_bug_met_at_the_edge_is_answered_by_the_application(
+    edge: httpx.AsyncClient, site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    async def broken() -> Any:
+        raise KeyError("a bug")
+
+    site.quick = lambda _path, _query: broken
+
+    answer = await edge.get(URL)
+
+    assert answer.status_code == 200
+    assert "edge.failed" in caplog.text
+
+
+async def test_on_another_loop_everything_is_passed_on(local: LocalService, site: Site) -> None:
+    site.loop = asyncio.new_event_loop()
+    transport = httpx.ASGITransport(Edge(local.app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as http:
+        answers = [await http.get(URL) for _ in range(2)]
+    site.loop.close()
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert not site.answered
 
 
 async def test_what_haproxy_asks_of_the_replica_goes_to_serve(site: Site) -> None:

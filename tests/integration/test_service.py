@@ -220,6 +220,27 @@ async def test_a_socket_is_told_what_was_wrong_and_stays_open(service: Service) 
         assert orjson.loads(await socket_.recv())["message"] == "pong"
 
 
+async def test_sockets_that_break_leave_nothing_behind(
+    service: Service, http: httpx.Client
+) -> None:
+    url = service.url.replace("http", "ws") + "/ws/realtime"
+    every = ",".join(f'"{s}"' for s in ("AAPL", "GOOGL", "IBM", "META", "MSFT"))
+    for round_ in range(30):
+        sockets = [await websockets.connect(url) for _ in range(5)]
+        for number, socket_ in enumerate(sockets):
+            for _ in range(number * 3):
+                await socket_.send(f'{{"action":"subscribe","type":"prices","symbols":[{every}]}}')
+            socket_.transport.abort()  # answers are on their way, and nobody reads them
+        assert len(sockets) == 5, round_
+
+    def open_sockets() -> float:
+        lines = http.get("/metrics").text.splitlines()
+        name = "finstage_websocket_connections{"
+        return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
+
+    wait_until(lambda: open_sockets() == 0, 6, "no socket left in the table")
+
+
 async def test_a_socket_from_another_page_is_refused(service: Service) -> None:
     url = service.url.replace("http", "ws") + "/ws/realtime"
 

@@ -13,7 +13,7 @@ import httpx
 import pytest
 from ray._private.services import get_node_ip_address
 
-from serve.processes import ProcessTree, end_all
+from serve.processes import ProcessTree, alive, end_all
 from tests.service import environment, free_port, run_finstage, start, stop, wait_until
 
 TAKEN_APP = """
@@ -112,6 +112,18 @@ def test_it_joins_works_and_leaves_ray_running(other_ray: dict[str, str], tmp_pa
     assert indicators.status_code == 200
     assert "joined a Ray that ran already" in output
     assert nodes.stdout.strip().endswith("1")
+
+
+def test_it_ends_when_the_ray_it_joined_dies(other_ray: dict[str, str], tmp_path: Path) -> None:
+    env = environment(tmp_path) | other_ray
+    service = start(env, "--address", env["RAY_ADDRESS"])
+
+    (head_process,) = [p for p in alive(ProcessTree().look()) if p.name() == "gcs_server"]
+    head_process.kill()
+    service.process.wait(timeout=75)
+
+    assert service.process.returncode == 1
+    assert "Ray died under the service" in service.output
 
 
 def test_two_raylets_answer_as_one(two_raylets: dict[str, str], tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -10,6 +11,8 @@ import sys
 from pathlib import Path
 
 import httpx
+import psutil
+import pytest
 
 from serve.processes import alive
 from serve.state import read_state
@@ -21,6 +24,7 @@ from tests.service import (
     settings_of,
     start,
     stop,
+    wait_until,
 )
 
 STOP_WITHIN_S = 15.0
@@ -57,6 +61,37 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     assert doctor.returncode == 0, doctor.stdout
     assert read_state(service.settings) is None
     assert run_finstage("status", env=service.environment).returncode == 3
+
+
+@pytest.mark.parametrize("moment", ["gcs_server", "raylet", "haproxy"])
+def test_ctrl_c_in_the_middle_of_a_start_stops_it(tmp_path: Path, moment: str) -> None:
+    # Given a start that has come as far as this process
+    env = environment(tmp_path)
+    command = [sys.executable, "-m", "finstage", "up"]
+    process = subprocess.Popen(
+        command, env=env, stdout=subprocess.DEVNULL, stderr=subprocess.STDOUT
+    )
+    seen: dict[int, float] = {}
+
+    def names() -> set[str]:
+        children = psutil.Process(process.pid).children(recursive=True)
+        found = set()
+        for child in children:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                seen[child.pid] = child.create_time()
+                found.add(child.name())
+        return found
+
+    wait_until(lambda: moment in names(), 20, f"{moment} in a start")
+
+    # When the operator gives up
+    process.send_signal(signal.SIGINT)
+
+    # Then all of it ends
+    told(wait_until(lambda: process.poll() is not None, STOP_WITHIN_S, "its end"))
+    assert process.returncode == 0
+    assert not alive(seen)
+    assert read_state(settings_of(env)) is None
 
 
 def test_the_background_service_is_ended_by_down(tmp_path: Path) -> None:

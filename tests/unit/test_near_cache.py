@@ -76,7 +76,6 @@ def test_a_snapshot_forgets_everything_and_takes_the_prices() -> None:
     assert cache.bytes == 0
     assert cache.price("AAPL") == {"current_price": 1.5}
     assert cache.price("IBM") is None
-    assert cache.position == ("e2", 9)
 
 
 def test_the_oldest_unused_answer_makes_room() -> None:
