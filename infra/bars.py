@@ -65,12 +65,14 @@ class Bars:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class History:
-    """All daily bars that a source holds of one symbol at one data version.
+    """The bars of one interval that a source holds of one symbol at one data version.
 
-    `bars` are closed and as traded; `open_bar` is the session under way (one row) or empty.
+    `bars` are closed and as traded; `open_bar` is the one under way (one row) or empty.
     `price_factor` and `volume_factor` (float64, one per closed bar) turn them into adjusted ones,
     rebased so that the open bar's factor is 1 and history meets the ticks.
-    `changed_at_s` is the wall time (Unix seconds) at which this version came to be.
+    `changed_at_s` is the wall time (Unix seconds) at which this version came to be. `interval`
+    is 1d, or one under a day. `stale_since_s` is the wall time since which the source could not
+    be asked for a newer version, None while it can.
     """
 
     symbol: str
@@ -81,6 +83,8 @@ class History:
     data_version: str
     changed_at_s: float
     source: str
+    interval: str = "1d"
+    stale_since_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +93,8 @@ class Quote:
 
     `traded_at_ns`: Unix nanoseconds, UTC, the market's time, which in a replay is the past.
     `previous_close`: close of the session before, adjusted, so that a split is no change.
+    `market_status` is open, pre, post or closed. `received_at_ns`: when it came here, 0 where it
+    was made here. `session_part`: regular, or pre or post, which make neither bars nor alerts.
     """
 
     symbol: str
@@ -104,3 +110,6 @@ class Quote:
     source: str
     synthetic: bool
     data_version: str
+    received_at_ns: int = 0
+    session_part: str = "regular"
+    currency: str | None = None

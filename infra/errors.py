@@ -185,6 +185,36 @@ class SourceUnavailable(SourceError):
     code = "source_unavailable"
 
 
+class SourceLimited(SourceError):
+    """Raised when the upstream, or our own budget for it, allows no request for a while."""
+
+    code = "source_limited"
+
+    def __init__(self, upstream: str, retry_after_s: float) -> None:
+        super().__init__(upstream, retry_after_s)
+        self.upstream = upstream
+        self.retry_after_s = retry_after_s
+
+    @property
+    def message(self) -> str:
+        return f"{self.upstream} takes no more requests; retry in {self.retry_after_s:.0f} s"
+
+
+class SourceMalformed(SourceError):
+    """Raised when an answer of the upstream is not what it should be; `kind` is a stable name."""
+
+    code = "source_malformed"
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(kind, reason)
+        self.kind = kind
+        self.reason = reason
+
+    @property
+    def message(self) -> str:
+        return f"the source's answer makes no sense: {self.reason}"
+
+
 class StoreError(FinstageError):
     """Raised when the store fails."""
 
