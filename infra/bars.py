@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 NS_PER_DAY = 86_400_000_000_000
+NS_PER_MINUTE = 60_000_000_000
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
@@ -87,6 +88,15 @@ class History:
     stale_since_s: float | None = None
 
 
+class BarSeries(NamedTuple):
+    """Bars chosen from a history, its data version, source and staleness."""
+
+    bars: Bars
+    data_version: str
+    source: str
+    stale_since_s: float | None
+
+
 @dataclass(frozen=True, slots=True)
 class Quote:
     """The latest price of a symbol, as traded.
@@ -95,6 +105,7 @@ class Quote:
     `previous_close`: close of the session before, adjusted, so that a split is no change.
     `market_status` is open, pre, post or closed. `received_at_ns`: when it came here, 0 where it
     was made here. `session_part`: regular, or pre or post, which make neither bars nor alerts.
+    `stale`: the source could not be asked for a newer one.
     """
 
     symbol: str
@@ -113,3 +124,4 @@ class Quote:
     received_at_ns: int = 0
     session_part: str = "regular"
     currency: str | None = None
+    stale: bool = False

@@ -8,6 +8,8 @@ from typing import NamedTuple
 PRICES = "prices:"  # prices:SYMBOL, payload: a price_update
 DATA = "data:"  # data:SYMBOL, payload: the data version that indicators answer from; internal
 SOURCE_DATA = "source:"  # source:SYMBOL, payload: the data version of the source; internal
+BARS = "bars:"  # bars:SYMBOL, payload: a bar_update, the newest minute that closed or was revised
+ACTIONS = "actions:"  # actions:SYMBOL, payload: a corporate_action that took effect
 SYSTEM = "system"  # news of the service itself, for every socket
 GOING_AWAY = "going_away"  # the event of the last SYSTEM message before a stop
 

@@ -65,6 +65,42 @@ HUB_MESSAGES = Counter("finstage_hub_messages", "Messages that the hub took.", r
 HUB_HISTORY_BYTES = Gauge(
     "finstage_hub_history_bytes", "Bytes of history in the hub.", ["process"], registry=REGISTRY
 )
+UPSTREAM_REQUESTS = Counter(
+    "finstage_upstream_requests",
+    "Requests sent upstream, by endpoint and result.",
+    ["upstream", "endpoint", "result"],
+    registry=REGISTRY,
+)
+UPSTREAM_REJECTED = Counter(
+    "finstage_upstream_rejected",
+    "Rows and messages of an upstream that made no sense, by kind.",
+    ["upstream", "kind"],
+    registry=REGISTRY,
+)
+UPSTREAM_RATE = Gauge(
+    "finstage_upstream_requests_per_second",
+    "Requests a second that the upstream is thought to allow.",
+    ["upstream", "process"],
+    registry=REGISTRY,
+)
+UPSTREAM_WAITING = Gauge(
+    "finstage_upstream_waiting",
+    "Requests that wait for their turn upstream.",
+    ["upstream", "process"],
+    registry=REGISTRY,
+)
+UPSTREAM_BREAKER = Gauge(
+    "finstage_upstream_breaker",
+    "Circuit breaker: 0 closed, 1 half open, 2 open.",
+    ["upstream", "process"],
+    registry=REGISTRY,
+)
+UPSTREAM_STREAMS = Counter(
+    "finstage_upstream_streams",
+    "Connections of the stream, by event (opened, lost).",
+    ["upstream", "event"],
+    registry=REGISTRY,
+)
 TICKS = Counter("finstage_feed_ticks", "Ticks that the feed sent.", registry=REGISTRY)
 LOOP_LAG = Gauge(
     "finstage_event_loop_lag_seconds",

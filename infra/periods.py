@@ -41,17 +41,24 @@ def day_ns(day: date) -> int:
     return (day - date(1970, 1, 1)).days * NS_PER_DAY
 
 
-def rows_of_period(bars: Bars, period: str) -> slice:
+def rows_of_period(bars: Bars, period: str, interval: str = "1d") -> slice:
     """Return the rows that `period` selects, counted back from the last bar, never from today.
 
-    `1d` and `5d` are the last one and five sessions; months and years reach back to the same day
-    of the month, that day not included; `ytd` starts on 1 January of the last bar's year.
+    `1d` and `5d` are the last one and five sessions: of bars under a day, those of the last UTC
+    dates that have bars. Months and years reach back to the same day of the month, that day not
+    included; `ytd` starts on 1 January of the last bar's year.
     """
     count = len(bars)
     if count == 0 or period == "max":
         return slice(0, count)
     if period in ("1d", "5d"):
-        return slice(max(0, count - int(period[0])), count)
+        wanted = int(period[0])
+        if interval in DAILY_INTERVALS:
+            return slice(max(0, count - wanted), count)
+        days = np.unique(bars.opened_at_ns // NS_PER_DAY)
+        return slice(
+            int(np.searchsorted(bars.opened_at_ns, days[-wanted:][0] * NS_PER_DAY)), count
+        )
     last = bars.session(count - 1)
     first_day = date(last.year, 1, 1) if period == "ytd" else last - _SPANS[period]
     side: Literal["left", "right"] = "left" if period == "ytd" else "right"

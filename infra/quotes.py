@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date, datetime
 from typing import Any
 
 from infra.bars import Quote
@@ -12,7 +13,8 @@ def price_update(quote: Quote, previous_price: float | None) -> dict[str, Any]:
     """Return the `price_update` object of a quote.
 
     `change_amount` and `change_percent` are against the previous session's close;
-    `previous_price` is the last one sent. `open`, `high`, `low`, `volume` are of the session.
+    `previous_price` is the last one sent. `received_at` is when the price came here, null where
+    it was made here. `open`, `high`, `low`, `volume` are of the session.
     """
     base = quote.previous_close
     change = None if base is None else quote.price - base
@@ -31,7 +33,42 @@ def price_update(quote: Quote, previous_price: float | None) -> dict[str, Any]:
         "market_status": quote.market_status,
         "session": quote.session.isoformat(),
         "timestamp": utc(quote.traded_at_ns / 1e9).isoformat(timespec="milliseconds"),
+        "received_at": _iso(quote.received_at_ns),
+        "session_part": quote.session_part,
+        "currency": quote.currency,
+        "stale": quote.stale,
         "source": quote.source,
         "synthetic": quote.synthetic,
         "data_version": quote.data_version,
     }
+
+
+def _iso(at_ns: int) -> str | None:
+    return utc(at_ns / 1e9).isoformat(timespec="milliseconds") if at_ns else None
+
+
+def quote_of(update: dict[str, Any]) -> Quote:
+    """Return the quote that a `price_update` was made of; times to the millisecond."""
+    return Quote(
+        symbol=update["symbol"],
+        price=update["current_price"],
+        previous_close=update["previous_close"],
+        open=update["open"],
+        high=update["high"],
+        low=update["low"],
+        volume=update["volume"],
+        session=date.fromisoformat(update["session"]),
+        traded_at_ns=_ns(update["timestamp"]),
+        market_status=update["market_status"],
+        source=update["source"],
+        synthetic=update["synthetic"],
+        data_version=update["data_version"],
+        received_at_ns=_ns(update["received_at"]) if update["received_at"] else 0,
+        session_part=update["session_part"],
+        currency=update["currency"],
+        stale=update["stale"],
+    )
+
+
+def _ns(iso: str) -> int:
+    return round(datetime.fromisoformat(iso).timestamp() * 1_000) * 10**6

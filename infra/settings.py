@@ -21,12 +21,29 @@ from infra.errors import ConfigError
 PREFIX = "FINSTAGE_"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
+SOURCE_NAMES = ("replay", "replay:FILE", "simulated", "yahoo")
+LIVE_SOURCES = ("yahoo",)
+
 Names = Annotated[tuple[str, ...], NoDecode]
 Port = Annotated[int, Field(ge=0, le=65535)]
 
 
 def _expanded(path: Path) -> Path:
     return path.expanduser().absolute()
+
+
+def _checked_source(text: str) -> str:
+    names = [part.strip() for part in text.split(",")]
+    for name in names:
+        kind, colon, rest = name.partition(":")
+        allowed = kind in SOURCE_NAMES and (not colon or (kind == "replay" and bool(rest)))
+        if not allowed:
+            raise ValueError(f"{name!r} is no source; use one of {', '.join(SOURCE_NAMES)}")
+    if len(names) > 1 and any(name not in LIVE_SOURCES for name in names):
+        raise ValueError("a chain holds live sources only: real never falls back to unreal")
+    if len(set(names)) < len(names):
+        raise ValueError("a source stands twice in the chain")
+    return ",".join(names)
 
 
 class Settings(BaseSettings):
@@ -60,7 +77,10 @@ class Settings(BaseSettings):
     haproxy_metrics_port: Port = Field(0, description="HAProxy's Prometheus; 0 is a free one.")
 
     # -- what it serves --------------------------------------------------------------------
-    source: Literal["replay"] = Field("replay", description="Where prices come from.")
+    source: Annotated[str, AfterValidator(_checked_source)] = Field(
+        "replay",
+        description="Where prices come from: `replay`, `replay:FILE`, `simulated` or `yahoo`.",
+    )
     symbols: Names = Field(
         (), description="Monitored set, comma separated; empty: all that the source starts with."
     )
@@ -77,6 +97,43 @@ class Settings(BaseSettings):
     replay_seed: int = Field(0, ge=0, description="Seed of the made path between real prices.")
     replay_started_at_s: float = Field(
         0.0, ge=0, description="Unix time at which the replay began; 0: when the service starts."
+    )
+
+    # Over 1 a recording plays faster than it was made; 0 is as fast as it goes.
+    replay_speed: float = Field(1.0, ge=0, description="Speed of `replay:FILE`.")
+    # Each costs memory and a tick's work; 10,000 want 24 GB and a core.
+    simulated_symbols: int = Field(10, ge=1, le=10_000, description="Symbols that are made.")
+    simulated_ticks_per_s: float = Field(
+        1.0, gt=0, le=50, description="Ticks of each made symbol a second."
+    )
+    simulated_seed: int = Field(0, ge=0, description="Seed of the made market.")
+    simulated_faults: str = Field(
+        "", description="Faults to play, as `kind:symbols@start+seconds;…` (docs/sources.md)."
+    )
+
+    # -- upstream --------------------------------------------------------------------------
+    yahoo_url: str = Field("", description="Another server in Yahoo's place: a proxy, a mirror.")
+    yahoo_stream_url: str = Field("", description="Another streamer in Yahoo's place.")
+    # Yahoo tells no limits; far above this it answers 429, which halves the rate by itself.
+    yahoo_requests_per_s: float = Field(
+        5.0, gt=0, le=1_000, description="Requests a second to Yahoo, at most."
+    )
+    yahoo_at_once: int = Field(4, ge=1, le=64, description="Requests to Yahoo at one time.")
+    yahoo_poll_s: float = Field(
+        30.0, ge=1, description="Seconds between polls of quotes, beside the stream."
+    )
+    # Shorter: more requests. Longer: a price without a stream is older.
+    quote_fresh_s: float = Field(5.0, ge=0, description="A polled price is new for so long.")
+    # After these, an upstream that does not answer is an error instead of an old value.
+    quote_stale_s: float = Field(900.0, ge=0, description="Oldest price given as stale.")
+    history_stale_s: float = Field(
+        7 * 86_400.0, ge=0, description="Oldest history given as stale."
+    )
+    other_stale_s: float = Field(
+        86_400.0, ge=0, description="Oldest news, figures, actions given as stale."
+    )
+    interest_s: float = Field(
+        300.0, ge=10, description="Ticks of a symbol flow for so long after it was asked for."
     )
 
     # -- who may ---------------------------------------------------------------------------

@@ -25,8 +25,9 @@ import orjson
 import pandas as pd
 import psutil
 
+from infra.bars import Quote
 from infra.clock import utc
-from infra.errors import ActorError, ConfigError, FinstageError, KeyRequired, SymbolUnknown
+from infra.errors import ActorError, ConfigError, FinstageError, KeyRequired
 from infra.net import listens
 from infra.quotes import price_update
 from infra.settings import LOOPBACK_HOSTS, load_settings
@@ -117,7 +118,7 @@ class ActorMarket(AsyncMarket):
         interval: str,
         adjusted: bool,
     ) -> pd.DataFrame:
-        bars, data_version, source = await self._computed.history(
+        bars, data_version, source, _ = await self._computed.history(
             symbol, period, start, end, interval, adjusted, False
         )
         prices = {"open": bars.open, "high": bars.high, "low": bars.low, "close": bars.close}
@@ -161,7 +162,8 @@ class ActorMarket(AsyncMarket):
     async def _prices(self, symbols: Sequence[str]) -> dict[str, dict[str, Any] | FinstageError]:
         quotes = await self._feed.quotes(symbols)
         return {
-            s: price_update(quotes[s], None) if s in quotes else SymbolUnknown(s) for s in symbols
+            s: price_update(answer, None) if isinstance(answer, Quote) else answer
+            for s, answer in quotes.items()
         }
 
 

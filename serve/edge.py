@@ -118,7 +118,7 @@ async def _answers(site: Site, scope: Scope, send: Send) -> bool:
     if entry is None and ask is None:
         return False
     given = _Given(scope)
-    if given.origin:  # CORS is the application's
+    if given.origin or given.wants_table:  # CORS and other formats are the application's
         return False
     request_id = new_request_id(given.request_id)
     header = (_REQUEST_ID, request_id.encode())
@@ -142,10 +142,10 @@ async def _answers(site: Site, scope: Scope, send: Send) -> bool:
 class _Given:
     """What the edge reads from a request's headers."""
 
-    __slots__ = ("etags", "origin", "request_id", "zips")
+    __slots__ = ("etags", "origin", "request_id", "wants_table", "zips")
 
     def __init__(self, scope: Scope) -> None:
-        self.zips = self.origin = False
+        self.zips = self.origin = self.wants_table = False
         self.etags = b""
         self.request_id = ""
         for name, value in scope["headers"]:
@@ -155,6 +155,8 @@ class _Given:
                 self.etags = value
             elif name == b"origin":
                 self.origin = True
+            elif name == b"accept":
+                self.wants_table = b"csv" in value or b"apache" in value
             elif name == _REQUEST_ID:
                 self.request_id = value.decode("latin-1")
 

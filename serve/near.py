@@ -22,6 +22,8 @@ _ENTRY_BYTES = 1_500  # an entry of no body: 1,352 to 1,461 by tracemalloc, two 
 class Rendered:
     """The bytes of one answer, its headers ready to send, plain and zipped.
 
+    `lasts`: it is the same until the data version changes. `age_s`: seconds since the source
+    last answered, for one that does not now.
     Immutable but for the zipped form, which is made when first asked for.
     """
 
@@ -32,15 +34,24 @@ class Rendered:
         "headers",
         "headers_304",
         "headers_zipped",
+        "lasts",
         "route",
         "symbol",
         "zipped",
     )
 
     def __init__(
-        self, body: bytes, symbol: str, data_version: str, route: str, cache_control: bytes
+        self,
+        body: bytes,
+        symbol: str,
+        data_version: str,
+        route: str,
+        cache_control: bytes,
+        lasts: bool = True,
+        age_s: float | None = None,
     ) -> None:
         self.body = body
+        self.lasts = lasts
         self.symbol = symbol
         self.data_version = data_version
         self.route = route
@@ -51,6 +62,8 @@ class Rendered:
             (b"cache-control", cache_control),
             (b"vary", b"accept-encoding"),
         ]
+        if age_s is not None:
+            about.append((b"age", b"%d" % age_s))
         self.headers = [*_content(body), *about]
         self.headers_zipped: Headers = []
         self.headers_304 = about
@@ -94,6 +107,7 @@ class NearCache:
         self.versions: dict[str, str] = {}
         self.bytes = 0
         self.heard_s = float("-inf")
+        self.has_met_hub = False
         self._max_bytes = max_bytes
         self._max_entries = max_entries
         self._lease_s = lease_s
@@ -139,7 +153,7 @@ class NearCache:
         """
         known = self.versions.get(entry.symbol)
         too_large = entry.size_bytes > self._max_bytes or self._max_entries == 0
-        if too_large or known not in (None, entry.data_version):
+        if too_large or not entry.lasts or known not in (None, entry.data_version):
             return False
         self._drop(key)
         self._entries[key] = entry
@@ -177,6 +191,7 @@ class NearCache:
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Forget everything and take the hub's state."""
+        self.has_met_hub = True
         for symbol in tuple(self._by_symbol):
             self._forget(symbol)
         self.versions.clear()

@@ -18,6 +18,7 @@ from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient
 from actors.runtime import report_metrics
 from infra.clock import SystemClock
+from infra.errors import FinstageError
 from infra.logs import setup_logs
 from infra.metrics import NEAR_CACHE_BYTES, SOCKETS, watch_process
 from infra.settings import Settings
@@ -122,7 +123,11 @@ class Stream(_Replica):
         self._table = SocketTable()
         self._keep(HubReader(HubClient(settings.actor_wait_s), self._table).run())
         self._keep(self._tick())
-        self._app = create_stream(settings, self._table, self.gate)
+        feed = FeedClient(settings.actor_wait_s)
+        is_open = source_facts(settings).is_open
+        self._app = create_stream(settings, self._table, self.gate, feed.want if is_open else None)
+        if is_open:
+            self._keep(self._renew(feed))
         loop = asyncio.get_running_loop()
         open_site(Site(self.gate, NearCache(0, 0, 0.0), 0, self._app, loop))
 
@@ -134,6 +139,15 @@ class Stream(_Replica):
         while True:
             await asyncio.sleep(_TICK_S)
             SOCKETS.labels(self.process).set(len(self._table))
+
+    async def _renew(self, feed: FeedClient) -> None:
+        """Let the ticks of what sockets take go on."""
+        while True:
+            await asyncio.sleep(self.settings.interest_s / 3)
+            try:
+                await feed.want(self._table.subscribed)
+            except FinstageError as error:
+                logger.warning("stream.interest_unsaid", extra={"reason": error.code})
 
 
 def _turn_deflate_off(max_message_bytes: int) -> None:

@@ -129,6 +129,7 @@ class Origin(Shape):
     last_updated: str
     data_version: str
     source: str
+    stale: bool
 
 
 class Indicators(Origin):
@@ -242,7 +243,10 @@ class MonitoredPrices(Shape):
 
 
 class HistoryBody(Shape):
-    """Bars as columns, oldest first; `timestamps` are Unix seconds of midnight UTC."""
+    """Bars as columns, oldest first; `timestamps` are Unix seconds of the opening.
+
+    For 1d and longer that is midnight UTC of `sessions`, the exchange's dates.
+    """
 
     symbol: str
     period: Period | None
@@ -252,6 +256,7 @@ class HistoryBody(Shape):
     adjusted: bool
     source: str
     data_version: str
+    stale: bool
     as_of: str | None
     timestamps: list[int]
     sessions: list[str]
@@ -351,6 +356,7 @@ class SimpleTrend(Shape):
     last_updated: str
     data_version: str
     source: str
+    stale: bool
     timestamp: str
     current_price: float
     ma_20: float | None
@@ -421,3 +427,150 @@ class Ready(Shape):
     source: str
     version: str
     checks: dict[str, Check]
+
+
+class QuoteBody(Shape):
+    """A price; `timestamp` is the market's time, `received_at` when it came here.
+
+    Changes are against the previous session's close; open, high, low and volume are of the
+    session. `session_part`: regular, pre or post.
+    """
+
+    symbol: str
+    current_price: float
+    previous_price: float | None
+    change_amount: float | None
+    change_percent: float | None
+    previous_close: float | None
+    open: float
+    high: float
+    low: float
+    volume: int
+    market_status: str
+    session: str
+    timestamp: str
+    received_at: str | None
+    session_part: str
+    currency: str | None
+    stale: bool
+    age_seconds: float | None
+    source: str
+    synthetic: bool
+
+
+class Quotes(Shape):
+    """Latest prices by symbol, and why some are missing."""
+
+    timestamp: str
+    source: str
+    quotes: dict[str, QuoteBody]
+    errors: dict[str, ErrorDetail]
+
+
+class NewsBody(Shape):
+    """One headline; times are UTC."""
+
+    id: str
+    title: str
+    url: str
+    publisher: str | None
+    published_at: str | None
+    symbols: list[str]
+    summary: str | None
+    source: str
+    received_at: str | None
+
+
+class News(Shape):
+    """Headlines, newest first."""
+
+    symbol: str
+    timestamp: str
+    items: list[NewsBody]
+
+
+class LatestNews(Shape):
+    """The newest headline."""
+
+    symbol: str
+    timestamp: str
+    item: NewsBody | None
+
+
+class FoundBody(Shape):
+    """One result of a search."""
+
+    symbol: str
+    name: str | None
+    exchange: str | None
+    kind: str
+    source: str
+
+
+class SearchResults(Shape):
+    """What was found, best first."""
+
+    query: str
+    items: list[FoundBody]
+
+
+class ActionBody(Shape):
+    """A split or a dividend."""
+
+    ex_date: str
+    kind: Literal["split", "dividend"]
+    value: float | None
+    price_step: float | None
+
+
+class Actions(Shape):
+    """Splits and dividends, oldest first."""
+
+    symbol: str
+    source: str
+    timestamp: str
+    items: list[ActionBody]
+
+
+class FundamentalsBody(Shape):
+    """Figures of a company."""
+
+    symbol: str
+    source: str
+    received_at: str | None
+    values: dict[str, float | str | None]
+
+
+class MarketStatus(Shape):
+    """An exchange's state by its calendar; times are UTC, null where there is none."""
+
+    symbol: str
+    market: str
+    timestamp: str
+    status: Literal["open", "pre", "post", "closed"]
+    session: str | None
+    opens_at: str | None
+    closes_at: str | None
+    next_open: str | None
+    is_half_day: bool
+
+
+class SymbolDetail(Shape):
+    """What a symbol is.
+
+    `currency` is as the source writes it: GBp are pence, of which `minor_units` make one of
+    `major_currency`. `delay_s`: how late its quotes are, null if the source does not say.
+    """
+
+    symbol: str
+    name: str | None
+    category: str | None
+    exchange: str | None
+    currency: str | None
+    major_currency: str | None
+    minor_units: int
+    time_zone: str
+    kind: str
+    delay_s: float | None
+    source: str
+    received_at: str | None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -12,14 +13,16 @@ from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient
 from actors.indicators.client import IndicatorClient
+from infra.bars import Quote
 from infra.clock import Clock
-from infra.errors import RangeInvalid, SymbolUnknown
+from infra.errors import FinstageError, RangeInvalid, SymbolUnknown
+from infra.periods import DAILY_INTERVALS
 from infra.quotes import price_update
 from infra.settings import Settings
 from infra.sources.facts import SourceFacts
-from infra.symbols import nearest, normalise
+from infra.symbols import normalise
 from infra.universe import Universe
-from serve.near import NearCache
+from serve.near import NearCache, Rendered
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,21 +44,52 @@ class Services:
         """Return what caches are told of answers that are the same until the version changes."""
         return b"private, no-cache" if self.settings.key_for_reads else b"public, no-cache"
 
-    async def prices(self, symbols: Sequence[str]) -> dict[str, dict[str, Any] | SymbolUnknown]:
-        """Return the last `price_update` of each symbol, from memory where it is there.
+    def rendered(
+        self,
+        body: bytes,
+        symbol: str,
+        data_version: str,
+        route: str,
+        interval: str,
+        stale_since_s: float | None,
+    ) -> Rendered:
+        """Return an answer made from bars, with its age if the source does not answer now.
 
-        The rest costs one call of the feed for all; a symbol that it does not know gives the
+        Only answers from daily bars that are not stale last: others change without a word.
+        """
+        age_s = None if stale_since_s is None else self.clock.time_s() - stale_since_s
+        lasts = interval in DAILY_INTERVALS and stale_since_s is None
+        return Rendered(body, symbol, data_version, route, self.cache_control, lasts, age_s)
+
+    async def prices(self, symbols: Sequence[str]) -> dict[str, dict[str, Any] | FinstageError]:
+        """Return the last `price_update` of each symbol, from memory where that is the latest.
+
+        The rest costs one call of the feed for all; a symbol that it has no price of gives the
         error as its value.
         """
-        found = {s: price for s in symbols if (price := self.near.price(s)) is not None}
+        found = {s: price for s in symbols if (price := self._near_price(s)) is not None}
         missing = [s for s in symbols if s not in found]
         quotes = await self.feed.quotes(missing) if missing else {}
-        fetched = {s: price_update(quote, None) for s, quote in quotes.items()}
-        known = tuple(self.near.versions)
-        return {
-            s: found.get(s) or fetched.get(s) or SymbolUnknown(s, nearest(s, known))
-            for s in symbols
+        fetched = {
+            s: price_update(answer, None) if isinstance(answer, Quote) else answer
+            for s, answer in quotes.items()
         }
+        return {s: found.get(s) or fetched[s] for s in symbols}
+
+    def age_s(self, at_iso: str) -> float:
+        """Return the seconds since an ISO time of this service."""
+        return max(0.0, self.clock.time_s() - datetime.fromisoformat(at_iso).timestamp())
+
+    def _near_price(self, symbol: str) -> dict[str, Any] | None:
+        """Return the price that the hub told, unless the feed may know a newer one.
+
+        An open source's prices flow only while somebody wants them, so an old one says nothing.
+        """
+        price = self.near.price(symbol)
+        if price is None or not self.source.is_open:
+            return price
+        is_new = self.age_s(price["received_at"]) < self.settings.quote_fresh_s
+        return price if is_new else None
 
     def symbol_list(self, text: str) -> list[str]:
         """Return the symbols of a comma separated list; raises as `checked_symbols`."""

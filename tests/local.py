@@ -5,7 +5,7 @@ Each class here answers what its client in `actors/` answers, straight from the 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, cast
@@ -21,14 +21,14 @@ from actors.hub.core import HubCore
 from actors.indicators.book import BarBook
 from actors.indicators.client import IndicatorClient
 from actors.indicators.core import IndicatorCore
-from infra.bars import Bars, History, Quote
+from infra.bars import BarSeries, Quote
 from infra.clock import FakeClock
 from infra.errors import FinstageError, RangeInvalid, SymbolUnknown
 from infra.messages import DATA, Message
 from infra.metrics import MetricsTable, ProcessReport, snapshot
 from infra.settings import Settings
 from infra.sources.facts import source_facts
-from infra.sources.replay import ReplaySource, load_records
+from infra.sources.replay import Record, ReplaySource, load_records
 from infra.symbols import nearest
 from infra.universe import load_universe
 from serve.api import create_api
@@ -53,18 +53,30 @@ class LocalFeed:
     async def symbols(self) -> tuple[str, ...]:
         return self.source.symbols()
 
-    async def histories(self, symbols: Sequence[str] = ()) -> dict[str, History]:
-        return {s: self.source.history(s) for s in symbols or self.source.symbols()}
+    async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote | FinstageError]:
+        return await self.source.quotes(symbols)
 
-    async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote]:
-        return {s: self.source.quote(s) for s in symbols if self.source.knows(s)}
+    async def actions(self, symbol: str) -> Any:
+        return await self.source.actions(symbol)
+
+    async def info(self, symbol: str) -> Any:
+        return await self.source.info(symbol)
+
+    async def news(self, symbol: str, count: int) -> Any:
+        return await self.source.news(symbol, count)
+
+    async def fundamentals(self, symbol: str) -> Any:
+        return await self.source.fundamentals(symbol)
+
+    async def search(self, text: str, count: int) -> Any:
+        return await self.source.search(text, count)
 
     async def monitored(self) -> tuple[str, ...]:
         return self._monitored.symbols
 
     async def monitor(self, symbols: Sequence[str]) -> tuple[str, ...]:
         for symbol in symbols:
-            if not self.source.knows(symbol):
+            if not await self.source.knows(symbol):
                 raise SymbolUnknown(symbol, nearest(symbol, self.source.symbols()))
         if not self._monitored.add(symbols):
             raise RangeInvalid(("body", "symbols"), "too many symbols", 1)
@@ -83,7 +95,7 @@ class LocalIndicators:
         self.core = IndicatorCore(self.book)
         self.calls: list[str] = []
         for symbol in source.symbols():
-            self.book.put(source.history(symbol))
+            self.book.put(source.history_now(symbol))
 
     async def ping(self) -> int:
         return 2
@@ -97,10 +109,10 @@ class LocalIndicators:
 
     async def indicators_json(
         self, symbol: str, period: str, interval: str, names: Sequence[str], method: str
-    ) -> tuple[str, bytes]:
+    ) -> tuple[str, bytes, float | None]:
         self.calls.append("indicators")
         answer = self.core.indicators(symbol, period, interval, names, method, False)
-        return answer["data_version"], orjson.dumps(answer)
+        return answer["data_version"], orjson.dumps(answer), None
 
     async def comprehensive(
         self, symbols: Sequence[str], *rest: Any
@@ -117,10 +129,9 @@ class LocalIndicators:
         interval: str = "1d",
         adjusted: bool = True,
         open_bar: bool = False,
-    ) -> tuple[Bars, str, str]:
+    ) -> BarSeries:
         self.calls.append("history")
-        bars, history = self.core.history(symbol, period, start, end, interval, adjusted, open_bar)
-        return bars, history.data_version, history.source
+        return self.core.history(symbol, period, start, end, interval, adjusted, open_bar)
 
     async def histories(
         self,
@@ -128,7 +139,7 @@ class LocalIndicators:
         period: str = "1mo",
         interval: str = "1d",
         adjusted: bool = True,
-    ) -> dict[str, tuple[Bars, str, str] | FinstageError]:
+    ) -> dict[str, BarSeries | FinstageError]:
         self.calls.append("histories")
         return self.core.histories(symbols, period, interval, adjusted)
 
@@ -161,10 +172,12 @@ class LocalHub:
 class LocalService:
     """All of it wired together, on a clock that stands still until it is advanced."""
 
-    def __init__(self, data_dir: Path, **overrides: Any) -> None:
+    def __init__(
+        self, data_dir: Path, records: Mapping[str, Record] | None = None, **overrides: Any
+    ) -> None:
         self.settings = made_settings(data_dir=data_dir, **overrides)
         self.clock = FakeClock(STARTED_AT_S)
-        self.source = ReplaySource(load_records(), self.clock, STARTED_AT_S)
+        self.source = ReplaySource(records or load_records(), self.clock, STARTED_AT_S)
         self.feed = LocalFeed(self.source, self.settings)
         self.indicators = LocalIndicators(self.source)
         self.hub = HubCore("epoch-1", 2**20, 120.0, self.clock.monotonic_s)
@@ -186,7 +199,10 @@ class LocalService:
             cache=cast(CacheClient, LocalCache()),
             hub=cast(HubClient, LocalHub()),
         )
-        self.hub.publish(FeedCore(self.source).state())
+        self.feed_core = FeedCore(self.source.name)
+        self.hub.publish(
+            self.feed_core.messages(self.source.events_between(None, self.source.place()))
+        )
         self.hub.publish(self.versions())
         self.near.on_snapshot(self.hub.snapshot())
         self.near.heard_s = self.clock.monotonic_s()
@@ -202,18 +218,19 @@ class LocalService:
             Message(
                 DATA + s,
                 b'{"type":"data_version","symbol":"%b","data_version":"%b"}'
-                % (s.encode(), self.source.history(s).data_version.encode()),
+                % (s.encode(), self.source.history_now(s).data_version.encode()),
             )
             for s in self.source.symbols()
         ]
 
     def play(self, seconds: float) -> None:
         """Advance the clock; feed, indicators and near cache hear of what happened."""
-        position = self.hub.position
+        position, place = self.hub.position, self.source.place()
         self.clock.advance(seconds)
         for symbol in self.source.symbols():
-            self.indicators.book.put(self.source.history(symbol))
-        self.hub.publish(FeedCore(self.source).state())
+            self.indicators.book.put(self.source.history_now(symbol))
+        events = self.source.events_between(place, self.source.place())
+        self.hub.publish(self.feed_core.messages(events))
         self.hub.publish(self.versions())
         self.near.on_batch(self.hub.after(position))
         self.near.heard_s = self.clock.monotonic_s()

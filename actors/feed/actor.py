@@ -2,27 +2,50 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import orjson
 
 from actors.cache.client import CacheClient
-from actors.feed.core import FeedCore, MonitoredSet
+from actors.feed.core import FeedCore, Interest, MonitoredSet
+from actors.feed.minutes import MinuteBars
 from actors.hub.client import HubClient
 from actors.runtime import ServiceActor, exposed, report_metrics
-from infra.bars import History, Quote
+from infra.bars import NS_PER_MINUTE, History, Quote
 from infra.clock import SystemClock
-from infra.errors import ActorUnavailable, RangeInvalid, SymbolUnknown
+from infra.errors import ActorUnavailable, FinstageError, RangeInvalid, SymbolUnknown
 from infra.files import write_atomically
 from infra.messages import Message
-from infra.metrics import TICKS
+from infra.metrics import TICKS, UPSTREAM_BREAKER, UPSTREAM_RATE, UPSTREAM_WAITING
 from infra.settings import Settings
 from infra.sources import build_source
+from infra.sources.base import (
+    Action,
+    Event,
+    Found,
+    Fundamentals,
+    Gap,
+    Lane,
+    NewsItem,
+    SymbolInfo,
+    Tick,
+    VersionChanged,
+    Wanted,
+)
 from infra.symbols import nearest
+from infra.universe import load_universe
 
 logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_REVIEW_EVERY_S = 2.0
+_BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
+_LIVE_DEFAULT = ("index", "stock")  # categories that a live source monitors at first
 
 
 class FeedActor(ServiceActor):
@@ -38,24 +61,57 @@ class FeedActor(ServiceActor):
 
     def __init__(self, settings: Settings, started_at_s: float) -> None:
         super().__init__(settings)
-        self._source = build_source(settings, SystemClock(), started_at_s)
-        self._core = FeedCore(self._source)
+        self._clock = SystemClock()
+        self._source = build_source(settings, self._clock, started_at_s)
+        self._core = FeedCore(self._source.name)
         self._hub = HubClient(settings.actor_wait_s)
         self._epoch = ""
         self._file: Path = settings.data_dir / "monitored.json"
         self._monitored = MonitoredSet(self._load_monitored(), settings.max_universe)
+        self._interest = Interest(settings.interest_s, settings.max_universe)
+        self._wanted = Wanted(self._monitored.symbols)
+        self._versions: dict[str, str] = {}
+        has_minutes = "1m" in self._source.intervals
+        self._minutes = MinuteBars(self._source.name) if has_minutes else None
         self.keep(self._run())
+        self.keep(self._review())
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
+
+    # -- ticks ------------------------------------------------------------------------------
 
     async def _run(self) -> None:
         is_first = True  # its batch is the session so far, of which the state is the last word
-        async for events in self._source.stream():
-            messages = self._core.state() if is_first else self._core.messages(events)
+        async for events in self._source.stream(self._wanted):
+            messages = self._core.messages(events)
+            if is_first and not self._source.is_open:
+                messages = self._core.state()
             is_first = False
             TICKS.inc(len(messages))
+            messages += self._minutes_of(events)
             await self._publish(messages, self._core.new_run(events))
 
-    async def _publish(self, messages: Sequence[Message], new_run: str) -> None:
+    def _minutes_of(self, events: Sequence[Event]) -> list[Message]:
+        for event in events:
+            if isinstance(event, Gap):
+                self.keep(self._repair(event))
+        if self._minutes is None:
+            return []
+        return self._minutes.take(e.quote for e in events if isinstance(e, Tick))
+
+    async def _repair(self, gap: Gap) -> None:
+        """Fetch what was missed, symbol by symbol, and tell the bars that this revises."""
+        for symbol in gap.symbols:
+            history = await self._history(symbol, "1m", Lane.BACKGROUND)
+            if isinstance(history, FinstageError):
+                logger.warning("feed.gap_left", extra={"symbol": symbol, "why": history.code})
+            elif self._minutes is not None:
+                missed = history.bars.opened_at_ns > gap.from_ns - NS_PER_MINUTE
+                await self._publish(self._minutes.repair(symbol, history.bars[missed]))
+        logger.info("feed.gap_repaired", extra={"symbols": len(gap.symbols)})
+
+    async def _publish(self, messages: Sequence[Message], new_run: str = "") -> None:
+        if not messages and not new_run:
+            return
         try:
             if new_run:
                 await self._hub.start_over(new_run)
@@ -68,32 +124,66 @@ class FeedActor(ServiceActor):
             logger.warning("feed.ticks_lost", extra={"messages": len(messages)})
             self._epoch = "unknown"
 
+    async def _review(self) -> None:
+        """Keep the wanted set true, and notice new bars of what is wanted from an open source."""
+        while True:
+            self._want_now()
+            self._measure()
+            if self._minutes is not None:
+                due = self._minutes.close_due(int(self._clock.time_s() * 1e9))
+                await self._publish(due)
+            if self._source.is_open:
+                await self._look_for_new_bars()
+            await asyncio.sleep(_REVIEW_EVERY_S)
+
+    def _measure(self) -> None:
+        for state in self._source.budgets():
+            labels = (state.name, self.process)
+            UPSTREAM_RATE.labels(*labels).set(state.rate_per_s)
+            UPSTREAM_WAITING.labels(*labels).set(state.waiting)
+            UPSTREAM_BREAKER.labels(*labels).set(_BREAKER_LEVELS[state.breaker])
+
+    def _want_now(self) -> None:
+        asked_for = self._interest.symbols(self._clock.monotonic_s())
+        self._wanted.replace(asked_for.union(self._monitored.symbols))
+
+    async def _look_for_new_bars(self) -> None:
+        """Ask for the daily bars of symbols that somebody holds; the source paces itself."""
+        held = [s for s in self._versions if s in self._wanted.symbols]
+        await asyncio.gather(*(self._history(s, "1d", Lane.BACKGROUND) for s in held))
+
+    async def _history(self, symbol: str, interval: str, lane: Lane) -> History | FinstageError:
+        try:
+            history = await self._source.history(symbol, interval, lane=lane)
+        except FinstageError as error:
+            return error
+        if interval == "1d" and self._source.is_open:
+            await self._note_version(history)
+        return history
+
+    async def _note_version(self, history: History) -> None:
+        before = self._versions.get(history.symbol)
+        self._versions[history.symbol] = history.data_version
+        if before != history.data_version:
+            event: Event = VersionChanged(history.symbol, history.data_version, False)
+            await self._publish(self._core.messages([event]))
+
+    # -- the monitored set ------------------------------------------------------------------
+
     def _load_monitored(self) -> tuple[str, ...]:
         if self._file.exists():
-            saved = orjson.loads(self._file.read_bytes())["symbols"]
-            return tuple(s for s in saved if self._source.knows(s))
-        return self.settings.symbols or self._source.symbols()
+            saved: list[str] = orjson.loads(self._file.read_bytes())["symbols"]
+            listed = set(self._source.symbols())
+            return tuple(s for s in saved if self._source.is_open or s in listed)
+        if self.settings.symbols or not self._source.is_open:
+            return self.settings.symbols or self._source.symbols()
+        universe = load_universe()
+        return tuple(s for category in _LIVE_DEFAULT for s in universe.symbols(category))
 
-    def _known(self, symbol: str) -> str:
-        if not self._source.knows(symbol):
+    async def _known(self, symbol: str) -> str:
+        if not await self._source.knows(symbol):
             raise SymbolUnknown(symbol, nearest(symbol, self._source.symbols()))
         return symbol
-
-    @exposed
-    async def symbols(self) -> tuple[str, ...]:
-        """Return all symbols that the source knows, sorted."""
-        return self._source.symbols()
-
-    @exposed
-    async def histories(self, symbols: Sequence[str]) -> dict[str, History]:
-        """Return all bars of each known symbol; an empty list asks for all, unknown ones lack."""
-        wanted = symbols or self._source.symbols()
-        return {s: self._source.history(s) for s in wanted if self._source.knows(s)}
-
-    @exposed
-    async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote]:
-        """Return the latest price of each known symbol; unknown ones lack."""
-        return {s: self._source.quote(s) for s in symbols if self._source.knows(s)}
 
     @exposed
     async def monitored(self) -> tuple[str, ...]:
@@ -106,7 +196,7 @@ class FeedActor(ServiceActor):
 
         Raises SymbolUnknown, and RangeInvalid over the size of the universe; then nothing changed.
         """
-        known = [self._known(symbol) for symbol in symbols]
+        known = [await self._known(symbol) for symbol in symbols]
         if not self._monitored.add(known):
             limit = self.settings.max_universe
             raise RangeInvalid(("body", "symbols"), f"more than {limit} symbols", limit)
@@ -121,4 +211,87 @@ class FeedActor(ServiceActor):
     def _saved(self) -> tuple[str, ...]:
         symbols = self._monitored.symbols
         write_atomically(self._file, orjson.dumps({"symbols": symbols}))
+        self._want_now()
         return symbols
+
+    # -- what others ask --------------------------------------------------------------------
+
+    @exposed
+    async def symbols(self) -> tuple[str, ...]:
+        """Return the symbols that the source can list, sorted."""
+        return self._source.symbols()
+
+    @exposed
+    async def want(self, symbols: Sequence[str]) -> dict[str, FinstageError]:
+        """Let the ticks of these flow for `interest_s` seconds; return why some cannot."""
+        known = await _each(symbols, self._source.knows)
+        refused = {s: a for s, a in known.items() if isinstance(a, FinstageError)}
+        listed = self._source.symbols()
+        refused |= {
+            s: SymbolUnknown(s, nearest(s, listed)) for s, a in known.items() if a is False
+        }
+        self._note_interest([s for s in symbols if s not in refused])
+        return refused
+
+    @exposed
+    async def histories(
+        self, symbols: Sequence[str], interval: str
+    ) -> dict[str, History | FinstageError]:
+        """Return all bars of each symbol, or its error; no symbols asks for all it lists."""
+        wanted = symbols or self._source.symbols()
+        answers = await asyncio.gather(
+            *(self._history(s, interval, Lane.INTERACTIVE) for s in wanted)
+        )
+        return dict(zip(wanted, answers, strict=True))
+
+    @exposed
+    async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote | FinstageError]:
+        """Return the latest price of each symbol, or its error."""
+        quotes = await self._source.quotes(symbols)
+        self._note_interest([s for s, q in quotes.items() if isinstance(q, Quote)])
+        return quotes
+
+    def _note_interest(self, symbols: Sequence[str]) -> None:
+        self._interest.note(symbols, self._clock.monotonic_s())
+        if not self._wanted.symbols.issuperset(symbols):
+            self._want_now()
+
+    @exposed
+    async def actions(self, symbol: str) -> tuple[Action, ...]:
+        """Return splits and dividends, oldest first; raises SymbolUnknown, SourceError."""
+        return await self._source.actions(symbol)
+
+    @exposed
+    async def info(self, symbol: str) -> SymbolInfo:
+        """Return what the symbol is; raises SymbolUnknown, SourceError."""
+        return await self._source.info(symbol)
+
+    @exposed
+    async def news(self, symbol: str, count: int) -> tuple[NewsItem, ...]:
+        """Return headlines, newest first; raises as `info`, and NotBuilt."""
+        return await self._source.news(symbol, count)
+
+    @exposed
+    async def fundamentals(self, symbol: str) -> Fundamentals:
+        """Return the company's figures; raises as `news`."""
+        return await self._source.fundamentals(symbol)
+
+    @exposed
+    async def search(self, text: str, count: int) -> tuple[Found, ...]:
+        """Return symbols that `text` may mean, best first; raises SourceError."""
+        return await self._source.search(text, count)
+
+
+async def _each(
+    symbols: Sequence[str], ask: Callable[[str], Awaitable[T]]
+) -> dict[str, T | FinstageError]:
+    """Return what `ask` says of each symbol, or the error it raised; others are bugs."""
+
+    async def one(symbol: str) -> T | FinstageError:
+        try:
+            return await ask(symbol)
+        except FinstageError as error:
+            return error
+
+    answers = await asyncio.gather(*(one(symbol) for symbol in symbols))
+    return dict(zip(symbols, answers, strict=True))

@@ -3,11 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from actors.runtime import ActorClient
 from infra.bars import History, Quote
+from infra.errors import FinstageError
+from infra.sources.base import Action, Found, Fundamentals, NewsItem, SymbolInfo
 
 FEED = "finstage-feed"
+
+# Longer than any other call: it may wait for its turn upstream.
+_UPSTREAM_WAIT_S = 30.0
 
 
 class FeedClient(ActorClient):
@@ -16,19 +22,53 @@ class FeedClient(ActorClient):
     actor_name = FEED
 
     async def symbols(self) -> tuple[str, ...]:
-        """Return all symbols that the source knows, sorted."""
+        """Return the symbols that the source can list, sorted."""
         symbols: tuple[str, ...] = await self._ask("symbols")
         return symbols
 
-    async def histories(self, symbols: Sequence[str] = ()) -> dict[str, History]:
-        """Return all bars of each known symbol; without symbols, of all."""
-        histories: dict[str, History] = await self._ask("histories", tuple(symbols))
+    async def want(self, symbols: Sequence[str]) -> dict[str, FinstageError]:
+        """Let the ticks of these flow for a while; return why some cannot."""
+        refused: dict[str, FinstageError] = await self._upstream("want", tuple(symbols))
+        return refused
+
+    async def histories(
+        self, symbols: Sequence[str] = (), interval: str = "1d"
+    ) -> dict[str, History | FinstageError]:
+        """Return all bars of each symbol, or its error; without symbols, of all it lists."""
+        histories: dict[str, History | FinstageError] = await self._upstream(
+            "histories", tuple(symbols), interval
+        )
         return histories
 
-    async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote]:
-        """Return the latest price of each known symbol; unknown ones lack."""
-        quotes: dict[str, Quote] = await self._ask("quotes", tuple(symbols))
+    async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote | FinstageError]:
+        """Return the latest price of each symbol, or its error."""
+        quotes: dict[str, Quote | FinstageError] = await self._upstream("quotes", tuple(symbols))
         return quotes
+
+    async def actions(self, symbol: str) -> tuple[Action, ...]:
+        """Return splits and dividends, oldest first; raises SymbolUnknown, SourceError."""
+        actions: tuple[Action, ...] = await self._upstream("actions", symbol)
+        return actions
+
+    async def info(self, symbol: str) -> SymbolInfo:
+        """Return what the symbol is; raises SymbolUnknown, SourceError."""
+        info: SymbolInfo = await self._upstream("info", symbol)
+        return info
+
+    async def news(self, symbol: str, count: int) -> tuple[NewsItem, ...]:
+        """Return headlines, newest first; raises as `info`, and NotBuilt."""
+        news: tuple[NewsItem, ...] = await self._upstream("news", symbol, count)
+        return news
+
+    async def fundamentals(self, symbol: str) -> Fundamentals:
+        """Return the company's figures; raises as `news`."""
+        fundamentals: Fundamentals = await self._upstream("fundamentals", symbol)
+        return fundamentals
+
+    async def search(self, text: str, count: int) -> tuple[Found, ...]:
+        """Return symbols that `text` may mean, best first; raises SourceError."""
+        found: tuple[Found, ...] = await self._upstream("search", text, count)
+        return found
 
     async def monitored(self) -> tuple[str, ...]:
         """Return the monitored set."""
@@ -37,10 +77,13 @@ class FeedClient(ActorClient):
 
     async def monitor(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """Add to the monitored set and return it; raises SymbolUnknown or RangeInvalid."""
-        now: tuple[str, ...] = await self._ask("monitor", tuple(symbols))
+        now: tuple[str, ...] = await self._upstream("monitor", tuple(symbols))
         return now
 
     async def unmonitor(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """Remove from the monitored set and return it."""
         now: tuple[str, ...] = await self._ask("unmonitor", tuple(symbols))
         return now
+
+    async def _upstream(self, method: str, *args: Any) -> Any:
+        return await self._ask(method, *args, wait_s=max(self._wait_s, _UPSTREAM_WAIT_S))

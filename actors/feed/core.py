@@ -1,4 +1,4 @@
-"""Turns what a source says into messages for the hub."""
+"""Turns what a source says into messages for the hub, and knows whose ticks are wanted."""
 
 from __future__ import annotations
 
@@ -7,16 +7,18 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from infra.bars import Quote
-from infra.messages import PRICES, SOURCE_DATA, SYSTEM, Message
+from infra.messages import ACTIONS, PRICES, SOURCE_DATA, SYSTEM, Message
 from infra.quotes import price_update
-from infra.sources.base import Event, Source, Tick, VersionChanged
+from infra.sources.base import Action, ActionHappened, Event, Tick, VersionChanged
 
 
 class FeedCore:
-    """Messages of a source's events. State: the last price sent of each symbol, soft."""
+    """Messages of a source's events. State: the last price and version of each symbol, soft."""
 
-    def __init__(self, source: Source) -> None:
-        self._source = source
+    def __init__(self, source_name: str) -> None:
+        self._source_name = source_name
+        self._quotes: dict[str, Quote] = {}
+        self._versions: dict[str, str] = {}
         self._sent: dict[str, float] = {}
 
     def messages(self, events: Iterable[Event]) -> list[Message]:
@@ -26,11 +28,14 @@ class FeedCore:
         for event in events:
             if isinstance(event, Tick):
                 messages.append(self._price(event.quote))
-            else:
+            elif isinstance(event, VersionChanged):
                 if event.restarted and not restarted:
                     restarted = True
-                    messages.append(_restart_notice(event, self._source.name))
+                    messages.append(_restart_notice(event, self._source_name))
+                self._versions[event.symbol] = event.data_version
                 messages.append(_version(event.symbol, event.data_version))
+            elif isinstance(event, ActionHappened):
+                messages.append(self._action(event.action))
         return messages
 
     def new_run(self, events: Iterable[Event]) -> str:
@@ -42,14 +47,30 @@ class FeedCore:
 
     def state(self) -> list[Message]:
         """Return all that a hub which knows nothing needs: versions and last prices."""
-        quotes = [self._source.quote(symbol) for symbol in self._source.symbols()]
-        return [_version(q.symbol, q.data_version) for q in quotes] + [
-            self._price(q) for q in quotes
+        return [_version(*pair) for pair in self._versions.items()] + [
+            self._price(quote) for quote in self._quotes.values()
         ]
+
+    def _action(self, action: Action) -> Message:
+        """Say that prices are on a new scale: what a client holds from before must be rebased."""
+        self._sent.pop(action.symbol, None)  # the price before is on the old scale
+        body = {
+            "type": "corporate_action",
+            "symbol": action.symbol,
+            "kind": action.kind,
+            "ex_date": action.ex_date.isoformat(),
+            "value": action.value,
+            "price_step": action.price_step,
+            "data_version": self._versions.get(action.symbol),
+            "source": self._source_name,
+            "message": "bars of before are rebased: take the history again",
+        }
+        return Message(ACTIONS + action.symbol, orjson.dumps(body))
 
     def _price(self, quote: Quote) -> Message:
         update = price_update(quote, self._sent.get(quote.symbol))
         self._sent[quote.symbol] = quote.price
+        self._quotes[quote.symbol] = quote
         return Message(PRICES + quote.symbol, orjson.dumps(update))
 
 
@@ -93,3 +114,29 @@ class MonitoredSet:
         """Remove symbols; those not in the set are no error."""
         for symbol in symbols:
             self._symbols.pop(symbol, None)
+
+
+class Interest:
+    """Which symbols somebody asked for lately: each ask is good for `lease_s` seconds.
+
+    Over `limit` symbols the ones asked for longest ago are let go. `now_s` never goes back.
+    """
+
+    def __init__(self, lease_s: float, limit: int) -> None:
+        self._lease_s = lease_s
+        self._limit = limit
+        self._until_s: dict[str, float] = {}  # in the order of the last ask
+
+    def note(self, symbols: Iterable[str], now_s: float) -> None:
+        """Remember that these were asked for."""
+        for symbol in symbols:
+            self._until_s.pop(symbol, None)
+            self._until_s[symbol] = now_s + self._lease_s
+        while len(self._until_s) > self._limit:
+            del self._until_s[next(iter(self._until_s))]
+
+    def symbols(self, now_s: float) -> frozenset[str]:
+        """Return those whose lease goes on; the others are forgotten."""
+        for symbol in [s for s, until_s in self._until_s.items() if until_s <= now_s]:
+            del self._until_s[symbol]
+        return frozenset(self._until_s)

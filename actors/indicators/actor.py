@@ -14,22 +14,27 @@ import orjson
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
-from actors.indicators.book import BarBook
+from actors.indicators.book import BarBook, base_interval
 from actors.indicators.core import IndicatorCore
 from actors.runtime import ServiceActor, exposed, report_metrics
-from infra.bars import Bars, History
+from infra.bars import Bars, BarSeries, History
+from infra.clock import SystemClock
 from infra.errors import ActorUnavailable, FinstageError
 from infra.messages import DATA, PRICES, SOURCE_DATA, Batch, Message, Snapshot
 from infra.periods import day_ns
 from infra.settings import Settings
+from infra.sources.facts import source_facts
 
 logger = logging.getLogger(__name__)
+
+_INTRADAY_FRESH_S = 15.0
 
 
 class IndicatorActor(ServiceActor):
     """Bars of all symbols, and what is computed from them.
 
-    State: soft; a restart loads all histories from the feed before it answers. It says `DATA`
+    State: soft; a restart loads all histories of a source that lists its symbols before it
+    answers, those of an open one when they are asked for. It says `DATA`
     through the hub when a symbol's new version is in place, so whoever drops what it kept upon
     that message gets the new version when it asks again.
     """
@@ -48,6 +53,9 @@ class IndicatorActor(ServiceActor):
         self._work = asyncio.Event()
         self._loaded = asyncio.Event()
         self._versions: dict[str, str] = {}
+        self._facts = source_facts(settings)
+        self._clock = SystemClock()
+        self._loaded_at_s: dict[tuple[str, str], float] = {}
         self.keep(HubReader(self._hub, self).run())
         self.keep(self._run())
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
@@ -71,12 +79,15 @@ class IndicatorActor(ServiceActor):
             self._prices[message.topic.removeprefix(PRICES)] = message.payload
         elif message.topic.startswith(SOURCE_DATA):
             news = orjson.loads(message.payload)
-            if self._versions.get(news["symbol"]) != news["data_version"]:
-                self._outdated.add(news["symbol"])
+            symbol = news["symbol"]
+            held = symbol in self._versions or not self._facts.is_open
+            if held and self._versions.get(symbol) != news["data_version"]:
+                self._outdated.add(symbol)
                 self._work.set()
 
     async def _run(self) -> None:
-        await self._load(())
+        if not self._facts.is_open:
+            await self._load(())
         self._loaded.set()
         while True:
             await self._work.wait()
@@ -103,15 +114,55 @@ class IndicatorActor(ServiceActor):
 
     async def _load(self, symbols: Sequence[str]) -> None:
         for symbol, history in (await self._load_histories(symbols)).items():
-            self._book.put(history)
-            self._versions[symbol] = history.data_version
+            if isinstance(history, History):
+                self._hold_history(history)
+            else:
+                logger.warning("indicators.unloaded", extra={"symbol": symbol})
 
-    async def _load_histories(self, symbols: Sequence[str]) -> dict[str, History]:
+    def _hold_history(self, history: History) -> None:
+        self._book.put(history)
+        self._loaded_at_s[history.symbol, history.interval] = self._clock.monotonic_s()
+        if history.interval == "1d":
+            self._versions[history.symbol] = history.data_version
+
+    async def _load_histories(self, symbols: Sequence[str]) -> dict[str, History | FinstageError]:
         while True:
             try:
                 return await self._feed.histories(symbols)
             except ActorUnavailable:
                 logger.warning("indicators.feed_away")
+
+    async def _held(self, symbols: Sequence[str], interval: str) -> dict[str, FinstageError]:
+        """Get the bars that are missing or may be outdated; return what cannot be had.
+
+        Daily bars are outdated when the feed says so, shorter ones after a while.
+        """
+        await self._loaded.wait()
+        base = base_interval(interval)
+        if base == "1d" and not self._facts.is_open:
+            return {}
+        missing = [s for s in symbols if not self._is_held(s, base)]
+        if not missing:
+            return {}
+        answers = await self._feed.histories(missing, base)
+        new = [a for a in answers.values() if isinstance(a, History)]
+        for history in new:
+            self._hold_history(history)
+        if base == "1d":
+            await self._say([history.symbol for history in new])
+        return {s: a for s, a in answers.items() if isinstance(a, FinstageError)}
+
+    def _is_held(self, symbol: str, base: str) -> bool:
+        held = self._book.get(symbol, base)
+        if held is None or held.stale_since_s is not None:
+            return False
+        age_s = self._clock.monotonic_s() - self._loaded_at_s[symbol, base]
+        return base == "1d" or age_s < _INTRADAY_FRESH_S
+
+    async def _held_one(self, symbol: str, interval: str) -> None:
+        errors = await self._held([symbol], interval)
+        if symbol in errors:
+            raise errors[symbol]
 
     async def _say(self, symbols: Sequence[str]) -> None:
         bodies = [
@@ -119,6 +170,8 @@ class IndicatorActor(ServiceActor):
             for s in symbols
             if s in self._versions
         ]
+        if not bodies:
+            return
         await self._hub.publish([Message(DATA + b["symbol"], orjson.dumps(b)) for b in bodies])
 
     def _take_open_bars(self, symbols: Sequence[str]) -> None:
@@ -127,7 +180,7 @@ class IndicatorActor(ServiceActor):
             if history is None or payload is None:
                 continue
             price = orjson.loads(payload)
-            if price["data_version"] == history.data_version:
+            if self._facts.is_open or price["data_version"] == history.data_version:
                 self._book.set_open_bar(symbol, _open_bar(price))
 
     # -- what others ask --------------------------------------------------------------------
@@ -149,7 +202,7 @@ class IndicatorActor(ServiceActor):
         open_bar: bool,
     ) -> dict[str, Any]:
         """Return the latest values of one symbol; raises SymbolUnknown."""
-        await self._loaded.wait()
+        await self._held_one(symbol, interval)
         if open_bar:
             self._take_open_bars([symbol])
         return self._core.indicators(symbol, period, interval, tuple(names), method, open_bar)
@@ -157,24 +210,26 @@ class IndicatorActor(ServiceActor):
     @exposed
     async def indicators_json(
         self, symbol: str, period: str, interval: str, names: Sequence[str], method: str
-    ) -> tuple[str, bytes]:
-        """Return the data version and the rendered answer, closed bars only.
+    ) -> tuple[str, bytes, float | None]:
+        """Return the data version, the rendered answer, closed bars only, and since when stale.
 
         Bytes cross to the caller as they are; an object would be pickled and rendered there.
         """
-        await self._loaded.wait()
+        await self._held_one(symbol, interval)
         answer = self._core.indicators(symbol, period, interval, tuple(names), method, False)
-        return answer["data_version"], orjson.dumps(answer)
+        held = self._book.get(symbol, interval)
+        stale_since_s = None if held is None else held.stale_since_s
+        return answer["data_version"], orjson.dumps(answer), stale_since_s
 
     @exposed
     async def comprehensive(
         self, symbols: Sequence[str], period: str, interval: str, method: str, open_bar: bool
     ) -> dict[str, dict[str, Any] | FinstageError]:
         """Return the whole analysis of each symbol, or the error that it met."""
-        await self._loaded.wait()
+        errors = await self._held(symbols, interval)
         if open_bar:
             self._take_open_bars(symbols)
-        return self._core.comprehensive(tuple(symbols), period, interval, method, open_bar)
+        return self._core.comprehensive(symbols, period, interval, method, open_bar) | errors
 
     @exposed
     async def history(
@@ -186,35 +241,32 @@ class IndicatorActor(ServiceActor):
         interval: str,
         adjusted: bool,
         open_bar: bool,
-    ) -> tuple[Bars, str, str]:
-        """Return the bars asked for, their data version and source; raises SymbolUnknown."""
-        await self._loaded.wait()
+    ) -> BarSeries:
+        """Return the bars asked for; raises SymbolUnknown."""
+        await self._held_one(symbol, interval)
         if open_bar:
             self._take_open_bars([symbol])
-        bars, history = self._core.history(
-            symbol, period, start, end, interval, adjusted, open_bar
-        )
-        return bars, history.data_version, history.source
+        return self._core.history(symbol, period, start, end, interval, adjusted, open_bar)
 
     @exposed
     async def histories(
         self, symbols: Sequence[str], period: str, interval: str, adjusted: bool
-    ) -> dict[str, tuple[Bars, str, str] | FinstageError]:
-        """Return the closed bars of each symbol with version and source, or its error."""
-        await self._loaded.wait()
-        return self._core.histories(symbols, period, interval, adjusted)
+    ) -> dict[str, BarSeries | FinstageError]:
+        """Return the closed bars of each symbol, or its error."""
+        errors = await self._held(symbols, interval)
+        return self._core.histories(symbols, period, interval, adjusted) | errors
 
     @exposed
     async def trend(self, symbol: str, period: str, interval: str) -> dict[str, Any]:
         """Return the moving averages and the trend of one symbol; raises SymbolUnknown."""
-        await self._loaded.wait()
+        await self._held_one(symbol, interval)
         return self._core.trend(symbol, period, interval)
 
     @exposed
     async def references(self, symbols: Sequence[str]) -> dict[str, Any]:
         """Return previous close and all-time high of each symbol, or the error that it met."""
-        await self._loaded.wait()
-        return self._core.references(tuple(symbols))
+        errors = await self._held(symbols, "1d")
+        return self._core.references(symbols) | errors
 
 
 def _open_bar(price: dict[str, Any]) -> Bars:

@@ -9,14 +9,14 @@ from datetime import date
 import numpy as np
 
 from infra.bars import Bars, History
-from infra.periods import DAILY_INTERVALS, check_interval, resample
+from infra.periods import DAILY_INTERVALS, INTERVALS, check_interval, resample
 
 _Key = tuple[str, bool]  # interval, adjusted
 
 
 @dataclass(slots=True)
 class _Shelf:
-    """One symbol's history and the bars derived from it so far."""
+    """One symbol's bars of one interval of the source, and those derived from them so far."""
 
     history: History
     closed: dict[_Key, Bars] = field(default_factory=dict)
@@ -24,37 +24,49 @@ class _Shelf:
     record: tuple[float, date] | None = None
 
 
-class BarBook:
-    """Holds a `History` per symbol, and derives longer and adjusted bars when first asked.
+def base_interval(interval: str) -> str:
+    """Return the interval whose bars `interval` is made from: 1d for days and longer."""
+    return "1d" if interval in DAILY_INTERVALS else interval
 
-    Derived bars are kept until the symbol's data version changes. A symbol that is not held
-    raises KeyError from every method but `get` and `forget`. Not safe for several threads.
+
+class BarBook:
+    """Holds a `History` per symbol and interval, and derives longer and adjusted bars from daily
+    ones when first asked.
+
+    Derived bars are kept until the data version changes. A symbol that is not held raises
+    KeyError from every method but `get` and `forget`. Not safe for several threads.
     """
 
     def __init__(self) -> None:
-        self._shelves: dict[str, _Shelf] = {}
+        self._shelves: dict[str, dict[str, _Shelf]] = {}  # by base interval, by symbol
 
     @property
     def symbols(self) -> Collection[str]:
-        """The symbols held, in the order in which they came."""
-        return self._shelves.keys()
+        """The symbols whose daily bars are held, in the order in which they came."""
+        return self._shelves.get("1d", {}).keys()
 
     def put(self, history: History) -> None:
         """Hold `history`, instead of the symbol's former one if there is one."""
-        shelf = self._shelves.get(history.symbol)
+        shelves = self._shelves.setdefault(history.interval, {})
+        shelf = shelves.get(history.symbol)
         if shelf is None or shelf.history.data_version != history.data_version:
-            self._shelves[history.symbol] = _Shelf(history)
+            shelves[history.symbol] = _Shelf(history)
         else:
+            shelf.history = replace(shelf.history, stale_since_s=history.stale_since_s)
             _replace_open_bar(shelf, history.open_bar)
 
-    def get(self, symbol: str) -> History | None:
-        """Return the symbol's history with its latest open bar, or None if it is not held."""
-        shelf = self._shelves.get(symbol)
+    def get(self, symbol: str, interval: str = "1d") -> History | None:
+        """Return the history that `interval` is made from, with its latest open bar, if held."""
+        shelf = self._shelves.get(base_interval(interval), {}).get(symbol)
         return None if shelf is None else shelf.history
 
     def forget(self, symbol: str) -> None:
         """Drop all that is held of the symbol, if anything is."""
-        self._shelves.pop(symbol, None)
+        for shelves in self._shelves.values():
+            shelves.pop(symbol, None)
+
+    def _shelf(self, symbol: str, interval: str) -> _Shelf:
+        return self._shelves[base_interval(interval)][symbol]
 
     def set_open_bar(self, symbol: str, bars: Bars) -> None:
         """Replace the session under way: `bars` is one daily bar, or empty when there is none.
@@ -62,7 +74,7 @@ class BarBook:
         Cheap: longer bars that are closed depend on the session's date alone and stay. A session
         that is closed already is a late tick's and is left out.
         """
-        shelf = self._shelves[symbol]
+        shelf = self._shelf(symbol, "1d")
         closed = shelf.history.bars
         if len(bars) and len(closed) and bars.opened_at_ns[0] <= closed.opened_at_ns[-1]:
             return
@@ -71,9 +83,9 @@ class BarBook:
     def closed(self, symbol: str, interval: str = "1d", adjusted: bool = True) -> Bars:
         """Return the closed bars, oldest first; the same object until they change.
 
-        Raises ParameterInvalid unless `interval` is one of `DAILY_INTERVALS`.
+        Raises ParameterInvalid unless `interval` is one of `INTERVALS`.
         """
-        shelf, key = self._shelves[symbol], (interval, adjusted)
+        shelf, key = self._shelf(symbol, check_interval(interval, INTERVALS)), (interval, adjusted)
         if key not in shelf.closed:
             _derive(shelf, key)
         return shelf.closed[key]
@@ -82,16 +94,16 @@ class BarBook:
         """Return the bar that is not closed yet: one row, or none.
 
         Its prices under way are as traded, which is adjusted too: their factor is 1.
-        Raises ParameterInvalid unless `interval` is one of `DAILY_INTERVALS`.
+        Raises ParameterInvalid unless `interval` is one of `INTERVALS`.
         """
-        shelf, key = self._shelves[symbol], (interval, adjusted)
+        shelf, key = self._shelf(symbol, check_interval(interval, INTERVALS)), (interval, adjusted)
         if key not in shelf.open:
             _derive(shelf, key)
         return shelf.open[key]
 
     def all_time_high(self, symbol: str) -> tuple[float, date] | None:
         """Return the highest adjusted price of all closed sessions, and the first that had it."""
-        shelf = self._shelves[symbol]
+        shelf = self._shelf(symbol, "1d")
         bars = self.closed(symbol)
         if shelf.record is None and len(bars):
             row = int(np.argmax(bars.high))
@@ -110,19 +122,22 @@ def _replace_open_bar(shelf: _Shelf, bars: Bars) -> None:
 
 def _derive(shelf: _Shelf, key: _Key) -> None:
     interval, adjusted = key
-    check_interval(interval, DAILY_INTERVALS)
-    daily = _daily(shelf, adjusted)
-    closed, shelf.open[key] = resample(daily, shelf.history.open_bar, interval)
+    held = _held(shelf, adjusted)
+    if interval in DAILY_INTERVALS:
+        closed, shelf.open[key] = resample(held, shelf.history.open_bar, interval)
+    else:
+        closed, shelf.open[key] = held, shelf.history.open_bar
     shelf.closed.setdefault(key, closed)
 
 
-def _daily(shelf: _Shelf, adjusted: bool) -> Bars:
+def _held(shelf: _Shelf, adjusted: bool) -> Bars:
     history = shelf.history
     if not adjusted:
         return history.bars
-    if ("1d", True) not in shelf.closed:
-        shelf.closed["1d", True] = _adjust(history)
-    return shelf.closed["1d", True]
+    key = (history.interval, True)
+    if key not in shelf.closed:
+        shelf.closed[key] = _adjust(history)
+    return shelf.closed[key]
 
 
 def _adjust(history: History) -> Bars:

@@ -9,10 +9,16 @@ from typing import Any
 from actors.indicators import results
 from actors.indicators.book import BarBook
 from actors.indicators.standard import at_end
-from infra.bars import Bars, History
+from infra.bars import Bars, BarSeries, History
 from infra.clock import utc
 from infra.errors import FinstageError, SymbolUnknown
-from infra.periods import check_period, rows_of_period, rows_of_range
+from infra.periods import (
+    INTERVALS,
+    check_interval,
+    check_period,
+    rows_of_period,
+    rows_of_range,
+)
 from infra.symbols import nearest
 
 
@@ -42,7 +48,7 @@ class IndicatorCore:
         `data_points` counts the bars in `period`; `as_of` is midnight UTC of `session`, the
         first one of the last bar used; both are None without bars.
         """
-        history = self._known(symbol)
+        history = self._known(symbol, interval)
         bars = self._bars(symbol, interval, True, open_bar)
         return {
             **_origin(history, bars, period, interval),
@@ -59,7 +65,7 @@ class IndicatorCore:
         """
         answers: dict[str, dict[str, Any] | FinstageError] = {}
         for symbol in symbols:
-            history = self._book.get(symbol)
+            history = self._book.get(symbol, interval)
             if history is None:
                 answers[symbol] = self._unknown(symbol)
                 continue
@@ -80,33 +86,36 @@ class IndicatorCore:
         interval: str,
         adjusted: bool,
         open_bar: bool,
-    ) -> tuple[Bars, History]:
+    ) -> BarSeries:
         """Return the bars that `period` selects or, when it is None, `start` to `end`.
 
         `start` is included, `end` is not, and either may be None: from the first bar, to the last.
         """
-        history = self._known(symbol)
+        history = self._known(symbol, interval)
         bars = self._bars(symbol, interval, adjusted, open_bar)
         if period is None:
-            return bars[rows_of_range(bars, start, end)], history
-        return bars[rows_of_period(bars, check_period(period))], history
+            rows = rows_of_range(bars, start, end)
+        else:
+            rows = rows_of_period(bars, check_period(period), interval)
+        return BarSeries(bars[rows], history.data_version, history.source, history.stale_since_s)
 
     def histories(
         self, symbols: Iterable[str], period: str, interval: str, adjusted: bool
-    ) -> dict[str, tuple[Bars, str, str] | FinstageError]:
-        """Return the closed bars of each symbol, their data version and source, or its error."""
-        answers: dict[str, tuple[Bars, str, str] | FinstageError] = {}
+    ) -> dict[str, BarSeries | FinstageError]:
+        """Return the closed bars of each symbol, or its error."""
+        answers: dict[str, BarSeries | FinstageError] = {}
         for symbol in symbols:
             try:
-                bars, held = self.history(symbol, period, None, None, interval, adjusted, False)
-                answers[symbol] = bars, held.data_version, held.source
+                answers[symbol] = self.history(
+                    symbol, period, None, None, interval, adjusted, False
+                )
             except SymbolUnknown as error:
                 answers[symbol] = error
         return answers
 
     def trend(self, symbol: str, period: str, interval: str) -> dict[str, Any]:
         """Return the 20 and 50 bar averages and the trend they show, from closed bars."""
-        history = self._known(symbol)
+        history = self._known(symbol, interval)
         bars = self._bars(symbol, interval, True, open_bar=False)
         return {
             **_origin(history, bars, period, interval),
@@ -135,8 +144,8 @@ class IndicatorCore:
             "data_version": history.data_version,
         }
 
-    def _known(self, symbol: str) -> History:
-        history = self._book.get(symbol)
+    def _known(self, symbol: str, interval: str) -> History:
+        history = self._book.get(symbol, check_interval(interval, INTERVALS))
         if history is None:
             raise self._unknown(symbol)
         return history
@@ -153,7 +162,7 @@ class IndicatorCore:
 
 
 def _origin(history: History, bars: Bars, period: str, interval: str) -> dict[str, Any]:
-    rows = rows_of_period(bars, check_period(period))
+    rows = rows_of_period(bars, check_period(period), interval)
     return {
         "symbol": history.symbol,
         "period": period,
@@ -164,6 +173,7 @@ def _origin(history: History, bars: Bars, period: str, interval: str) -> dict[st
         "last_updated": utc(history.changed_at_s).isoformat(),
         "data_version": history.data_version,
         "source": history.source,
+        "stale": history.stale_since_s is not None,
     }
 
 

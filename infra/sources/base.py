@@ -7,10 +7,13 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
 from infra.bars import History, Quote
 from infra.errors import FinstageError, NotBuilt
+
+if TYPE_CHECKING:
+    from infra.sources.budget import BudgetState
 
 
 class Lane(IntEnum):
@@ -23,9 +26,10 @@ class Lane(IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Tick:
-    """One new price."""
+    """One new price; `is_streamed`: it came by itself, so the next one will too."""
 
     quote: Quote
+    is_streamed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +57,36 @@ class Gap:
 
 
 @dataclass(frozen=True, slots=True)
+class StreamLost:
+    """The stream dropped: prices are as old as the last polls until it is back."""
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
 class ActionHappened:
     """A split or a dividend takes effect: all that is on the old scale is on a new one."""
 
     action: Action
 
 
-Event = Tick | VersionChanged | Gap | ActionHappened
+Event = Tick | VersionChanged | StreamLost | Gap | ActionHappened
 
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One corporate action. `value`: a split's new shares for one old, a dividend's amount."""
+    """One corporate action.
+
+    `value`: a split's new shares for one old, a dividend's amount, None where the source knows
+    only what it did to prices. `price_step`: the adjusted price's jump against the traded one at
+    the ex-date, None where the source does not say.
+    """
 
     symbol: str
     ex_date: date
     kind: Literal["split", "dividend"]
-    value: float
+    value: float | None
+    price_step: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,6 +232,9 @@ class Source(Protocol):
     async def search(self, text: str, count: int) -> tuple[Found, ...]:
         """Return symbols that `text` may mean, best first."""
 
+    def budgets(self) -> tuple[BudgetState, ...]:
+        """Return what is spent and left of each upstream, for metrics."""
+
     async def close(self) -> None:
         """Close connections; nothing works afterwards."""
 
@@ -232,10 +252,12 @@ class WithoutExtras:
         """Raise NotBuilt."""
         raise self._lacks("fundamentals")
 
+    def budgets(self) -> tuple[BudgetState, ...]:
+        """Return nothing: there is no upstream."""
+        return ()
+
     async def close(self) -> None:
         """Do nothing: there are no connections."""
 
     def _lacks(self, what: str) -> NotBuilt:
         return NotBuilt(f"the {self.name} source has no {what}; FINSTAGE_SOURCE=yahoo has")
-
-

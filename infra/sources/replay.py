@@ -7,8 +7,8 @@ between a session's open and close are made (see `tick_path`); its bar is real.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import date, datetime, time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,10 +17,23 @@ import numpy as np
 
 from infra.bars import NS_PER_DAY, Bars, Floats, History, Ints, Quote
 from infra.clock import Clock
-from infra.errors import SymbolUnknown
-from infra.periods import DAILY_INTERVALS
-from infra.sources.base import Event, Tick, VersionChanged
+from infra.errors import FinstageError, IntervalUnsupported, SymbolUnknown
+from infra.periods import DAILY_INTERVALS, rows_of_range
+from infra.sources.base import (
+    Action,
+    ActionHappened,
+    Event,
+    Found,
+    Lane,
+    SymbolInfo,
+    Tick,
+    VersionChanged,
+    Wanted,
+    WithoutExtras,
+)
 from infra.sources.tick_path import LEAST_TICKS, SessionBar, TickPath, make_path, path_rng
+from infra.symbols import nearest
+from infra.universe import load_universe
 
 DATA_FILE = Path(__file__).parents[1] / "data" / "daily_bars.parquet"
 REPLAYED_SESSIONS = 125  # 2012-08-29 to 2013-03-01, half a year: two hours at a minute each
@@ -102,7 +115,7 @@ class _Session:
     path: TickPath
 
 
-class ReplaySource:
+class ReplaySource(WithoutExtras):
     """Play the last 125 sessions of every record, `session_s` seconds each, for ever.
 
     At place (run, session, tick) the sessions before are closed bars, this one is open with its
@@ -112,6 +125,7 @@ class ReplaySource:
 
     name = "replay"
     synthetic = True
+    is_open = False
     intervals: tuple[str, ...] = DAILY_INTERVALS
 
     def __init__(
@@ -141,7 +155,7 @@ class ReplaySource:
         """Return the known symbols, sorted."""
         return tuple(self._records)
 
-    def knows(self, symbol: str) -> bool:
+    async def knows(self, symbol: str) -> bool:
         """Return whether there are bars of this symbol."""
         return symbol in self._records
 
@@ -149,7 +163,60 @@ class ReplaySource:
         """Return where the replay stands now."""
         return place_at(self._clock.time_s(), self._started_at_s, self._session_s, self._ticks)
 
-    def history(self, symbol: str) -> History:
+    async def history(
+        self,
+        symbol: str,
+        interval: str = "1d",
+        start: date | None = None,
+        end: date | None = None,
+        lane: Lane = Lane.INTERACTIVE,
+    ) -> History:
+        """Return daily bars; raises SymbolUnknown, and IntervalUnsupported for other bars."""
+        if interval != "1d":
+            raise IntervalUnsupported(("query", "interval"), interval, self.intervals)
+        return between(self.history_now(symbol), start, end)
+
+    async def quotes(
+        self, symbols: Sequence[str], lane: Lane = Lane.INTERACTIVE
+    ) -> dict[str, Quote | FinstageError]:
+        """Return the latest tick of each symbol, or SymbolUnknown."""
+        return {s: self.quote_now(s) if s in self._records else self._unknown(s) for s in symbols}
+
+    async def actions(self, symbol: str) -> tuple[Action, ...]:
+        """Return the splits and dividends up to the session under way; raises SymbolUnknown."""
+        row = len(self.history_now(symbol).bars)
+        return _actions(symbol, self._records[symbol], 0, row)
+
+    async def info(self, symbol: str) -> SymbolInfo:
+        """Return what the symbol is; raises SymbolUnknown."""
+        if symbol not in self._records:
+            raise self._unknown(symbol)
+        return SymbolInfo(
+            symbol=symbol,
+            name=load_universe().name(symbol),
+            exchange=None,
+            currency="USD",
+            major_currency="USD",
+            minor_units=1,
+            time_zone=str(EXCHANGE),
+            kind="index" if symbol.startswith("^") else "equity",
+            delay_s=None,
+            source=self.name,
+            received_at_ns=0,
+        )
+
+    async def search(self, text: str, count: int) -> tuple[Found, ...]:
+        """Return symbols whose own or English name holds `text`, then those that look like it."""
+        universe, wanted = load_universe(), text.strip().upper()
+        named = {s: universe.name(s) for s in self._records}
+        holding = [s for s, name in named.items() if wanted in s or wanted in (name or "").upper()]
+        symbols = dict.fromkeys([*holding, *nearest(wanted, named, count)])
+        return tuple(
+            Found(s, named[s], None, "index" if s.startswith("^") else "equity", self.name, 0)
+            for s in list(symbols)[:count]
+        )
+
+    def history_now(self, symbol: str) -> History:
         """Return the closed bars, and the open one made from the ticks so far.
 
         Raises SymbolUnknown. Cost: constant, but for the first call of a session.
@@ -167,13 +234,14 @@ class ReplaySource:
             source=self.name,
         )
 
-    def quote(self, symbol: str) -> Quote:
+    def quote_now(self, symbol: str) -> Quote:
         """Return the latest tick; raises SymbolUnknown."""
         return self._quote_at(symbol, self.place())
 
-    async def stream(self) -> AsyncIterator[tuple[Event, ...]]:
+    async def stream(self, wanted: Wanted) -> AsyncIterator[tuple[Event, ...]]:
         """Yield a batch at once and then at each tick; late ones hold all that became due.
 
+        All symbols are told of, wanted or not: they cost nothing upstream.
         Ticks of a session that is over are not caught up. If the wall clock is set back, nothing
         comes until it is past the last tick again.
         """
@@ -191,7 +259,8 @@ class ReplaySource:
         """Return what happened after `last` up to `now_place`, oldest first, symbols sorted.
 
         None as `last` means that nothing was seen: the whole session so far is told, and its
-        version is not called restarted, as there is nothing to drop.
+        version is not called restarted, as there is nothing to drop. Splits and dividends are
+        told with the session that they begin, but not of sessions that were slept through.
         """
         if last is not None and now_place <= last:
             return ()
@@ -200,15 +269,26 @@ class ReplaySource:
         restarted = last is not None and last.run != now_place.run
         version = self._data_version(now_place)
         changes = () if same_session else self.symbols()
+        is_next = last is not None and now_place.session_number == last.session_number + 1
+        actions = self._actions_of(now_place.session_index) if is_next else ()
         ticks = range(first_tick, now_place.tick_index + 1)
         return (
             *(VersionChanged(symbol, version, restarted) for symbol in changes),
+            *(ActionHappened(action) for action in actions),
             *(
                 Tick(self._quote_at(symbol, Place(now_place.run, now_place.session_index, tick)))
                 for tick in ticks
                 for symbol in self._records
             ),
         )
+
+    def _actions_of(self, session_index: int) -> tuple[Action, ...]:
+        """Return what takes effect with a session."""
+        found: list[Action] = []
+        for symbol, record in self._records.items():
+            row = len(record.bars) - REPLAYED_SESSIONS + session_index
+            found += _actions(symbol, record, row, row)
+        return tuple(found)
 
     def _wait_s(self, last: Place) -> float:
         ticks_until_next = last.session_number * self._ticks + last.tick_index + 1
@@ -240,13 +320,16 @@ class ReplaySource:
 
     def _session(self, symbol: str, session_index: int) -> _Session:
         if symbol not in self._records:
-            raise SymbolUnknown(symbol)
+            raise self._unknown(symbol)
         if self._sessions[0] != session_index:
             self._sessions = (session_index, {})
         sessions = self._sessions[1]
         if symbol not in sessions:
             sessions[symbol] = self._make_session(symbol, session_index)
         return sessions[symbol]
+
+    def _unknown(self, symbol: str) -> SymbolUnknown:
+        return SymbolUnknown(symbol, nearest(symbol, self._records))
 
     def _make_session(self, symbol: str, session_index: int) -> _Session:
         record = self._records[symbol]
@@ -267,6 +350,37 @@ class ReplaySource:
                 _session_bar(bars, row), self._ticks, path_rng(self._seed, symbol, day)
             ),
         )
+
+
+def between(history: History, start: date | None, end: date | None) -> History:
+    """Return the part of a history from `start` (included) to `end` (not); None is no bound."""
+    if start is None and end is None:
+        return history
+    rows = rows_of_range(history.bars, start, end)
+    return replace(
+        history,
+        bars=history.bars[rows],
+        price_factor=history.price_factor[rows],
+        volume_factor=history.volume_factor[rows],
+        open_bar=history.open_bar[rows_of_range(history.open_bar, start, end)],
+    )
+
+
+def _actions(symbol: str, record: Record, first_row: int, last_row: int) -> tuple[Action, ...]:
+    """Return what happened at the ex-dates from `first_row` to `last_row`, both included.
+
+    The bars tell what a dividend did to adjusted prices, not how much was paid.
+    """
+    found = []
+    steps = record.price_step[first_row : last_row + 1]
+    for row in first_row + np.flatnonzero(steps != 1.0):
+        split, day = float(record.split[row]), record.bars.session(int(row))
+        if split != 1.0:
+            found.append(Action(symbol, day, "split", split, split))
+        rest = float(record.price_step[row]) / split
+        if abs(rest - 1) > 1e-9:
+            found.append(Action(symbol, day, "dividend", None, rest))
+    return tuple(found)
 
 
 def _product_after(steps: Floats, row: int) -> Floats:

@@ -9,10 +9,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
-from infra.bars import Bars
+from infra.bars import Bars, BarSeries
+from infra.clock import utc
 from infra.errors import FinstageError, RangeInvalid
 from infra.symbols import normalise
 from serve.near import Rendered
+from serve.rest import formats
 from serve.rest.answers import Question, fresh, kept, rendered, supported
 from serve.rest.parameters import (
     DateQuery,
@@ -29,7 +31,11 @@ router = APIRouter(prefix="/api/v2/prices", tags=["prices"])
 _NS_PER_S = 10**9
 
 
-@router.get("/{symbol}/history", response_model=HistoryBody, responses=documented(304, 404, 503))
+@router.get(
+    "/{symbol}/history",
+    response_model=HistoryBody,
+    responses=documented(304, 404, 503) | {200: {"content": formats.DOCUMENTED}},
+)
 async def read_history(
     request: Request,
     services: State,
@@ -44,10 +50,14 @@ async def read_history(
         bool, Query(description="For splits and dividends, so that history meets the ticks.")
     ] = True,
     open_bar: OpenBarQuery = False,
+    format: Annotated[
+        formats.Format | None, Query(description="Instead of an Accept header; default json.")
+    ] = None,
 ) -> Response:
     """Bars, oldest first, as columns; `start` is included, `end` is not.
 
-    `timestamps` are Unix seconds of midnight UTC of `sessions`, the exchange's dates.
+    `timestamps` are Unix seconds of the bar's opening, for 1d and longer of midnight UTC of
+    `sessions`, the exchange's dates. CSV, Parquet and Arrow have a row a bar with `opened_at`.
     """
     name = normalise(symbol)
     supported(services, interval)
@@ -56,12 +66,14 @@ async def read_history(
     if start and end and start >= end:
         raise RangeInvalid(("query", "end"), f"end {end} must be after start {start}")
     chosen = None if start or end else period or "1mo"
-    if open_bar:
-        return fresh(
-            await history_body(services, name, chosen, start, end, interval, adjusted, True)
-        )
     question = HistoryQuestion(name, chosen, start, end, interval, adjusted)
-    return await kept(request, services, question)
+    wanted = format or formats.accepted(request.headers.get("accept", ""))
+    if wanted == "json" and not open_bar:
+        return await kept(request, services, question)
+    series = await question.series(services, open_bar)
+    if wanted == "json":
+        return fresh(question.body(series))
+    return formats.response(series, wanted, name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,57 +88,54 @@ class HistoryQuestion(Question):
     adjusted: bool
 
     async def render(self, services: Services) -> Rendered:
-        """Ask the indicators; raises SymbolUnknown or ActorUnavailable."""
+        """Ask the indicators; raises SymbolUnknown, SourceError or ActorUnavailable."""
+        series = await self.series(services)
+        return services.rendered(
+            rendered(self.body(series)),
+            self.symbol,
+            series.data_version,
+            "/api/v2/prices/{symbol}/history",
+            self.interval,
+            series.stale_since_s,
+        )
+
+    async def series(self, services: Services, open_bar: bool = False) -> BarSeries:
+        """Return the bars; raises as `render`."""
         asked = (self.period, self.start, self.end, self.interval, self.adjusted)
-        value = await history_body(services, self.symbol, *asked)
-        version = value["data_version"]
-        route = "/api/v2/prices/{symbol}/history"
-        return Rendered(rendered(value), self.symbol, version, route, services.cache_control)
+        return await services.indicators.history(self.symbol, *asked, open_bar)
 
-
-async def history_body(
-    services: Services,
-    symbol: str,
-    period: str | None = "1mo",
-    start: date | None = None,
-    end: date | None = None,
-    interval: str = "1d",
-    adjusted: bool = True,
-    open_bar: bool = False,
-) -> dict[str, Any]:
-    """Return a history as the API shows it; raises SymbolUnknown."""
-    answer = await services.indicators.history(
-        symbol, period, start, end, interval, adjusted, open_bar
-    )
-    return {
-        "symbol": symbol,
-        "period": period,
-        "start": None if start is None else start.isoformat(),
-        "end": None if end is None else end.isoformat(),
-        "interval": interval,
-        "adjusted": adjusted,
-        **_bars_body(answer),
-    }
+    def body(self, series: BarSeries) -> dict[str, Any]:
+        """Return bars as the API shows them."""
+        return {
+            "symbol": self.symbol,
+            "period": self.period,
+            "start": None if self.start is None else self.start.isoformat(),
+            "end": None if self.end is None else self.end.isoformat(),
+            "interval": self.interval,
+            "adjusted": self.adjusted,
+            **_bars_body(series),
+        }
 
 
 async def recent_bodies(services: Services, symbols: list[str], period: str) -> dict[str, Any]:
     """Return the closed daily bars of many symbols in one call, an error where there is one."""
     answers = await services.indicators.histories(symbols, period)
-    asked = {"period": period, "start": None, "end": None, "interval": "1d", "adjusted": True}
     return {
         symbol: answer
         if isinstance(answer, FinstageError)
-        else {"symbol": symbol, **asked, **_bars_body(answer)}
+        else HistoryQuestion(symbol, period, None, None, "1d", True).body(answer)
         for symbol, answer in answers.items()
     }
 
 
-def _bars_body(answer: tuple[Bars, str, str]) -> dict[str, Any]:
-    bars, data_version, source = answer
+def _bars_body(series: BarSeries) -> dict[str, Any]:
+    bars = series.bars
+    last_s = int(bars.opened_at_ns[-1]) // _NS_PER_S if len(bars) else None
     return {
-        "source": source,
-        "data_version": data_version,
-        "as_of": f"{bars.session(len(bars) - 1)}T00:00:00+00:00" if len(bars) else None,
+        "source": series.source,
+        "data_version": series.data_version,
+        "stale": series.stale_since_s is not None,
+        "as_of": None if last_s is None else utc(last_s).isoformat(),
         **columns(bars),
         "data_points": len(bars),
     }

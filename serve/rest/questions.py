@@ -33,10 +33,12 @@ class IndicatorQuestion(Question):
 
     async def render(self, services: Services) -> Rendered:
         """Ask the indicators; raises SymbolUnknown or ActorUnavailable."""
-        version, body = await services.indicators.indicators_json(
+        version, body, stale_since_s = await services.indicators.indicators_json(
             self.symbol, self.period, self.interval, self.names, self.method
         )
-        return Rendered(body, self.symbol, version, INDICATORS_ROUTE, services.cache_control)
+        return services.rendered(
+            body, self.symbol, version, INDICATORS_ROUTE, self.interval, stale_since_s
+        )
 
 
 def quick_answer(

@@ -15,7 +15,7 @@ from serve.rest.parameters import PeriodQuery, SymbolPath, SymbolsQuery
 from serve.schemas import SimplePrice, SimplePrices, SimpleTrend, documented
 from serve.services import Services, State
 
-router = APIRouter(prefix="/api/v2/async", tags=["simple"])
+router = APIRouter(prefix="/api/v2/async", tags=["compatibility"])
 
 
 @router.get("/symbols/batch", response_model=SimplePrices, responses=documented(503))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from infra.errors import FinstageError
 from infra.metrics import FRAMES
 from infra.settings import Settings
 from serve.gate import Gate
@@ -24,11 +25,20 @@ MESSAGE_TOO_LARGE = 4500
 SHUTDOWN = 4001
 
 
-def create_stream(settings: Settings, table: SocketTable, gate: Gate) -> Starlette:
-    """Return the application of the `stream` deployment, whose prefix is `/ws`."""
+Want = Callable[[Sequence[str]], Awaitable[dict[str, FinstageError]]]
+
+
+def create_stream(
+    settings: Settings, table: SocketTable, gate: Gate, want: Want | None = None
+) -> Starlette:
+    """Return the application of the `stream` deployment, whose prefix is `/ws`.
+
+    `want` asks the feed for ticks of symbols that none was told of yet, and returns why some
+    cannot be had; without it only symbols that prices were told of can be subscribed to.
+    """
 
     async def realtime(socket: WebSocket) -> None:
-        await _serve_socket(socket, table, settings)
+        await _serve_socket(socket, table, settings, want)
 
     app = Starlette(
         routes=[
@@ -45,7 +55,9 @@ def create_stream(settings: Settings, table: SocketTable, gate: Gate) -> Starlet
     return app
 
 
-async def _serve_socket(socket: WebSocket, table: SocketTable, settings: Settings) -> None:
+async def _serve_socket(
+    socket: WebSocket, table: SocketTable, settings: Settings, want: Want | None
+) -> None:
     await socket.accept()
     if len(table) >= settings.max_sockets:
         await socket.close(TOO_MANY_CONNECTIONS, "too many connections")
@@ -56,7 +68,7 @@ async def _serve_socket(socket: WebSocket, table: SocketTable, settings: Setting
     )
     try:
         await _first_ended(
-            _read(socket, session, outbox, settings.max_message_bytes),
+            _read(socket, session, outbox, settings.max_message_bytes, want),
             _write(socket, outbox, table),
         )
     finally:
@@ -81,7 +93,9 @@ async def _first_ended(*works: Coroutine[Any, Any, None]) -> None:
             raise result
 
 
-async def _read(socket: WebSocket, session: Session, outbox: Outbox, max_bytes: int) -> None:
+async def _read(
+    socket: WebSocket, session: Session, outbox: Outbox, max_bytes: int, want: Want | None
+) -> None:
     await outbox.answer(session.welcome())
     while socket.application_state is WebSocketState.CONNECTED:
         message = await socket.receive()
@@ -91,7 +105,16 @@ async def _read(socket: WebSocket, session: Session, outbox: Outbox, max_bytes: 
         if len(text) > max_bytes:
             await socket.close(MESSAGE_TOO_LARGE, f"a message is at most {max_bytes} bytes")
             return
+        if want is not None and (symbols := session.new_symbols(text)):
+            session.meet(symbols, await _refusals(want, symbols))
         await outbox.answer(session.reply(text, time.time()))
+
+
+async def _refusals(want: Want, symbols: Sequence[str]) -> dict[str, FinstageError]:
+    try:
+        return await want(symbols)
+    except FinstageError as error:  # the feed is away: the client is told, and may ask again
+        return {symbol: error for symbol in symbols}
 
 
 async def _write(socket: WebSocket, outbox: Outbox, table: SocketTable) -> None:

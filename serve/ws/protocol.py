@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import contextlib
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import orjson
 
-from infra.errors import SymbolUnknown
-from infra.messages import PRICES
+from infra.errors import FinstageError, SymbolUnknown
+from infra.messages import BARS, PRICES
 from infra.symbols import nearest, normalise
 from serve.ws.sockets import Outbox, SocketTable
 
 _ACTIONS = ("subscribe", "unsubscribe", "heartbeat")
-_TYPES = ("prices", "technical_analysis", "alerts", "all")
+_TYPES = ("prices", "bars", "technical_analysis", "alerts", "all")
+_PREFIXES = {"prices": PRICES, "bars": BARS}
 
 
 class ProtocolError(Exception):
@@ -36,6 +38,21 @@ class Session:
         self._outbox = outbox
         self._max_symbols = max_symbols
         self._source = source
+        self._refused: dict[str, FinstageError] = {}
+
+    def new_symbols(self, text: str | bytes) -> list[str]:
+        """Return the symbols that a message subscribes to and no price was ever told of."""
+        with contextlib.suppress(ProtocolError):
+            request = _parsed(text)
+            if request.get("action") == "subscribe":
+                known = set(self._table.symbols)
+                return [s for s in _symbols(request)[: self._max_symbols] if s not in known]
+        return []  # what is wrong with it is said in the reply
+
+    def meet(self, symbols: Sequence[str], refused: dict[str, FinstageError]) -> None:
+        """Take the feed's word for symbols: those not refused can be subscribed to."""
+        self._refused = refused
+        self._table.meet(s for s in symbols if s not in refused)
 
     def welcome(self) -> bytes:
         """Return the first message of a connection."""
@@ -46,7 +63,7 @@ class Session:
                 "client_id": self._client_id,
                 "source": self._source,
                 "available_actions": _ACTIONS,
-                "subscription_types": ("prices",),
+                "subscription_types": tuple(_PREFIXES),
                 "epoch": self._table.position.epoch,
                 "offset": self._table.position.offset,
             }
@@ -78,36 +95,39 @@ class Session:
         return handlers[action]
 
     def _subscribe(self, request: dict[str, Any], _: float) -> dict[str, Any]:
-        _check_type(request.get("type"))
+        kind = _checked_type(request.get("type"))
         symbols = self._known(_symbols(request))
         if not symbols:
             raise ProtocolError(104, "symbols must name at least one")
-        topics = [PRICES + symbol for symbol in symbols]
+        topics = [_PREFIXES[kind] + symbol for symbol in symbols]
         total = len(self._outbox.topics.union(topics))
         if total > self._max_symbols:
             raise ProtocolError(
                 106, f"a socket takes {self._max_symbols} symbols, this would make {total}"
             )
         snapshot = self._table.subscribe(self._outbox, topics)
-        return self._result("subscribed", symbols) | {"snapshot": snapshot}
+        return self._result("subscribed", kind, symbols) | {"snapshot": snapshot}
 
     def _unsubscribe(self, request: dict[str, Any], _: float) -> dict[str, Any]:
-        if request.get("type") is not None:
-            _check_type(request["type"])
+        given = request.get("type")
+        kinds = tuple(_PREFIXES) if given is None else (_checked_type(given),)
+        prefixes = tuple(_PREFIXES[kind] for kind in kinds)
         symbols = _symbols(request)
-        topics = [PRICES + s for s in symbols] or sorted(self._outbox.topics)
-        self._table.unsubscribe(self._outbox, topics)
-        return self._result("unsubscribed", symbols)
+        held = sorted(topic for topic in self._outbox.topics if topic.startswith(prefixes))
+        named = [prefix + symbol for prefix in prefixes for symbol in symbols]
+        self._table.unsubscribe(self._outbox, named or held)
+        return self._result("unsubscribed", kinds[0], symbols)
 
     def _heartbeat(self, _: dict[str, Any], server_time_s: float) -> dict[str, Any]:
         return {"type": "heartbeat", "message": "pong", "server_time": server_time_s}
 
-    def _result(self, action: str, symbols: list[str]) -> dict[str, Any]:
-        held = sorted(topic.removeprefix(PRICES) for topic in self._outbox.topics)
+    def _result(self, action: str, kind: str, symbols: list[str]) -> dict[str, Any]:
+        prefix = _PREFIXES[kind]
+        held = sorted(t.removeprefix(prefix) for t in self._outbox.topics if t.startswith(prefix))
         return {
             "type": "subscription",
             "action": action,
-            "subscription_type": "prices",
+            "subscription_type": kind,
             "symbols": symbols,
             "subscriptions": held,
             "epoch": self._table.position.epoch,
@@ -118,6 +138,10 @@ class Session:
     def _known(self, symbols: list[str]) -> list[str]:
         known = set(self._table.symbols)
         for symbol in symbols:
+            error = self._refused.get(symbol)
+            if error is not None:
+                code = 105 if isinstance(error, SymbolUnknown) else 107
+                raise ProtocolError(code, error.message)
             if known and symbol not in known:  # before the first price nothing can be said
                 raise ProtocolError(105, SymbolUnknown(symbol, nearest(symbol, known)).message)
         return symbols
@@ -133,12 +157,13 @@ def _parsed(text: str | bytes) -> dict[str, Any]:
     return request
 
 
-def _check_type(kind: object) -> None:
-    if kind == "prices":
-        return
+def _checked_type(kind: object) -> str:
+    if isinstance(kind, str) and kind in _PREFIXES:
+        return kind
+    allowed = " or ".join(_PREFIXES)
     if kind in _TYPES:
-        raise ProtocolError(103, f"type {kind!r} is not streamed in this version; use prices")
-    raise ProtocolError(102, "type must be prices")
+        raise ProtocolError(103, f"type {kind!r} is not streamed in this version; use {allowed}")
+    raise ProtocolError(102, f"type must be {allowed}")
 
 
 def _symbols(request: dict[str, Any]) -> list[str]:

@@ -8,7 +8,20 @@ from typing import Any
 
 import orjson
 
-from infra.messages import GOING_AWAY, PRICES, SYSTEM, Batch, Message, Position, Snapshot, stamped
+from infra.messages import (
+    ACTIONS,
+    BARS,
+    GOING_AWAY,
+    PRICES,
+    SYSTEM,
+    Batch,
+    Message,
+    Position,
+    Snapshot,
+    stamped,
+)
+
+_STREAMED = (PRICES, BARS)
 
 
 class Outbox:
@@ -85,6 +98,15 @@ class SocketTable:
         """Return the symbols that prices were ever told of; a new epoch forgets none."""
         return tuple(topic.removeprefix(PRICES) for topic in self._known)
 
+    @property
+    def subscribed(self) -> tuple[str, ...]:
+        """Return the symbols that some socket takes."""
+        return tuple({topic.partition(":")[2] for topic in self._by_topic})
+
+    def meet(self, symbols: Iterable[str]) -> None:
+        """Know symbols before the first price of theirs."""
+        self._known.update(PRICES + symbol for symbol in symbols)
+
     def open(self) -> Outbox:
         """Add a socket."""
         outbox = Outbox()
@@ -133,9 +155,9 @@ class SocketTable:
         self._last = {
             m.topic: (offset, m.payload)
             for offset, m in snapshot.messages
-            if m.topic.startswith(PRICES)
+            if m.topic.startswith(_STREAMED)
         }
-        self._known.update(self._last)
+        self._known.update(topic for topic in self._last if topic.startswith(PRICES))
         if is_first:
             return
         for offset, message in snapshot.messages:
@@ -151,10 +173,14 @@ class SocketTable:
         epoch = batch.position.epoch
         for offset, message in enumerate(batch.messages, start=batch.first_offset):
             topic = message.topic
-            if topic.startswith(PRICES):
+            if topic.startswith(_STREAMED):
                 self._last[topic] = (offset, message.payload)
-                self._known.add(topic)
+                if topic.startswith(PRICES):
+                    self._known.add(topic)
                 takers: Iterable[Outbox] = self._by_topic.get(topic, ())
+            elif topic.startswith(ACTIONS):
+                symbol = topic.removeprefix(ACTIONS)
+                takers = set().union(*(self._by_topic.get(p + symbol, ()) for p in _STREAMED))
             elif topic == SYSTEM:
                 self._tell(Position(epoch, offset), message)
                 continue

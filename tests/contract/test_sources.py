@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
 import numpy as np
 import pytest
 
@@ -11,9 +9,10 @@ from infra.bars import Bars, Quote
 from infra.clock import FakeClock
 from infra.errors import SymbolUnknown
 from infra.periods import INTERVALS
-from infra.settings import Settings, load_settings
+from infra.settings import SOURCE_NAMES, load_settings
 from infra.sources import SOURCES, build_source
-from infra.sources.base import Source, Tick, VersionChanged
+from infra.sources.base import Source, Tick, VersionChanged, Wanted
+from infra.sources.facts import SourceFacts, source_facts
 
 START_S = 1_700_000_000.0
 NOW_S = START_S + 12_345.6
@@ -21,7 +20,7 @@ NOW_S = START_S + 12_345.6
 
 def build(name: str, clock: FakeClock) -> Source:
     """Return a source of this name with the default settings."""
-    return SOURCES[name](load_settings(), clock, START_S)
+    return SOURCES[name](load_settings(), clock, START_S, "")
 
 
 @pytest.fixture(params=sorted(SOURCES))
@@ -42,9 +41,9 @@ def source(name: str, clock: FakeClock) -> Source:
     return build(name, clock)
 
 
-def facts(source: Source, symbol: str) -> tuple[object, ...]:
+async def facts(source: Source, symbol: str) -> tuple[object, ...]:
     """Return all that a source says of a symbol, comparable."""
-    history = source.history(symbol)
+    history = await source.history(symbol)
     columns = [
         getattr(bars, column).tolist()
         for bars in (history.bars, history.open_bar)
@@ -52,13 +51,26 @@ def facts(source: Source, symbol: str) -> tuple[object, ...]:
     ]
     factors = (history.price_factor.tolist(), history.volume_factor.tolist())
     version = (history.data_version, history.changed_at_s)
-    return (columns, factors, version, source.quote(symbol))
+    return (columns, factors, version, await quote_of(source, symbol))
+
+
+async def quote_of(source: Source, symbol: str) -> Quote:
+    """Return the latest price of a symbol that has one."""
+    quote = (await source.quotes([symbol]))[symbol]
+    assert isinstance(quote, Quote)
+    return quote
 
 
 def test_every_source_of_the_settings_is_registered() -> None:
-    assert set(get_args(Settings.model_fields["source"].annotation)) == set(SOURCES)
+    assert {name.split(":")[0] for name in SOURCE_NAMES} == set(SOURCES)
     settings = load_settings()
     assert build_source(settings, FakeClock(NOW_S), START_S).name == settings.source
+
+
+def test_what_is_said_of_a_source_without_opening_it_is_true(name: str, source: Source) -> None:
+    told = source_facts(load_settings(source=name))
+
+    assert told == SourceFacts(source.name, source.synthetic, source.intervals, source.is_open)
 
 
 def test_it_says_what_it_is(name: str, source: Source) -> None:
@@ -68,24 +80,26 @@ def test_it_says_what_it_is(name: str, source: Source) -> None:
     assert set(source.intervals) <= set(INTERVALS)
 
 
-def test_known_symbols_are_sorted(source: Source) -> None:
+async def test_known_symbols_are_sorted(source: Source) -> None:
     symbols = source.symbols()
 
     assert symbols
     assert list(symbols) == sorted(set(symbols))
-    assert all(source.knows(symbol) for symbol in symbols)
+    for symbol in symbols:
+        assert await source.knows(symbol)
 
 
-def test_an_unknown_symbol_raises(source: Source) -> None:
-    assert not source.knows("NO.SUCH")
-    for call in (source.history, source.quote):
+async def test_an_unknown_symbol_raises(source: Source) -> None:
+    assert not await source.knows("NO.SUCH")
+    assert isinstance((await source.quotes(["NO.SUCH"]))["NO.SUCH"], SymbolUnknown)
+    for call in (source.history, source.actions, source.info):
         with pytest.raises(SymbolUnknown):
-            call("NO.SUCH")
+            await call("NO.SUCH")
 
 
-def test_history_is_whole_ordered_and_read_only(source: Source) -> None:
+async def test_history_is_whole_ordered_and_read_only(source: Source) -> None:
     for symbol in source.symbols():
-        history = source.history(symbol)
+        history = await source.history(symbol)
 
         assert (history.symbol, history.source) == (symbol, source.name)
         assert len(history.open_bar) <= 1
@@ -102,9 +116,9 @@ def test_history_is_whole_ordered_and_read_only(source: Source) -> None:
             assert not array.flags.writeable
 
 
-def test_factors_are_positive_numbers(source: Source) -> None:
+async def test_factors_are_positive_numbers(source: Source) -> None:
     for symbol in source.symbols():
-        history = source.history(symbol)
+        history = await source.history(symbol)
 
         for factors in (history.price_factor, history.volume_factor):
             assert factors.dtype == np.float64
@@ -112,9 +126,9 @@ def test_factors_are_positive_numbers(source: Source) -> None:
             assert (factors > 0).all()
 
 
-def test_the_quote_fits_the_open_bar(source: Source) -> None:
+async def test_the_quote_fits_the_open_bar(source: Source) -> None:
     for symbol in source.symbols():
-        quote, history = source.quote(symbol), source.history(symbol)
+        quote, history = await quote_of(source, symbol), await source.history(symbol)
 
         assert (quote.symbol, quote.source) == (symbol, source.name)
         assert quote.synthetic == source.synthetic
@@ -127,7 +141,7 @@ def test_the_quote_fits_the_open_bar(source: Source) -> None:
 
 
 async def test_the_stream_starts_with_versions_and_ends_at_the_quote(source: Source) -> None:
-    events = await anext(source.stream())
+    events = await anext(source.stream(Wanted()))
 
     # Versions of all symbols first, then only ticks
     count = len(source.symbols())
@@ -143,16 +157,16 @@ async def test_the_stream_starts_with_versions_and_ends_at_the_quote(source: Sou
             assert before.traded_at_ns < quote.traded_at_ns
             assert before.volume <= quote.volume
         latest[quote.symbol] = quote
-    assert latest == {symbol: source.quote(symbol) for symbol in source.symbols()}
+    assert latest == {s: await quote_of(source, s) for s in source.symbols()}
 
 
-def test_built_anew_it_stands_at_the_same_place(
+async def test_built_anew_it_stands_at_the_same_place(
     name: str, source: Source, clock: FakeClock
 ) -> None:
-    source.quote(source.symbols()[0])
+    await quote_of(source, source.symbols()[0])
     clock.advance(100.0)
 
     anew = build(name, FakeClock(clock.time_s()))
 
     for symbol in source.symbols():
-        assert facts(source, symbol) == facts(anew, symbol)
+        assert await facts(source, symbol) == await facts(anew, symbol)

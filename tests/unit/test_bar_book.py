@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import date, timedelta
 
 import numpy as np
@@ -188,12 +189,27 @@ def test_no_bars_have_no_all_time_high() -> None:
     assert len(book.open_bar("AAPL", "1mo")) == 0
 
 
-def test_intervals_that_days_cannot_make_are_refused() -> None:
+def test_intervals_that_do_not_exist_are_refused_and_hours_are_not_made_of_days() -> None:
     book = book_of(history(days(MONDAY, [1.0] * 20)))
 
     for ask in (book.closed, book.open_bar):
         with pytest.raises(ParameterInvalid):
+            ask("AAPL", "2d")
+        with pytest.raises(KeyError):
             ask("AAPL", "1h")
+
+
+def test_hours_are_held_beside_days_and_replaced_alone() -> None:
+    daily = history(days(MONDAY, [1.0] * 20))
+    hourly = replace(daily, bars=daily.bars[:7], price_factor=daily.price_factor[:7])
+    hourly = replace(hourly, volume_factor=daily.volume_factor[:7], interval="1h")
+    book = book_of(daily)
+    book.put(hourly)
+
+    assert len(book.closed("AAPL", "1h")) == 7
+    assert len(book.closed("AAPL", "1d")) == 20
+    assert book.get("AAPL", "1h") is not None
+    assert book.get("AAPL", "5m") is None
 
 
 def test_a_symbol_that_is_not_held_is_a_key_error() -> None:

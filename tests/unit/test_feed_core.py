@@ -15,7 +15,10 @@ from tests.local import LocalService
 def test_state_says_every_version_before_any_price(tmp_path: Path) -> None:
     source = LocalService(tmp_path).source
 
-    topics = [message.topic for message in FeedCore(source).state()]
+    core = FeedCore("replay")
+    core.messages(source.events_between(None, source.place()))
+
+    topics = [message.topic for message in core.state()]
 
     assert topics == [SOURCE_DATA + s for s in source.symbols()] + [
         PRICES + s for s in source.symbols()
@@ -26,11 +29,11 @@ def test_a_price_is_against_the_close_before_and_remembers_the_last_one_sent(
     tmp_path: Path,
 ) -> None:
     local = LocalService(tmp_path)
-    core = FeedCore(local.source)
-    first = local.source.quote("AAPL")
+    core = FeedCore("replay")
+    first = local.source.quote_now("AAPL")
     core.messages([Tick(first)])
     local.clock.advance(10)
-    quote = local.source.quote("AAPL")
+    quote = local.source.quote_now("AAPL")
 
     (message,) = core.messages([Tick(quote)])
     update = orjson.loads(message.payload)
@@ -44,7 +47,7 @@ def test_a_price_is_against_the_close_before_and_remembers_the_last_one_sent(
 
 
 def test_a_run_that_starts_over_is_told_once(tmp_path: Path) -> None:
-    core = FeedCore(LocalService(tmp_path).source)
+    core = FeedCore("replay")
     events = [VersionChanged(symbol, "replay-1-1-0", True) for symbol in ("AAPL", "IBM")]
 
     messages = core.messages(events)

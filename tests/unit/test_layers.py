@@ -20,6 +20,7 @@ HOMES = {
     "talib": ("actors/indicators",),
     "sqlalchemy": ("infra/db",),
     "yfinance": ("infra/sources",),
+    "exchange_calendars": ("infra/calendars.py",),
     "aiohttp": ("infra/sources", "infra/notify", "serve/client"),
     "httpx": ("serve/client", "serve/up.py", "serve/status.py"),
     "limits": ("serve",),

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from infra.bars import Bars, History, Quote
 from infra.clock import FakeClock
 from infra.errors import SymbolUnknown
-from infra.sources.base import Event, Tick, VersionChanged
+from infra.sources.base import Event, Tick, VersionChanged, Wanted
 from infra.sources.replay import (
     REPLAYED_SESSIONS,
     Place,
@@ -86,9 +86,9 @@ def test_the_data_that_ship_are_the_seven_symbols() -> None:
 def test_history_at_the_start_is_everything_before_the_played_sessions() -> None:
     source = ReplaySource(RECORDS, FakeClock(START_S), START_S)
 
-    assert len(source.history("META").bars) == 71
-    assert len(source.history("AAPL").bars) == 3145
-    assert source.history("AAPL").open_bar.session(0) == date(2012, 8, 29)
+    assert len(source.history_now("META").bars) == 71
+    assert len(source.history_now("AAPL").bars) == 3145
+    assert source.history_now("AAPL").open_bar.session(0) == date(2012, 8, 29)
 
 
 # -- the place -----------------------------------------------------------------------------
@@ -125,15 +125,15 @@ def test_places_compare_in_time_order(first: Place, second: Place) -> None:
 def test_a_source_built_anew_goes_on_with_the_same_values(place: Place) -> None:
     # Given a source that has run through other places
     used, clock = source_at(START_S)
-    used.quote("AAPL")
+    used.quote_now("AAPL")
     clock.advance(time_of(place) - START_S)
 
     # When another is built at the same time
     anew, _ = source_at(clock.time_s())
 
     # Then all they say is the same
-    first, second = used.history("AAPL"), anew.history("AAPL")
-    assert used.quote("AAPL") == anew.quote("AAPL")
+    first, second = used.history_now("AAPL"), anew.history_now("AAPL")
+    assert used.quote_now("AAPL") == anew.quote_now("AAPL")
     assert same_bars(first.bars, second.bars)
     assert same_bars(first.open_bar, second.open_bar)
     assert np.array_equal(first.price_factor, second.price_factor)
@@ -162,8 +162,8 @@ def test_sessions_to_come_have_no_effect(place: Place) -> None:
     other = ReplaySource(changed, clock, START_S, SESSION_S, TICKS)
 
     # Then they say the same
-    first, second = true_source.history("AAPL"), other.history("AAPL")
-    assert true_source.quote("AAPL") == other.quote("AAPL")
+    first, second = true_source.history_now("AAPL"), other.history_now("AAPL")
+    assert true_source.quote_now("AAPL") == other.quote_now("AAPL")
     assert same_bars(first.bars, second.bars)
     assert same_bars(first.open_bar, second.open_bar)
     assert np.array_equal(first.price_factor, second.price_factor)
@@ -174,7 +174,7 @@ def test_the_open_bar_holds_the_ticks_so_far(place: Place) -> None:
     row = len(RECORDS["AAPL"].bars) - REPLAYED_SESSIONS + place.session_index
     source, _ = source_at(time_of(place))
 
-    history, quote = source.history("AAPL"), source.quote("AAPL")
+    history, quote = source.history_now("AAPL"), source.quote_now("AAPL")
 
     assert len(history.bars) == row
     assert len(history.open_bar) == 1
@@ -194,32 +194,32 @@ def test_the_open_bar_of_a_last_tick_is_the_real_bar_that_closes_next() -> None:
     for symbol in SYMBOLS:
         for index in range(REPLAYED_SESSIONS - 1):
             source, clock = source_at(time_of(Place(0, index, TICKS - 1)))
-            opened = source.history(symbol).open_bar
+            opened = source.history_now(symbol).open_bar
 
             clock.advance(SESSION_S / TICKS)
 
-            assert same_bars(opened, source.history(symbol).bars[-1:])
+            assert same_bars(opened, source.history_now(symbol).bars[-1:])
 
 
 def test_a_new_session_changes_version_and_time_for_all_symbols() -> None:
     source, clock = source_at(START_S + 0.5)
 
-    before = {source.history(symbol).data_version for symbol in SYMBOLS}
+    before = {source.history_now(symbol).data_version for symbol in SYMBOLS}
     clock.advance(SESSION_S)
-    after = source.history("AAPL")
+    after = source.history_now("AAPL")
 
     assert before == {"replay-1700000000-0-0"}
-    assert after.data_version == source.quote("META").data_version == "replay-1700000000-0-1"
+    assert after.data_version == source.quote_now("META").data_version == "replay-1700000000-0-1"
     assert after.changed_at_s == START_S + SESSION_S
 
 
 def test_after_the_last_session_the_run_starts_over() -> None:
     source, clock = source_at(time_of(Place(0, REPLAYED_SESSIONS - 1, TICKS - 1)))
-    assert len(source.history("AAPL").bars) == 3145 + 124
+    assert len(source.history_now("AAPL").bars) == 3145 + 124
 
     clock.advance(SESSION_S / TICKS)
 
-    history = source.history("AAPL")
+    history = source.history_now("AAPL")
     assert source.place() == Place(1, 0, 0)
     assert len(history.bars) == 3145
     assert history.data_version == "replay-1700000000-1-0"
@@ -230,19 +230,19 @@ def test_a_quote_stands_at_new_york_market_time() -> None:
     summer, _ = source_at(time_of(Place(0, 0, 0)))
     winter, _ = source_at(time_of(Place(0, 124, TICKS // 2)))
 
-    first = datetime.fromtimestamp(summer.quote("AAPL").traded_at_ns / 1e9, UTC)
-    middle = datetime.fromtimestamp(winter.quote("AAPL").traded_at_ns / 1e9, UTC)
+    first = datetime.fromtimestamp(summer.quote_now("AAPL").traded_at_ns / 1e9, UTC)
+    middle = datetime.fromtimestamp(winter.quote_now("AAPL").traded_at_ns / 1e9, UTC)
 
     assert first == datetime(2012, 8, 29, 13, 30, tzinfo=UTC)
     assert middle == datetime(2013, 3, 1, 17, 45, tzinfo=UTC)
-    assert summer.quote("AAPL").market_status == "open"
-    assert summer.quote("AAPL").synthetic
+    assert summer.quote_now("AAPL").market_status == "open"
+    assert summer.quote_now("AAPL").synthetic
 
 
 def test_an_unknown_symbol_is_refused() -> None:
     source, _ = source_at(START_S)
 
-    for call in (source.history, source.quote):
+    for call in (source.history_now, source.quote_now):
         with pytest.raises(SymbolUnknown):
             call("aapl")
 
@@ -261,8 +261,8 @@ def test_a_symbol_may_begin_with_the_first_played_session() -> None:
 
     source = ReplaySource({"META": whole}, FakeClock(START_S), START_S)
 
-    assert len(source.history("META").bars) == 0
-    assert source.quote("META").previous_close is None
+    assert len(source.history_now("META").bars) == 0
+    assert source.quote_now("META").previous_close is None
 
 
 # -- adjustment ----------------------------------------------------------------------------
@@ -277,7 +277,7 @@ def adjusted_close_on(history: History, day: date) -> tuple[float, float]:
 
 def test_a_close_before_the_split_is_halved_and_its_volume_doubled() -> None:
     source, _ = source_at(START_S)
-    history = source.history("AAPL")
+    history = source.history_now("AAPL")
 
     traded, adjusted = adjusted_close_on(history, date(2005, 2, 25))
 
@@ -294,7 +294,7 @@ def test_factors_are_the_products_of_the_steps_up_to_the_session_under_way(index
     source, _ = source_at(time_of(Place(0, index, 0)), ("IBM",))
     record = RECORDS["IBM"]
 
-    history = source.history("IBM")
+    history = source.history_now("IBM")
 
     k = len(history.bars)
     expected = [1 / np.prod(record.price_step[i + 1 : k + 1]) for i in range(k)]
@@ -309,9 +309,9 @@ def test_the_previous_close_has_the_ex_date_step_of_the_session_under_way() -> N
     index = int(np.flatnonzero(played > 1)[0])
     source, _ = source_at(time_of(Place(0, index, 0)), ("IBM",))
 
-    previous_close = source.quote("IBM").previous_close
+    previous_close = source.quote_now("IBM").previous_close
 
-    last_close = source.history("IBM").bars.close[-1]
+    last_close = source.history_now("IBM").bars.close[-1]
     assert previous_close == pytest.approx(last_close / played[index], rel=1e-12)
     assert previous_close < last_close
 
@@ -384,7 +384,7 @@ async def next_after(
 
 async def test_the_stream_tells_each_tick_at_its_instant() -> None:
     source, clock = source_at(START_S)
-    stream = source.stream()
+    stream = source.stream(Wanted())
     assert len(ticks_of(await anext(stream))) == len(SYMBOLS)
 
     for tick in range(1, 3 * TICKS):
@@ -392,12 +392,12 @@ async def test_the_stream_tells_each_tick_at_its_instant() -> None:
 
         assert source.place() == Place(0, *divmod(tick, TICKS))
         assert len(versions_of(events)) == (len(SYMBOLS) if tick % TICKS == 0 else 0)
-        assert ticks_of(events) == [source.quote(symbol) for symbol in SYMBOLS]
+        assert ticks_of(events) == [source.quote_now(symbol) for symbol in SYMBOLS]
 
 
 async def test_a_stalled_stream_tells_every_tick_that_became_due() -> None:
     source, clock = source_at(START_S)
-    stream = source.stream()
+    stream = source.stream(Wanted())
     await anext(stream)
 
     events = await next_after(stream, clock, 3.5 * SESSION_S / TICKS)
@@ -408,7 +408,7 @@ async def test_a_stalled_stream_tells_every_tick_that_became_due() -> None:
 
 async def test_a_stream_that_slept_over_a_run_says_that_it_restarted() -> None:
     source, clock = source_at(START_S)
-    stream = source.stream()
+    stream = source.stream(Wanted())
     await anext(stream)
 
     events = await next_after(stream, clock, time_of(Place(1, 2, 1)) - START_S)
@@ -421,7 +421,7 @@ async def test_a_stream_that_slept_over_a_run_says_that_it_restarted() -> None:
 
 async def test_a_clock_that_is_set_back_stops_the_stream_until_it_has_caught_up() -> None:
     source, clock = source_at(START_S + SESSION_S)
-    stream = source.stream()
+    stream = source.stream(Wanted())
     await anext(stream)
 
     clock.advance(-SESSION_S / 2)
