@@ -21,7 +21,7 @@ from infra.errors import ConfigError
 PREFIX = "FINSTAGE_"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
-SOURCE_NAMES = ("replay", "replay:FILE", "simulated", "yahoo")
+SOURCE_NAMES = ("replay", "simulated", "yahoo")
 LIVE_SOURCES = ("yahoo",)
 
 Names = Annotated[tuple[str, ...], NoDecode]
@@ -35,9 +35,7 @@ def _expanded(path: Path) -> Path:
 def _checked_source(text: str) -> str:
     names = [part.strip() for part in text.split(",")]
     for name in names:
-        kind, colon, rest = name.partition(":")
-        allowed = kind in SOURCE_NAMES and (not colon or (kind == "replay" and bool(rest)))
-        if not allowed:
+        if name not in SOURCE_NAMES:
             raise ValueError(f"{name!r} is no source; use one of {', '.join(SOURCE_NAMES)}")
     if len(names) > 1 and any(name not in LIVE_SOURCES for name in names):
         raise ValueError("a chain holds live sources only: real never falls back to unreal")
@@ -79,7 +77,7 @@ class Settings(BaseSettings):
     # -- what it serves --------------------------------------------------------------------
     source: Annotated[str, AfterValidator(_checked_source)] = Field(
         "replay",
-        description="Where prices come from: `replay`, `replay:FILE`, `simulated` or `yahoo`.",
+        description="Where prices come from: `replay`, `simulated` or `yahoo`.",
     )
     symbols: Names = Field(
         (), description="Monitored set, comma separated; empty: all that the source starts with."
@@ -99,8 +97,6 @@ class Settings(BaseSettings):
         0.0, ge=0, description="Unix time at which the replay began; 0: when the service starts."
     )
 
-    # Over 1 a recording plays faster than it was made; 0 is as fast as it goes.
-    replay_speed: float = Field(1.0, ge=0, description="Speed of `replay:FILE`.")
     # Each costs memory and a tick's work; 10,000 want 24 GB and a core.
     simulated_symbols: int = Field(10, ge=1, le=10_000, description="Symbols that are made.")
     simulated_ticks_per_s: float = Field(

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import orjson
-from infra.tick_bars import BarBuilder, BarUpdate
 
 from infra.bars import Bars, Quote
 from infra.clock import utc
 from infra.messages import BARS, Message
+from infra.tick_bars import BarBuilder, BarUpdate
 
 
 class MinuteBars:

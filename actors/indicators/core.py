@@ -11,8 +11,9 @@ from actors.indicators.book import BarBook
 from actors.indicators.standard import at_end
 from infra.bars import Bars, BarSeries, History
 from infra.clock import utc
-from infra.errors import FinstageError, SymbolUnknown
+from infra.errors import FinstageError, IntervalUnsupported, SymbolUnknown
 from infra.periods import (
+    DAILY_INTERVALS,
     INTERVALS,
     check_interval,
     check_period,
@@ -146,6 +147,8 @@ class IndicatorCore:
 
     def _known(self, symbol: str, interval: str) -> History:
         history = self._book.get(symbol, check_interval(interval, INTERVALS))
+        if history is None and self._book.get(symbol) is not None:
+            raise IntervalUnsupported(("query", "interval"), interval, DAILY_INTERVALS)
         if history is None:
             raise self._unknown(symbol)
         return history

@@ -6,25 +6,17 @@ the types of `base`.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import Callable
-from pathlib import Path
 
 from infra.clock import Clock
 from infra.settings import Settings
 from infra.sources.base import Source
 
-# The last argument is what stands behind the colon: `replay:FILE`.
-Factory = Callable[[Settings, Clock, float, str], Source]
+Factory = Callable[[Settings, Clock, float], Source]
 
 
-def _replay(settings: Settings, clock: Clock, started_at_s: float, file: str) -> Source:
-    if file:
-        from infra.sources.recorded import RecordedSource
-
-        speed = settings.replay_speed or math.inf
-        return RecordedSource(Path(file).expanduser(), clock, started_at_s, speed)
+def _replay(settings: Settings, clock: Clock, started_at_s: float) -> Source:
     from infra.sources.replay import ReplaySource, load_records
 
     return ReplaySource(
@@ -37,7 +29,7 @@ def _replay(settings: Settings, clock: Clock, started_at_s: float, file: str) ->
     )
 
 
-def _simulated(settings: Settings, clock: Clock, started_at_s: float, _: str) -> Source:
+def _simulated(settings: Settings, clock: Clock, started_at_s: float) -> Source:
     from infra.sources.simulated.source import SimulatedSource
 
     return SimulatedSource(
@@ -50,7 +42,7 @@ def _simulated(settings: Settings, clock: Clock, started_at_s: float, _: str) ->
     )
 
 
-def _yahoo(settings: Settings, clock: Clock, _: float, __: str) -> Source:
+def _yahoo(settings: Settings, clock: Clock, _: float) -> Source:
     from infra.sources.budget import Budget
     from infra.sources.yahoo.source import YahooSource
 
@@ -74,10 +66,7 @@ def build_source(settings: Settings, clock: Clock, started_at_s: float) -> Sourc
     `started_at_s` (Unix seconds) is when it first started, not when this process did: a source
     that plays forward goes on from there.
     """
-    chain = [
-        SOURCES[name](settings, clock, started_at_s, detail)
-        for name, _, detail in (part.partition(":") for part in settings.source.split(","))
-    ]
+    chain = [SOURCES[name](settings, clock, started_at_s) for name in settings.source.split(",")]
     if not chain[0].is_open:
         return chain[0]
     from infra.sources.steady import Limits, SteadySource

@@ -7,13 +7,11 @@ from collections.abc import AsyncIterator, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from enum import IntEnum
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import Literal, Protocol
 
 from infra.bars import History, Quote
 from infra.errors import FinstageError, NotBuilt
-
-if TYPE_CHECKING:
-    from infra.sources.budget import BudgetState
+from infra.sources.budget_state import BudgetState
 
 
 class Lane(IntEnum):

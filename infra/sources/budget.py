@@ -20,7 +20,8 @@ from infra.errors import (
     SymbolUnknown,
 )
 from infra.sources.base import Lane
-from infra.sources.breaker import Breaker, BreakerState
+from infra.sources.breaker import Breaker
+from infra.sources.budget_state import BudgetState
 from infra.sources.pace import TICK_S, Pace, backoff_s
 
 logger = logging.getLogger(__name__)
@@ -32,25 +33,6 @@ MAX_WAIT_S = 30.0
 
 # Nobody looks at a screen for it: a job in the background waits this many times longer.
 _PATIENCE = {Lane.LIVE: 1.0, Lane.INTERACTIVE: 1.0, Lane.BACKGROUND: 20.0}
-
-
-@dataclass(frozen=True, slots=True)
-class BudgetState:
-    """A budget as of now.
-
-    `waiting` are in the queue, `running` are upstream. `paused_until_s` is monotonic, None if
-    not paused. Totals count requests since the start: sent, refused upstream (429), failed.
-    """
-
-    name: str
-    rate_per_s: float
-    waiting: int
-    running: int
-    paused_until_s: float | None
-    breaker: BreakerState
-    limited_total: int
-    failed_total: int
-    sent_total: int
 
 
 @dataclass(order=True, slots=True)

@@ -31,4 +31,4 @@ _FACTS = {
 
 def source_facts(settings: Settings) -> SourceFacts:
     """Return the facts of the source that the settings name."""
-    return _FACTS[settings.source.split(",")[0].split(":")[0]]
+    return _FACTS[settings.source.split(",")[0]]

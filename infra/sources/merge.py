@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
-from collections.abc import Awaitable, Callable, Hashable, Mapping, Sequence
+from collections.abc import Awaitable, Hashable
 from typing import Any, Generic, TypeVar
-
-from infra.clock import Clock
 
 T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)

@@ -29,7 +29,7 @@ from infra.sources.base import (
     Tick,
     Wanted,
 )
-from infra.sources.budget import BudgetState
+from infra.sources.budget_state import BudgetState
 from infra.sources.flights import SingleFlight
 
 T = TypeVar("T")

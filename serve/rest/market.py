@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from infra.calendars import calendar_for, market_state
 from starlette.responses import Response
 
+from infra.calendars import calendar_for, market_state
 from infra.clock import utc
 from infra.errors import FinstageError
 from infra.sources.base import Action, Found, NewsItem

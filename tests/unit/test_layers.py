@@ -24,7 +24,7 @@ HOMES = {
     "aiohttp": ("infra/sources", "infra/notify", "serve/client"),
     "httpx": ("serve/client", "serve/up.py", "serve/status.py"),
     "limits": ("serve",),
-    "cachetools": ("actors/cache",),
+    "cachetools": ("actors/cache", "infra/sources/steady.py"),
 }
 NO_RAY = ("infra", "serve/client", "pipelines/market.py", "pipelines/analysis.py")
 

@@ -43,7 +43,8 @@ def test_the_env_file_gives_values_and_the_environment_wins(
     ("name", "value", "says"),
     [
         ("FINSTAGE_PORT", "99999", "FINSTAGE_PORT: "),
-        ("FINSTAGE_SOURCE", "bloomberg", "FINSTAGE_SOURCE: Input should be 'replay'"),
+        ("FINSTAGE_SOURCE", "bloomberg", "FINSTAGE_SOURCE: 'bloomberg' is no source; use"),
+        ("FINSTAGE_SOURCE", "yahoo,replay", "FINSTAGE_SOURCE: a chain holds live sources only"),
         ("FINSTAGE_API_KEYS", "bot", "FINSTAGE_API_KEYS: entry 1 must be name:key"),
     ],
 )

@@ -30,7 +30,8 @@ from infra.sources.base import (
     Tick,
     Wanted,
 )
-from infra.sources.budget import Budget, BudgetState
+from infra.sources.budget import Budget
+from infra.sources.budget_state import BudgetState
 from infra.sources.flights import Merger
 from infra.sources.rejections import Rejections
 from infra.sources.replay import between
@@ -47,6 +48,8 @@ STREAM_URL = "wss://streamer.finance.yahoo.com/?version=2"
 QUOTES_IN_REQUEST = 200
 _MERGE_S = 0.020
 _NIGHT_POLLS = 10  # with all markets closed, so many times the usual pause
+
+_QUEUED_BATCHES = 100
 
 _DAY_S = 86_400
 # How far back Yahoo has bars of an interval; a day less, for its clock counts too.
@@ -215,7 +218,8 @@ class YahooSource:
 
     async def stream(self, wanted: Wanted) -> AsyncIterator[tuple[Event, ...]]:
         """Yield the streamer's ticks, corrected by polls; Gap after each time it was lost."""
-        queue: asyncio.Queue[tuple[Event, ...] | BaseException] = asyncio.Queue()
+        # Bounded, so that the streamer sees a slow reader and keeps the last of each symbol.
+        queue: asyncio.Queue[tuple[Event, ...] | BaseException] = asyncio.Queue(_QUEUED_BATCHES)
         tasks = [
             asyncio.ensure_future(_into(queue, work))
             for work in (self._follow(wanted, queue), self._poll(wanted, queue))
