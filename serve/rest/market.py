@@ -130,7 +130,7 @@ async def read_fundamentals(services: State, symbol: SymbolPath) -> Response:
     return fresh(body)
 
 
-@router.get("/market/status", response_model=MarketStatus, responses=documented())
+@router.get("/market/status", response_model=MarketStatus, responses=documented(404))
 async def read_market_status(
     services: State,
     symbol: Annotated[

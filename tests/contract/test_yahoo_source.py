@@ -248,7 +248,7 @@ class Stream:
 
 async def subscribed(fake: FakeYahoo, *symbols: str) -> None:
     async with asyncio.timeout(30):
-        while not fake.subscriptions.issuperset(symbols):
+        while not fake.subscriptions.issuperset(symbols):  # noqa: ASYNC110 - it has no event
             await asyncio.sleep(0.01)
 
 

@@ -6,6 +6,7 @@ import asyncio
 import time
 from collections.abc import Iterator
 from datetime import UTC, datetime
+from typing import Any
 
 import httpx
 import orjson
@@ -88,8 +89,15 @@ async def test_many_who_ask_at_once_for_a_symbol_cost_one_request(
     assert fake.requests["chart"] - before == 1
 
 
+async def quoted(service: Service, symbol: str) -> dict[str, Any]:
+    async with httpx.AsyncClient(base_url=service.url, timeout=60, trust_env=False) as client:
+        answer = await client.get("/api/v2/quotes", params={"symbols": symbol})
+    quote: dict[str, Any] = answer.json()["quotes"][symbol]
+    return quote
+
+
 async def test_a_socket_gets_ticks_of_a_symbol_that_nobody_asked_for_before(
-    service: Service, fake: FakeYahoo, http: httpx.Client
+    service: Service, fake: FakeYahoo
 ) -> None:
     url = service.url.replace("http", "ws") + "/ws/realtime"
     async with websockets.connect(url) as socket:
@@ -103,14 +111,12 @@ async def test_a_socket_gets_ticks_of_a_symbol_that_nobody_asked_for_before(
         await asyncio.to_thread(
             wait_until, lambda: "META" in fake.subscriptions, 5, "subscribed upstream"
         )
-        last = http.get("/api/v2/quotes", params={"symbols": "META"}).json()
-        price = round(last["quotes"]["META"]["current_price"] * 1.01, 2)
+        price = round((await quoted(service, "META"))["current_price"] * 1.01, 2)
         send(fake, "META", price)
         async with asyncio.timeout(30):
             while orjson.loads(await socket.recv()).get("current_price") != price:
                 pass
-    now = http.get("/api/v2/quotes", params={"symbols": "META"}).json()
-    assert now["quotes"]["META"]["current_price"] == price
+    assert (await quoted(service, "META"))["current_price"] == price
     assert fake.stream_connections == 1
 
 
