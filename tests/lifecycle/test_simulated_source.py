@@ -1,0 +1,100 @@
+"""The service on the simulated market: it ticks at any hour, and a gap is repaired in sight."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from datetime import datetime
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+import websockets
+
+from tests.service import Service, running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    settings = {
+        "source": "simulated",
+        "simulated_symbols": 20,
+        "simulated_ticks_per_s": 5,
+        "simulated_faults": "gap:SIM0002@20+10",
+    }
+    with running(tmp_path_factory.mktemp("simulated"), **settings) as service:
+        yield service
+
+
+@pytest.fixture
+def http(service: Service) -> Iterator[httpx.Client]:
+    with httpx.Client(base_url=service.url, timeout=60, trust_env=False) as client:
+        yield client
+
+
+def get(http: httpx.Client, url: str, **query: str) -> dict[str, Any]:
+    answer = http.get(url, params=query)
+    assert answer.status_code == 200, answer.text
+    body: dict[str, Any] = answer.json()
+    return body
+
+
+def test_it_says_that_its_prices_are_made(http: httpx.Client) -> None:
+    assert get(http, "/api/v2/symbols")["pagination"]["total"] == 20
+    quote = get(http, "/api/v2/quotes", symbols="SIM0001")["quotes"]["SIM0001"]
+    assert (quote["source"], quote["synthetic"], quote["market_status"]) == (
+        "simulated",
+        True,
+        "open",
+    )
+    assert http.get("/api/v2/news/SIM0001").status_code == 501
+
+
+def test_every_interval_has_bars_and_indicators(http: httpx.Client) -> None:
+    for interval in ("1m", "5m", "1h", "1d", "1wk"):
+        history = get(http, "/api/v2/prices/SIM0001/history", interval=interval, period="max")
+        assert history["data_points"] > 20, interval
+        indicators = get(http, "/api/v2/technical-analysis/indicators/SIM0001", interval=interval)
+        assert indicators["indicators"]["sma"]["20"] is not None, interval
+
+
+def test_history_comes_as_csv_parquet_and_arrow(http: httpx.Client) -> None:
+    url = "/api/v2/prices/SIM0001/history"
+    csv = http.get(url, params={"period": "5d"}, headers={"accept": "text/csv"})
+    assert csv.text.splitlines()[0] == '"opened_at","open","high","low","close","volume"'
+    assert len(csv.text.splitlines()) == 6
+    assert http.get(url, params={"format": "parquet"}).content[:4] == b"PAR1"
+    arrow = http.get(url, params={"format": "arrow"})
+    assert arrow.headers["content-type"] == "application/vnd.apache.arrow.stream"
+    assert arrow.headers["x-source"] == "simulated"
+    # ... and who asks for JSON under the same address still gets it:
+    assert http.get(url, params={"period": "5d"}).json()["data_points"] == 5
+
+
+async def test_minute_bars_are_streamed_and_equal_the_history(service: Service) -> None:
+    url = service.url.replace("http", "ws") + "/ws/realtime"
+    bars: dict[str, dict[str, Any]] = {}
+    async with websockets.connect(url) as socket:
+        await socket.recv()
+        ask = {"action": "subscribe", "type": "bars", "symbols": ["SIM0002"]}
+        await socket.send(orjson.dumps(ask).decode())
+        async with asyncio.timeout(5 * 65 * 3):
+            while len(bars) < 2:
+                body = orjson.loads(await socket.recv())
+                if body["type"] == "bar_update":
+                    bars[body["timestamp"]] = body
+    async with httpx.AsyncClient(base_url=service.url, timeout=60, trust_env=False) as client:
+        answer = await client.get(
+            "/api/v2/prices/SIM0002/history", params={"interval": "1m", "period": "max"}
+        )
+    history = answer.json()
+    last = list(bars.values())[-1]
+    stamps = dict(zip(history["timestamps"], range(len(history["timestamps"])), strict=True))
+    row = stamps[int(_unix_s(last["timestamp"]))]
+    for name in ("open", "high", "low", "close"):
+        assert last[name] == pytest.approx(history[name][row], rel=1e-9)
+
+
+def _unix_s(iso: str) -> float:
+    return datetime.fromisoformat(iso).timestamp()
