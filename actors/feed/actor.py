@@ -13,6 +13,7 @@ import orjson
 from actors.cache.client import CacheClient
 from actors.feed.core import FeedCore, Interest, MonitoredSet
 from actors.feed.minutes import MinuteBars
+from actors.feed.rescaling import actions_between
 from actors.hub.client import HubClient
 from actors.runtime import ServiceActor, exposed, report_metrics
 from infra.bars import NS_PER_MINUTE, History, Quote
@@ -25,6 +26,7 @@ from infra.settings import Settings
 from infra.sources import build_source
 from infra.sources.base import (
     Action,
+    ActionHappened,
     Event,
     Found,
     Fundamentals,
@@ -70,7 +72,7 @@ class FeedActor(ServiceActor):
         self._monitored = MonitoredSet(self._load_monitored(), settings.max_universe)
         self._interest = Interest(settings.interest_s, settings.max_universe)
         self._wanted = Wanted(self._monitored.symbols)
-        self._versions: dict[str, str] = {}
+        self._held: dict[str, History] = {}
         has_minutes = "1m" in self._source.intervals
         self._minutes = MinuteBars(self._source.name) if has_minutes else None
         self.keep(self._run())
@@ -149,7 +151,7 @@ class FeedActor(ServiceActor):
 
     async def _look_for_new_bars(self) -> None:
         """Ask for the daily bars of symbols that somebody holds; the source paces itself."""
-        held = [s for s in self._versions if s in self._wanted.symbols]
+        held = [s for s in self._held if s in self._wanted.symbols]
         await asyncio.gather(*(self._history(s, "1d", Lane.BACKGROUND) for s in held))
 
     async def _history(self, symbol: str, interval: str, lane: Lane) -> History | FinstageError:
@@ -162,11 +164,16 @@ class FeedActor(ServiceActor):
         return history
 
     async def _note_version(self, history: History) -> None:
-        before = self._versions.get(history.symbol)
-        self._versions[history.symbol] = history.data_version
-        if before != history.data_version:
-            event: Event = VersionChanged(history.symbol, history.data_version, False)
-            await self._publish(self._core.messages([event]))
+        before = self._held.get(history.symbol)
+        self._held[history.symbol] = history
+        if before is not None and before.data_version == history.data_version:
+            return
+        actions = [] if before is None else actions_between(before, history)
+        events: list[Event] = [
+            VersionChanged(history.symbol, history.data_version, False),
+            *(ActionHappened(action) for action in actions),
+        ]
+        await self._publish(self._core.messages(events))
 
     # -- the monitored set ------------------------------------------------------------------
 
