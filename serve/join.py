@@ -19,10 +19,10 @@ from serve.up import (
     Stopped,
     StopSignals,
     await_ready,
+    check_source,
     deploy,
     join_ray,
     overview,
-    refuse_unknown_symbols,
     say_goodbye,
     shown_host,
 )
@@ -46,7 +46,7 @@ class JoinedService:
     def run(self) -> int:
         """Run until stopped; return the exit code."""
         lock = take_lock(self._settings)
-        refuse_unknown_symbols(self._settings)
+        check_source(self._settings)
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
         with StopSignals(self._goes) as signals:
             try:

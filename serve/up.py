@@ -62,7 +62,7 @@ class LocalService:
     def run(self) -> int:
         """Run until stopped; return the exit code."""
         lock = take_lock(self._settings)
-        refuse_unknown_symbols(self._settings)
+        check_source(self._settings)
         ports = choose_ports(self._settings)
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
         remove_old_logs(self._settings.log_dir)
@@ -159,14 +159,23 @@ class LocalService:
         self._console.print("stopped")
 
 
-def refuse_unknown_symbols(settings: Settings) -> None:
-    """Raise ConfigError if FINSTAGE_SYMBOLS names one that the source does not know."""
-    if not settings.symbols:
+def check_source(settings: Settings) -> None:
+    """Raise ConfigError if the source cannot be built so, or lacks one of FINSTAGE_SYMBOLS.
+
+    A source that cannot list its symbols is not asked: whether it knows them shows later.
+    """
+    if not settings.symbols and not settings.simulated_faults:
+        return  # nothing to go wrong, and building a source takes half a second
+    try:
+        source = build_source(settings, SystemClock(), time.time())
+    except ValueError as error:
+        raise ConfigError(f"the source {settings.source!r} cannot start: {error}") from None
+    if source.is_open:
         return
-    source = build_source(settings, SystemClock(), time.time())
+    known = source.symbols()
     for symbol in settings.symbols:
-        if not source.knows(symbol):
-            unknown = SymbolUnknown(symbol, nearest(symbol, source.symbols()))
+        if symbol not in known:
+            unknown = SymbolUnknown(symbol, nearest(symbol, known))
             raise ConfigError(f"FINSTAGE_SYMBOLS: {unknown.message}")
 
 
