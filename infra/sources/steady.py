@@ -77,6 +77,7 @@ class SteadySource:
         self._unknown_until_s: LRUCache[str, float] = LRUCache(MAX_KEPT)
         self._met: set[str] = set()
         self._streamed: set[str] = set()
+        self._wanted = Wanted()
         self._flights = SingleFlight()
         first = self._chain[0]
         self.name = first.name
@@ -123,7 +124,8 @@ class SteadySource:
         kept = self._kept.get(("quote", symbol))
         if kept is None:
             return None
-        is_fresh = symbol in self._streamed or self._clock.time_s() < kept.fresh_until_s
+        is_live = symbol in self._streamed and symbol in self._wanted.symbols
+        is_fresh = is_live or self._clock.time_s() < kept.fresh_until_s
         quote: Quote | None = kept.value if is_fresh else None
         return quote
 
@@ -170,7 +172,9 @@ class SteadySource:
 
     async def stream(self, wanted: Wanted) -> AsyncIterator[tuple[Event, ...]]:
         """Yield the ticks of the first source; while it streams they are the fresh prices."""
+        self._wanted = wanted
         async for events in self._chain[0].stream(wanted):
+            self._streamed &= wanted.symbols
             yield tuple(self._noted(event, wanted) for event in events)
 
     def _noted(self, event: Event, wanted: Wanted) -> Event:

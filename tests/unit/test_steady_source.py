@@ -216,6 +216,23 @@ async def test_streamed_prices_are_fresh_until_the_stream_is_lost(
     assert upstream.asked["quotes"] == 2
 
 
+async def test_a_symbol_that_is_no_longer_wanted_is_polled_again(
+    source: SteadySource, upstream: Upstream, clock: FakeClock
+) -> None:
+    wanted = Wanted(["AAPL"])
+    stream = source.stream(wanted)
+    first = await quote(source)
+    await upstream.events.put((Tick(replace(first, price=1.0), is_streamed=True),))
+    await anext(stream)
+    assert (await quote(source)).price == 1.0
+
+    wanted.replace([])
+    clock.advance(60)
+
+    assert (await quote(source)).price != 1.0
+    assert upstream.asked["quotes"] == 2
+
+
 async def test_prices_carry_the_version_of_the_history_that_is_held(
     source: SteadySource, clock: FakeClock
 ) -> None:
