@@ -46,6 +46,7 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _REVIEW_EVERY_S = 2.0
+_BARS_LATE_S = 16.0  # a source's own bars are asked for at most every 15 s
 _BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
 _LIVE_DEFAULT = ("index", "stock")  # categories that a live source monitors at first
 
@@ -101,6 +102,14 @@ class FeedActor(ServiceActor):
         return self._minutes.take(e.quote for e in events if isinstance(e, Tick))
 
     async def _repair(self, gap: Gap) -> None:
+        """Repair the minutes that are over, and later the one in which ticks came back."""
+        await self._repair_closed(gap)
+        minute_over_ns = gap.until_ns - gap.until_ns % NS_PER_MINUTE + NS_PER_MINUTE
+        wait_s = minute_over_ns / 1e9 + _BARS_LATE_S - self._clock.time_s()
+        await self._clock.sleep(max(_BARS_LATE_S, wait_s))
+        await self._repair_closed(gap)
+
+    async def _repair_closed(self, gap: Gap) -> None:
         """Fetch what was missed, symbol by symbol, and tell the bars that this revises."""
         for symbol in gap.symbols:
             history = await self._history(symbol, "1m", Lane.BACKGROUND)

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, date, datetime
 from itertools import repeat
+from typing import NamedTuple
 
 import numpy as np
 
@@ -62,6 +63,14 @@ _EDGE_NS = 1_000
 _LONGEST_WAIT_S = 60.0
 
 
+class _Told(NamedTuple):
+    """The symbols that a stream tells of, and their tape."""
+
+    wanted: frozenset[str]
+    symbols: tuple[str, ...]
+    tape: Tape
+
+
 class SimulatedSource(WithoutExtras):
     """Make ticks of `symbols` symbols, SIM0001 and so on, `ticks_per_s` of each a second.
 
@@ -112,8 +121,7 @@ class SimulatedSource(WithoutExtras):
         self._check_symbols()
         self._halts = [fault for fault in self._faults if fault.kind == "halt"]
         self._splits = Splits(self._faults, self._symbols, self._grid, self._started_at_ns)
-        # The tape of the symbols that were asked for last.
-        self._asked: tuple[tuple[str, ...], Tape] = ((), Tape(self._market, np.arange(0)))
+        self._asked: _Told | None = None
 
     @property
     def ticks_per_s(self) -> float:
@@ -193,7 +201,7 @@ class SimulatedSource(WithoutExtras):
     ) -> dict[str, Quote | FinstageError]:
         """Return the last tick of each symbol, or SymbolUnknown; of a halted one, its last."""
         known = tuple(dict.fromkeys(s for s in symbols if s in self._rows))
-        found = {tick.quote.symbol: tick.quote for tick in self._latest(known)}
+        found = {tick.quote.symbol: tick.quote for tick in self._latest(known, self._tick_now())}
         return {s: found[s] if s in found else self._unknown(s) for s in symbols}
 
     async def stream(self, wanted: Wanted) -> AsyncIterator[tuple[Event, ...]]:
@@ -204,16 +212,18 @@ class SimulatedSource(WithoutExtras):
         is told of a Gap. If the wall clock is set back, nothing comes until it has caught up.
         """
         last = self._tick_now()
-        yield (*self._versions(last), *self._latest(self._symbols))
+        yield (*self._versions(last), *self._latest(self._symbols, last))
         script = FaultScript(self._faults)
-        told = _Told(self, wanted.symbols)
+        seen = wanted.symbols
+        told = self._told(seen)
         while True:
             tick = self._tick_now()
             if tick <= last:
                 await self._clock.sleep(self._wait_s(last))
                 continue
-            if told.wanted is not wanted.symbols:
-                told = _Told(self, wanted.symbols)
+            if wanted.symbols is not seen:
+                seen = wanted.symbols
+                told = self._told(seen)
             events: list[Event] = []
             if tick - last > CATCH_UP_S * self.ticks_per_s + 1:
                 stop = tick
@@ -238,12 +248,15 @@ class SimulatedSource(WithoutExtras):
             yield ActionHappened(_action(split))
         at_ns = self._grid.time_ns(tick)
         at_s = (at_ns - self._started_at_ns) / 1e9
-        yield from script.disturb(self.ticks_at(told.tape, told.symbols, tick), at_s, at_ns)
+        yield from script.disturb(self._ticks_at(told, tick), at_s, at_ns)
 
-    def ticks_at(self, tape: Tape, symbols: Sequence[str], tick: int) -> list[Tick]:
-        """Return one tick of each symbol of a tape, which has the same symbols."""
+    def _ticks_at(self, told: _Told, tick: int) -> list[Tick]:
+        symbols = told.symbols
+        if not symbols:
+            return []
         number, index = divmod(tick, self._grid.ticks)
-        span, so_far = tape.span(number), tape.span(number).so_far
+        span = told.tape.span(number)
+        so_far = span.so_far
         ratios = self._splits.ratios(symbols, tick)
         opens = _price(span.day_open, ratios).tolist()
         columns = zip(
@@ -268,26 +281,30 @@ class SimulatedSource(WithoutExtras):
             for symbol, price, open_, high, low, volume, version in columns
         ]  # fmt: skip
 
-    def tape(self, symbols: Sequence[str]) -> Tape:
-        """Return a tape of symbols."""
+    def _told(self, wanted: frozenset[str]) -> _Told:
+        """Return what is told of: one and the same for those that were asked for last."""
+        if self._asked is None or self._asked.wanted != wanted:
+            symbols = tuple(symbol for symbol in self._symbols if symbol in wanted)
+            self._asked = _Told(wanted, symbols, self._tape(symbols))
+        return self._asked
+
+    def _tape(self, symbols: Sequence[str]) -> Tape:
         return Tape(self._market, np.array([self._rows[s] for s in symbols], np.int64))
 
-    def _latest(self, symbols: tuple[str, ...]) -> list[Tick]:
-        tick = self._tick_now()
-        if self._asked[0] != symbols:
-            self._asked = (symbols, self.tape(symbols))
-        ticks = self.ticks_at(self._asked[1], symbols, tick) if symbols else []
+    def _latest(self, symbols: tuple[str, ...], tick: int) -> list[Tick]:
+        ticks = self._ticks_at(self._told(frozenset(symbols)), tick)
         if not self._halts:
             return ticks
-        return [self._halted(told.quote.symbol) or told for told in ticks]
+        return [self._halted(told.quote.symbol, tick) or told for told in ticks]
 
-    def _halted(self, symbol: str) -> Tick | None:
+    def _halted(self, symbol: str, tick: int) -> Tick | None:
         """Return the last tick before a halt that is under way."""
-        now_s = (self._now_ns() - self._started_at_ns) / 1e9
+        now_s = (self._grid.time_ns(tick) - self._started_at_ns) / 1e9
         for halt in self._halts:
             if halt.hits(symbol) and halt.lasts(now_s):
-                tick = self._grid.tick_at(self._at_ns(halt) - 1)
-                quote = self.ticks_at(self.tape([symbol]), [symbol], tick)[0].quote
+                last = self._grid.tick_at(self._at_ns(halt) - 1)
+                halted = _Told(frozenset(), (symbol,), self._tape([symbol]))
+                quote = self._ticks_at(halted, last)[0].quote
                 return Tick(replace(quote, market_status="closed"))
         return None
 
@@ -369,15 +386,6 @@ class SimulatedSource(WithoutExtras):
 
     def _unknown(self, symbol: str) -> SymbolUnknown:
         return SymbolUnknown(symbol, nearest(symbol, self._symbols))
-
-
-class _Told:
-    """The symbols that a stream tells of, and their tape."""
-
-    def __init__(self, source: SimulatedSource, wanted: frozenset[str]) -> None:
-        self.wanted = wanted
-        self.symbols = tuple(s for s in source.symbols() if s in wanted)
-        self.tape = source.tape(self.symbols)
 
 
 def _price(steps: Ints, ratios: Floats) -> Floats:
