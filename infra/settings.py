@@ -23,6 +23,7 @@ LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
 
 SOURCE_NAMES = ("replay", "simulated", "yahoo")
 LIVE_SOURCES = ("yahoo",)
+RECORDING = "replay:"  # a file of `finstage record` follows
 
 Names = Annotated[tuple[str, ...], NoDecode]
 Port = Annotated[int, Field(ge=0, le=65535)]
@@ -33,10 +34,13 @@ def _expanded(path: Path) -> Path:
 
 
 def _checked_source(text: str) -> str:
+    if text.startswith(RECORDING):
+        return RECORDING + str(_expanded(Path(text.removeprefix(RECORDING))))
     names = [part.strip() for part in text.split(",")]
     for name in names:
         if name not in SOURCE_NAMES:
-            raise ValueError(f"{name!r} is no source; use one of {', '.join(SOURCE_NAMES)}")
+            allowed = f"{', '.join(SOURCE_NAMES)}, or {RECORDING}FILE"
+            raise ValueError(f"{name!r} is no source; use one of {allowed}")
     if len(names) > 1 and any(name not in LIVE_SOURCES for name in names):
         raise ValueError("a chain holds live sources only: real never falls back to unreal")
     if len(set(names)) < len(names):
@@ -77,7 +81,8 @@ class Settings(BaseSettings):
     # -- what it serves --------------------------------------------------------------------
     source: Annotated[str, AfterValidator(_checked_source)] = Field(
         "replay",
-        description="Where prices come from: `replay`, `simulated` or `yahoo`.",
+        description="Where prices come from: `replay` (real days of the past), `simulated`, "
+        "`yahoo`, or `replay:FILE`, a file of `finstage record`.",
     )
     symbols: Names = Field(
         (), description="Monitored set, comma separated; empty: all that the source starts with."
@@ -95,6 +100,11 @@ class Settings(BaseSettings):
     replay_seed: int = Field(0, ge=0, description="Seed of the made path between real prices.")
     replay_started_at_s: float = Field(
         0.0, ge=0, description="Unix time at which the replay began; 0: when the service starts."
+    )
+
+    # 10 plays an hour in six minutes.
+    recording_speed: float = Field(
+        1.0, ge=0, description="How much faster `replay:FILE` goes; 0: as fast as it is taken."
     )
 
     # Each costs memory and a tick's work; 10,000 want 24 GB and a core.
@@ -193,6 +203,18 @@ class Settings(BaseSettings):
     def _keys_are_named(cls, value: SecretStr) -> SecretStr:
         parse_keys(value.get_secret_value())
         return value
+
+    @property
+    def recording(self) -> Path | None:
+        """Return the file that is to be played, if that is the source."""
+        if self.source.startswith(RECORDING):
+            return Path(self.source.removeprefix(RECORDING))
+        return None
+
+    @property
+    def source_name(self) -> str:
+        """Return the name of the source, or of those in the chain, without a file's."""
+        return self.source if self.recording is None else "recording"
 
     @property
     def keys(self) -> dict[str, str]:

@@ -1,8 +1,9 @@
-"""The command line: `finstage up | down | status | logs | config | doctor | version`."""
+"""The command line: `finstage up | down | status | record | logs | config | doctor | version`."""
 
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
@@ -87,6 +88,23 @@ def logs(
     from serve.logview import show_logs
 
     show_logs(load_settings().log_dir, console, follow, process, level, request, last, raw)
+
+
+@app.command()
+def record(
+    out: Annotated[Path, typer.Option(help="File to write; it must not be there yet.")],
+    symbols: Annotated[
+        str, typer.Option(help="Only these, comma separated; else all that are monitored.")
+    ] = "",
+    seconds: Annotated[
+        float, typer.Option(min=0, help="Stop after so long; 0: when interrupted.")
+    ] = 0,
+) -> None:
+    """Keep the running service's stream in a file; FINSTAGE_SOURCE=replay:FILE plays it."""
+    from serve.record import record_stream
+
+    names = tuple(name.strip() for name in symbols.split(",") if name.strip())
+    raise typer.Exit(record_stream(load_settings(), console, out, names, seconds))
 
 
 @app.command()

@@ -164,7 +164,7 @@ def check_source(settings: Settings) -> None:
 
     A source that cannot list its symbols is not asked: whether it knows them shows later.
     """
-    if not settings.symbols and not settings.simulated_faults:
+    if not (settings.symbols or settings.simulated_faults or settings.recording):
         return  # nothing to go wrong, and building a source takes half a second
     try:
         source = build_source(settings, SystemClock(), time.time())
@@ -321,7 +321,8 @@ def overview(settings: Settings, state: State) -> Table:
     keys = ", ".join(settings.keys) or "none, so loopback only"
     rows = {
         "source": f"{settings.source}"
-        + (" (years old, ticks made)" if settings.source == "replay" else ""),
+        + (" (years old, ticks made)" if settings.source == "replay" else "")
+        + (f" at {settings.recording_speed:g} x" if settings.recording else ""),
         "page": f"{state.url}/",
         "API": f"{state.url}/docs",
         "stream": f"{socket_url}/ws/realtime",

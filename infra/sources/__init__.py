@@ -57,7 +57,19 @@ def _yahoo(settings: Settings, clock: Clock, _: float) -> Source:
     )
 
 
-SOURCES: dict[str, Factory] = {"replay": _replay, "simulated": _simulated, "yahoo": _yahoo}
+def _recorded(settings: Settings, clock: Clock, started_at_s: float) -> Source:
+    from infra.sources.recorded.source import RecordedSource
+
+    assert settings.recording is not None  # or it would not be this source
+    return RecordedSource(clock, started_at_s, settings.recording, settings.recording_speed)
+
+
+SOURCES: dict[str, Factory] = {
+    "recording": _recorded,
+    "replay": _replay,
+    "simulated": _simulated,
+    "yahoo": _yahoo,
+}
 
 
 def build_source(settings: Settings, clock: Clock, started_at_s: float) -> Source:
@@ -66,7 +78,8 @@ def build_source(settings: Settings, clock: Clock, started_at_s: float) -> Sourc
     `started_at_s` (Unix seconds) is when it first started, not when this process did: a source
     that plays forward goes on from there.
     """
-    chain = [SOURCES[name](settings, clock, started_at_s) for name in settings.source.split(",")]
+    names = settings.source_name.split(",")
+    chain = [SOURCES[name](settings, clock, started_at_s) for name in names]
     if not chain[0].is_open:
         return chain[0]
     from infra.sources.steady import Limits, SteadySource

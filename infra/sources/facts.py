@@ -30,5 +30,13 @@ _FACTS = {
 
 
 def source_facts(settings: Settings) -> SourceFacts:
-    """Return the facts of the source that the settings name."""
+    """Return the facts of the source that the settings name.
+
+    Raises ValueError if that is a file which cannot be read.
+    """
+    if settings.recording is not None:
+        from infra.sources.recorded.recording import read_header
+
+        header = read_header(settings.recording)
+        return SourceFacts("recording", header.synthetic, ("1m", *DAILY_INTERVALS))
     return _FACTS[settings.source.split(",")[0]]

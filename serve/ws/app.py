@@ -64,7 +64,7 @@ async def _serve_socket(
         return
     outbox = table.open()
     session = Session(
-        str(uuid.uuid4()), table, outbox, settings.max_symbols_on_socket, settings.source
+        str(uuid.uuid4()), table, outbox, settings.max_symbols_on_socket, settings.source_name
     )
     try:
         await _first_ended(

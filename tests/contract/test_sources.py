@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from infra.sources import SOURCES, build_source
 from infra.sources.base import Source, Tick, VersionChanged, Wanted
 from infra.sources.facts import SourceFacts, source_facts
 from tests.fakes.yahoo import FakeYahoo
+from tests.recordings import make_recording
 
 START_S = 1_700_000_000.0
 NOW_S = START_S + 12_345.6
@@ -32,9 +34,18 @@ class FakesClock(SystemClock):
         return self._fake.now_s
 
 
-def build(name: str, clock: Clock, **settings: Any) -> Source:
-    """Return a source of this name with the default settings but for those given."""
-    return SOURCES[name](load_settings(**settings), clock, START_S)
+def build(setting: str, clock: Clock, **others: Any) -> Source:
+    """Return the source of a setting, with the default settings but for those given."""
+    settings = load_settings(source=setting, **others)
+    return SOURCES[settings.source_name](settings, clock, START_S)
+
+
+@pytest.fixture(scope="module")
+async def recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a recording of a few minutes."""
+    path = tmp_path_factory.mktemp("recordings") / "made.ndjson.gz"
+    await make_recording(path)
+    return path
 
 
 @pytest.fixture(params=sorted(SOURCES))
@@ -44,16 +55,22 @@ def name(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
+def setting(name: str, recording: Path) -> str:
+    """Return what FINSTAGE_SOURCE is for it."""
+    return f"replay:{recording}" if name == "recording" else name
+
+
+@pytest.fixture
 def clock() -> FakeClock:
     """Return a clock that stands somewhere within a session."""
     return FakeClock(NOW_S)
 
 
 @pytest.fixture
-async def source(name: str, clock: FakeClock) -> AsyncIterator[Source]:
+async def source(name: str, setting: str, clock: FakeClock) -> AsyncIterator[Source]:
     """Return each source; a live one has a fake upstream on loopback."""
     if name != "yahoo":
-        yield build(name, clock)
+        yield build(setting, clock)
         return
     async with FakeYahoo() as fake:
         urls = {"yahoo_url": fake.url, "yahoo_stream_url": fake.stream_url}
@@ -88,13 +105,15 @@ async def quote_of(source: Source, symbol: str) -> Quote:
 
 
 def test_every_source_of_the_settings_is_registered() -> None:
-    assert set(SOURCE_NAMES) == set(SOURCES)
+    assert {*SOURCE_NAMES, "recording"} == set(SOURCES)
     settings = load_settings()
     assert build_source(settings, FakeClock(NOW_S), START_S).name == settings.source
 
 
-def test_what_is_said_of_a_source_without_opening_it_is_true(name: str, source: Source) -> None:
-    told = source_facts(load_settings(source=name))
+def test_what_is_said_of_a_source_without_opening_it_is_true(
+    setting: str, source: Source
+) -> None:
+    told = source_facts(load_settings(source=setting))
 
     assert told == SourceFacts(source.name, source.synthetic, source.intervals, source.is_open)
 
@@ -189,14 +208,14 @@ async def test_the_stream_starts_with_versions_and_ends_at_the_quote(source: Sou
 
 
 async def test_built_anew_it_stands_at_the_same_place(
-    name: str, source: Source, clock: FakeClock
+    setting: str, source: Source, clock: FakeClock
 ) -> None:
     if source.is_open:
         pytest.skip("it stands where its market does")
     await quote_of(source, source.symbols()[0])
     clock.advance(100.0)
 
-    anew = build(name, FakeClock(clock.time_s()))
+    anew = build(setting, FakeClock(clock.time_s()))
 
     for symbol in some_symbols(source):
         assert await facts(source, symbol) == await facts(anew, symbol)

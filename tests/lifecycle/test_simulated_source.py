@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -12,7 +13,9 @@ import orjson
 import pytest
 import websockets
 
-from tests.service import Service, running
+from infra.sources.base import Tick
+from infra.sources.recorded.recording import Happened, read_recording
+from tests.service import Service, run_finstage, running, stop, wait_until
 
 
 @pytest.fixture(scope="module")
@@ -104,3 +107,40 @@ async def _is_in_history(service: Service, bar: dict[str, Any]) -> bool:
 
 def _unix_s(iso: str) -> float:
     return datetime.fromisoformat(iso).timestamp()
+
+
+def test_what_was_recorded_is_played(service: Service, tmp_path: Path) -> None:
+    """The last test here: the service stops, as one Ray runs at a time."""
+    file = tmp_path / "made.ndjson.gz"
+    arguments = ("record", "--out", str(file), "--symbols", "SIM0001,SIM0003", "--seconds", "6")
+    unknown = run_finstage(
+        "record", "--out", str(file), "--symbols", "SIM1", env=service.environment
+    )
+    recorded = run_finstage(*arguments, env=service.environment)
+    again = run_finstage(*arguments, env=service.environment)
+    stop(service)
+
+    assert recorded.returncode == 0, recorded.stderr
+    assert "events of 2 symbols in" in recorded.stdout
+    assert (again.returncode, unknown.returncode) == (2, 2)
+    assert "is there already" in again.stderr
+    assert "SIM0001" in unknown.stderr
+    lines = [line for line in read_recording(file) if isinstance(line, Happened)]
+    assert lines[-1].at_s > 4
+    last = {e.quote.symbol: e.quote.price for x in lines for e in x.events if isinstance(e, Tick)}
+    played = {"source": f"replay:{file}", "recording_speed": 10}
+    with (
+        running(tmp_path / "played", **played) as player,
+        httpx.Client(base_url=player.url, timeout=60, trust_env=False) as http,
+    ):
+        quotes: dict[str, Any] = {}
+
+        def is_over() -> bool:
+            quotes.update(get(http, "/api/v2/quotes", symbols="SIM0001,SIM0003")["quotes"])
+            return {s: q["current_price"] for s, q in quotes.items()} == last
+
+        wait_until(is_over, 10, "the recording is played to its end")
+        assert {(q["source"], q["synthetic"]) for q in quotes.values()} == {("recording", True)}
+        analysis = get(http, "/api/v2/technical-analysis/indicators/SIM0003")
+        assert analysis["indicators"]["sma"]["200"] is not None
+        assert "at 10 x" in player.output

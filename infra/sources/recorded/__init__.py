@@ -1,0 +1,1 @@
+"""A stream kept in a file, and a source that plays it."""
