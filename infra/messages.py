@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 PRICES = "prices:"  # prices:SYMBOL, payload: a price_update
+EXTENDED = "extended:"  # extended:SYMBOL, payload: a price_update before or after regular hours
 DATA = "data:"  # data:SYMBOL, payload: the data version that indicators answer from; internal
 SOURCE_DATA = "source:"  # source:SYMBOL, payload: the data version of the source; internal
 BARS = "bars:"  # bars:SYMBOL, payload: a bar_update, the newest minute that closed or was revised

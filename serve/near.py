@@ -11,7 +11,7 @@ from typing import Any
 
 import orjson
 
-from infra.messages import DATA, PRICES, Batch, Message, Snapshot
+from infra.messages import DATA, EXTENDED, PRICES, Batch, Message, Snapshot
 
 Headers = list[tuple[bytes, bytes]]
 RawKey = tuple[str, bytes]  # path and query string, as they came
@@ -181,10 +181,17 @@ class NearCache:
     # -- last prices --------------------------------------------------------------------------
 
     def price(self, symbol: str) -> dict[str, Any] | None:
-        """Return the last `price_update` of a symbol, or None if the hub told none."""
-        parsed = self._parsed.get(symbol)
-        if parsed is None and (payload := self._payloads.get(symbol)) is not None:
-            parsed = self._parsed[symbol] = orjson.loads(payload)
+        """Return the last `price_update` of regular hours, or None if the hub told none."""
+        return self._last(PRICES + symbol)
+
+    def extended_price(self, symbol: str) -> dict[str, Any] | None:
+        """Return the last `price_update` before or after regular hours, if there was any."""
+        return self._last(EXTENDED + symbol)
+
+    def _last(self, topic: str) -> dict[str, Any] | None:
+        parsed = self._parsed.get(topic)
+        if parsed is None and (payload := self._payloads.get(topic)) is not None:
+            parsed = self._parsed[topic] = orjson.loads(payload)
         return parsed
 
     # -- following the hub --------------------------------------------------------------------
@@ -205,10 +212,9 @@ class NearCache:
 
     def _take(self, message: Message) -> None:
         topic = message.topic
-        if topic.startswith(PRICES):
-            symbol = topic.removeprefix(PRICES)
-            self._payloads[symbol] = message.payload
-            self._parsed.pop(symbol, None)
+        if topic.startswith((PRICES, EXTENDED)):
+            self._payloads[topic] = message.payload
+            self._parsed.pop(topic, None)
         elif topic.startswith(DATA):
             news = orjson.loads(message.payload)
             if self.versions.get(news["symbol"]) != news["data_version"]:

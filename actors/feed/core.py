@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import orjson
 
 from infra.bars import Quote
-from infra.messages import ACTIONS, PRICES, SOURCE_DATA, SYSTEM, Message
+from infra.messages import ACTIONS, EXTENDED, PRICES, SOURCE_DATA, SYSTEM, Message
 from infra.quotes import price_update
 from infra.sources.base import Action, ActionHappened, Event, Tick, VersionChanged
 
@@ -19,6 +19,7 @@ class FeedCore:
         self._source_name = source_name
         self._quotes: dict[str, Quote] = {}
         self._versions: dict[str, str] = {}
+        self._extended: dict[str, Quote] = {}
         self._sent: dict[str, float] = {}
 
     def messages(self, events: Iterable[Event]) -> list[Message]:
@@ -48,7 +49,7 @@ class FeedCore:
     def state(self) -> list[Message]:
         """Return all that a hub which knows nothing needs: versions and last prices."""
         return [_version(*pair) for pair in self._versions.items()] + [
-            self._price(quote) for quote in self._quotes.values()
+            self._price(quote) for quote in (*self._quotes.values(), *self._extended.values())
         ]
 
     def _action(self, action: Action) -> Message:
@@ -70,6 +71,9 @@ class FeedCore:
     def _price(self, quote: Quote) -> Message:
         update = price_update(quote, self._sent.get(quote.symbol))
         self._sent[quote.symbol] = quote.price
+        if quote.session_part != "regular":  # of which nobody makes bars or alerts
+            self._extended[quote.symbol] = quote
+            return Message(EXTENDED + quote.symbol, orjson.dumps(update))
         self._quotes[quote.symbol] = quote
         return Message(PRICES + quote.symbol, orjson.dumps(update))
 

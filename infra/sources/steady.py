@@ -179,6 +179,8 @@ class SteadySource:
 
     def _noted(self, event: Event, wanted: Wanted) -> Event:
         if isinstance(event, Tick):
+            if event.quote.session_part != "regular":  # no answer to what the price is
+                return event
             quote = self._keep_quote(event.quote)
             if event.is_streamed and quote.symbol in wanted.symbols:
                 self._streamed.add(quote.symbol)

@@ -37,15 +37,24 @@ CountQuery = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
 
 
 @router.get("/quotes", response_model=Quotes, responses=documented(503))
-async def read_quotes(services: State, symbols: SymbolsQuery) -> Response:
+async def read_quotes(
+    services: State,
+    symbols: SymbolsQuery,
+    extended: Annotated[
+        bool, Query(description="Take prices before and after regular hours too.")
+    ] = False,
+) -> Response:
     """Latest price of many symbols, with source, both times and staleness.
 
-    A symbol that fails stands under `errors`. `stale` prices are the last good ones while the
-    source does not answer; the `Age` header is that of the oldest, in seconds.
+    Prices are of regular hours; with `extended=true` the latest of all, and `session_part` says
+    which that is. A symbol that fails stands under `errors`. `stale` prices are the last good
+    ones while the source does not answer; the `Age` header is that of the oldest, in seconds.
     """
     asked = services.symbol_list(symbols)
     prices = await services.prices(asked)
     good = {s: p for s, p in prices.items() if not isinstance(p, FinstageError)}
+    if extended:
+        good = {s: _later(p, services.near.extended_price(s)) for s, p in good.items()}
     quotes = {s: _quote(p, services) for s, p in good.items()}
     body = {
         "timestamp": now_iso(services),
@@ -58,6 +67,12 @@ async def read_quotes(services: State, symbols: SymbolsQuery) -> Response:
     if ages_s:
         response.headers["age"] = str(int(max(ages_s)))
     return response
+
+
+def _later(regular: dict[str, Any], extended: dict[str, Any] | None) -> dict[str, Any]:
+    if extended is None or extended["timestamp"] <= regular["timestamp"]:
+        return regular
+    return extended
 
 
 def _quote(price: dict[str, Any], services: Services) -> dict[str, Any]:

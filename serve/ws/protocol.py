@@ -9,7 +9,7 @@ from typing import Any
 import orjson
 
 from infra.errors import FinstageError, SymbolUnknown
-from infra.messages import BARS, PRICES
+from infra.messages import BARS, EXTENDED, PRICES
 from infra.symbols import nearest, normalise
 from serve.ws.sockets import Outbox, SocketTable
 
@@ -100,6 +100,8 @@ class Session:
         if not symbols:
             raise ProtocolError(104, "symbols must name at least one")
         topics = [_PREFIXES[kind] + symbol for symbol in symbols]
+        if _wants_extended(request, kind):
+            topics += [EXTENDED + symbol for symbol in symbols]
         total = len(self._outbox.topics.union(topics))
         if total > self._max_symbols:
             raise ProtocolError(
@@ -112,6 +114,8 @@ class Session:
         given = request.get("type")
         kinds = tuple(_PREFIXES) if given is None else (_checked_type(given),)
         prefixes = tuple(_PREFIXES[kind] for kind in kinds)
+        if PRICES in prefixes:
+            prefixes += (EXTENDED,)
         symbols = _symbols(request)
         held = sorted(topic for topic in self._outbox.topics if topic.startswith(prefixes))
         named = [prefix + symbol for prefix in prefixes for symbol in symbols]
@@ -164,6 +168,15 @@ def _checked_type(kind: object) -> str:
     if kind in _TYPES:
         raise ProtocolError(103, f"type {kind!r} is not streamed in this version; use {allowed}")
     raise ProtocolError(102, f"type must be {allowed}")
+
+
+def _wants_extended(request: dict[str, Any], kind: str) -> bool:
+    extended = request.get("extended", False)
+    if not isinstance(extended, bool):
+        raise ProtocolError(108, "extended must be true or false")
+    if extended and kind != "prices":
+        raise ProtocolError(108, f"extended goes with prices: {kind} are of regular hours")
+    return extended
 
 
 def _symbols(request: dict[str, Any]) -> list[str]:

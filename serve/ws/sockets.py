@@ -11,6 +11,7 @@ import orjson
 from infra.messages import (
     ACTIONS,
     BARS,
+    EXTENDED,
     GOING_AWAY,
     PRICES,
     SYSTEM,
@@ -21,7 +22,7 @@ from infra.messages import (
     stamped,
 )
 
-_STREAMED = (PRICES, BARS)
+_STREAMED = (PRICES, EXTENDED, BARS)
 
 
 class Outbox:

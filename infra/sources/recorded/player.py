@@ -55,7 +55,7 @@ class Player:
         """Return the daily bars as of now: the session under way is that of the last price."""
         history = self._histories[symbol, "1d"]
         quote = self.quotes.get(symbol)
-        if quote is None or quote.session_part != "regular":
+        if quote is None:
             return history
         if len(history.bars) and quote.session <= history.bars.session(-1):
             return history
@@ -99,8 +99,10 @@ class Player:
         if not isinstance(event, Tick):
             return event
         quote = replace(event.quote, source=self._source_name)
+        if quote.session_part != "regular":
+            return Tick(quote, event.is_streamed)
         self.quotes[quote.symbol] = quote
-        if quote.session_part == "regular" and not quote.stale:
+        if not quote.stale:
             self._builder.add(
                 quote.symbol, quote.traded_at_ns, quote.price, quote.volume, quote.session
             )

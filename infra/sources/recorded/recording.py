@@ -21,7 +21,7 @@ import numpy as np
 import orjson
 
 from infra.bars import Bars, History
-from infra.messages import ACTIONS, PRICES, SOURCE_DATA, Message
+from infra.messages import ACTIONS, EXTENDED, PRICES, SOURCE_DATA, Message
 from infra.quotes import quote_of
 from infra.sources.base import (
     Action,
@@ -35,7 +35,7 @@ from infra.sources.base import (
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
-RECORDED_TOPICS = (PRICES, SOURCE_DATA, ACTIONS)
+RECORDED_TOPICS = (PRICES, EXTENDED, SOURCE_DATA, ACTIONS)
 
 
 @dataclass(frozen=True, slots=True)

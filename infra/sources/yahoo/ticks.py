@@ -17,11 +17,12 @@ class TickBook:
 
     A message of the stream holds a price and a volume; what it lacks of the session (open, high,
     low, the close before) comes from the last poll, so a symbol that was never polled has no
-    ticks yet.
+    ticks yet. Prices before and after regular hours leave the session's own alone.
     """
 
     def __init__(self) -> None:
         self._last: dict[str, Quote] = {}
+        self._extended: dict[str, Quote] = {}
         self._streamed_ns: dict[str, int] = {}
 
     def streamed(self, tick: PricingTick, now_ns: int) -> tuple[Quote | None, str]:
@@ -30,24 +31,27 @@ class TickBook:
         self._streamed_ns[tick.symbol] = max(tick.at_ns, self._streamed_ns.get(tick.symbol, 0))
         if last is None:
             return None, ""
-        if tick.at_ns < last.traded_at_ns:
-            return None, "out_of_order"
         market = calendar_for(tick.symbol)
         part = market.part(tick.at_ns)
+        is_regular = part in ("regular", "closed")
+        book = self._last if is_regular else self._extended
+        before = book.get(tick.symbol, last)
+        if tick.at_ns < before.traded_at_ns:
+            return None, "out_of_order"
         quote = replace(
             last,
             price=tick.price,
             traded_at_ns=tick.at_ns,
             received_at_ns=now_ns,
             market_status=market.status(tick.at_ns),
-            session_part="regular" if part == "closed" else part,
+            session_part="regular" if is_regular else part,
             stale=False,
         )
-        if quote.session_part == "regular":
+        if is_regular:
             quote = _in_session(quote, last, tick, market.session_of(tick.at_ns))
-        if quote == replace(last, received_at_ns=now_ns):
+        if quote == replace(before, received_at_ns=now_ns):
             return None, ""  # the same again
-        self._last[tick.symbol] = quote
+        book[tick.symbol] = quote
         return quote, ""
 
     def polled(self, quote: Quote) -> bool:
