@@ -27,6 +27,7 @@ logger = logging.getLogger(__name__)
 _FLUSH_EVERY_S = 1.0
 _WANT_EVERY_S = 60.0
 _INTERVALS = ("1d", "1m")
+_PATIENCE = 4  # times the hub's batch
 
 
 @dataclass(slots=True)
@@ -72,7 +73,7 @@ class Recorder:
         with RecordingWriter(path, await self._header(symbols)) as writer:
             await self._begin(writer, symbols)
             works = [
-                asyncio.ensure_future(HubReader(self._hub, self).run()),
+                asyncio.ensure_future(HubReader(self._hub, self, _PATIENCE).run()),
                 asyncio.ensure_future(self._keep_wanting(symbols)),
                 asyncio.ensure_future(self._write(writer)),
             ]

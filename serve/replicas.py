@@ -36,6 +36,7 @@ from serve.ws.sockets import SocketTable
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
+_PATIENCE = 4  # times the hub's batch: REST is not pushed
 
 
 class _Replica:
@@ -87,7 +88,7 @@ class Api(_Replica):
             cache=CacheClient(settings.actor_wait_s),
             hub=hub,
         )
-        self._reader = HubReader(hub, self._near)
+        self._reader = HubReader(hub, self._near, _PATIENCE)
         self._keep(self._reader.run())
         self._app = create_api(self._services, self.gate)
         self._site = Site(

@@ -69,6 +69,7 @@ class FeedActor(ServiceActor):
         self._core = FeedCore(self._source.name)
         self._hub = HubClient(settings.actor_wait_s)
         self._epoch = ""
+        self._batch_s = settings.batch_ms / 1_000
         self._file: Path = settings.data_dir / "monitored.json"
         self._monitored = MonitoredSet(self._load_monitored(), settings.max_universe)
         self._interest = Interest(settings.interest_s, settings.max_universe)
@@ -91,7 +92,11 @@ class FeedActor(ServiceActor):
             is_first = False
             TICKS.inc(len(messages))
             messages += self._minutes_of(events)
+            began_s = self._clock.monotonic_s()
             await self._publish(messages, self._core.new_run(events))
+            # A call costs what a hundred ticks cost: those that come meanwhile go together.
+            took_s = self._clock.monotonic_s() - began_s
+            await self._clock.sleep(max(0.0, self._batch_s - took_s))
 
     def _minutes_of(self, events: Sequence[Event]) -> list[Message]:
         for event in events:

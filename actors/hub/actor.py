@@ -60,15 +60,18 @@ class HubActor(ServiceActor):
         return self._core.epoch
 
     @exposed
-    async def read(self, reader: str, position: Position, timeout_s: float) -> Batch:
+    async def read(
+        self, reader: str, position: Position, timeout_s: float, patience: int = 1
+    ) -> Batch:
         """Return what came after `position`; an empty batch if nothing did within `timeout_s`.
 
-        Answers at once when `reader` was idle, else collects for `batch_ms` since its last
-        answer. Raises EpochChanged or OffsetGone: take a snapshot.
+        Answers at once when `reader` was idle, else collects for `patience` times `batch_ms`
+        since its last answer. Raises EpochChanged or OffsetGone: take a snapshot.
         """
         if not self._core.after(position, most=1).messages:
             await self._wait(timeout_s)
-        early_s = self._answered_s.get(reader, 0.0) + self._batch_s - time.monotonic()
+        due_s = self._answered_s.get(reader, 0.0) + patience * self._batch_s
+        early_s = due_s - time.monotonic()
         if early_s > 0:
             await asyncio.sleep(early_s)
         self._answered_s[reader] = time.monotonic()

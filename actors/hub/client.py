@@ -35,10 +35,12 @@ class HubClient(ActorClient):
         epoch: str = await self._ask("start_over", run)
         return epoch
 
-    async def read(self, reader: str, position: Position, timeout_s: float) -> Batch:
+    async def read(
+        self, reader: str, position: Position, timeout_s: float, patience: int = 1
+    ) -> Batch:
         """Return what came after `position`; raises EpochChanged or OffsetGone."""
         batch: Batch = await self._ask(
-            "read", reader, position, timeout_s, wait_s=timeout_s + self._wait_s
+            "read", reader, position, timeout_s, patience, wait_s=timeout_s + self._wait_s
         )
         return batch
 
@@ -59,10 +61,15 @@ class Follower(Protocol):
 
 
 class HubReader:
-    """Follow the hub for ever: a snapshot first, then batches; a new snapshot after a restart."""
+    """Follow the hub for ever: a snapshot first, then batches; a new snapshot after a restart.
 
-    def __init__(self, client: HubClient, follower: Follower) -> None:
+    With `patience` n the hub collects n times as long between answers: each costs it a third of
+    a millisecond, so only who passes messages on to people should ask for every one at once.
+    """
+
+    def __init__(self, client: HubClient, follower: Follower, patience: int = 1) -> None:
         self._client = client
+        self._patience = patience
         self._follower = follower
         self._name = uuid.uuid4().hex
         self.heard_s = 0.0  # monotonic seconds at which the hub last answered
@@ -86,7 +93,7 @@ class HubReader:
             snapshot = await self._client.snapshot()
             self._follower.on_snapshot(snapshot)
             return snapshot.position
-        batch = await self._client.read(self._name, position, _POLL_S)
+        batch = await self._client.read(self._name, position, _POLL_S, self._patience)
         if batch.messages:
             self._follower.on_batch(batch)
         return batch.position

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Sequence
-from itertools import islice
 
 from infra.errors import EpochChanged, OffsetGone
 from infra.messages import Batch, Message, Position, Snapshot
 
 _ENTRY_BYTES = 220  # beside its payload: 219 by tracemalloc, topic and links
+
+_NOTHING = (0.0, Message("", b""))
 
 
 class HubCore:
@@ -27,7 +27,10 @@ class HubCore:
         self._limit_bytes = history_bytes
         self._limit_s = history_s
         self._now_s = now_s
-        self._log: deque[tuple[float, Message]] = deque()
+        # A list, of which the first `_gone` are trimmed: readers ask for slices near its end,
+        # and a deque would walk there from its beginning.
+        self._log: list[tuple[float, Message]] = []
+        self._gone = 0
         self._last: dict[str, tuple[int, Message]] = {}
         self._offset = 0
 
@@ -46,6 +49,7 @@ class HubCore:
         self.epoch = epoch
         self.history_bytes = 0
         self._log.clear()
+        self._gone = 0
         self._last.clear()
         self._offset = 0
 
@@ -68,11 +72,10 @@ class HubCore:
         """
         if position.epoch != self.epoch or position.offset > self._offset:
             raise EpochChanged(position.epoch, self.epoch)
-        behind = self._offset - position.offset
-        if behind > len(self._log):
-            raise OffsetGone(position.offset, self._offset - len(self._log) + 1)
-        start = len(self._log) - behind
-        chosen = tuple(m for _, m in islice(self._log, start, start + most))
+        start = len(self._log) - (self._offset - position.offset)
+        if start < self._gone:
+            raise OffsetGone(position.offset, self._offset - len(self._log) + self._gone + 1)
+        chosen = tuple(m for _, m in self._log[start : start + most])
         return Batch(Position(self.epoch, position.offset + len(chosen)), chosen)
 
     def snapshot(self) -> Snapshot:
@@ -81,5 +84,14 @@ class HubCore:
 
     def _trim(self, now_s: float) -> None:
         oldest_s = now_s - self._limit_s
-        while self._log and (self.history_bytes > self._limit_bytes or self._log[0][0] < oldest_s):
-            self.history_bytes -= len(self._log.popleft()[1].payload) + _ENTRY_BYTES
+        log, gone = self._log, self._gone
+        while gone < len(log) and (
+            self.history_bytes > self._limit_bytes or log[gone][0] < oldest_s
+        ):
+            self.history_bytes -= len(log[gone][1].payload) + _ENTRY_BYTES
+            log[gone] = _NOTHING
+            gone += 1
+        if gone > len(log) // 2:  # so that each message is moved once, on the average
+            del log[:gone]
+            gone = 0
+        self._gone = gone

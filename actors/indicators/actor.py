@@ -28,6 +28,7 @@ from infra.sources.facts import source_facts
 logger = logging.getLogger(__name__)
 
 _INTRADAY_FRESH_S = 15.0
+_PATIENCE = 4  # times the hub's batch: nobody is pushed what is computed here
 
 
 class IndicatorActor(ServiceActor):
@@ -56,7 +57,7 @@ class IndicatorActor(ServiceActor):
         self._facts = source_facts(settings)
         self._clock = SystemClock()
         self._loaded_at_s: dict[tuple[str, str], float] = {}
-        self.keep(HubReader(self._hub, self).run())
+        self.keep(HubReader(self._hub, self, _PATIENCE).run())
         self.keep(self._run())
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
 

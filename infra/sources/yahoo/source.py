@@ -226,10 +226,15 @@ class YahooSource:
         ]
         try:
             while True:
-                item = await queue.get()
-                if isinstance(item, BaseException):
-                    raise item
-                yield item
+                items = [await queue.get()]
+                while not queue.empty():  # else a reader that is slow once stays behind
+                    items.append(queue.get_nowait())
+                failure = next((i for i in items if isinstance(i, BaseException)), None)
+                events = [e for item in items if isinstance(item, tuple) for e in item]
+                if events:
+                    yield tuple(events)
+                if failure is not None:
+                    raise failure
         finally:
             for task in tasks:
                 task.cancel()
