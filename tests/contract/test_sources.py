@@ -110,9 +110,7 @@ def test_every_source_of_the_settings_is_registered() -> None:
     assert build_source(settings, FakeClock(NOW_S), START_S).name == settings.source
 
 
-def test_what_is_said_of_a_source_without_opening_it_is_true(
-    setting: str, source: Source
-) -> None:
+def test_what_is_said_of_a_source_without_opening_it_is_true(setting: str, source: Source) -> None:
     told = source_facts(load_settings(source=setting))
 
     assert told == SourceFacts(source.name, source.synthetic, source.intervals, source.is_open)

@@ -30,6 +30,7 @@ from infra.sources.yahoo.pricing import pricing_data_class
 from tests.fakes import yahoo_answers as answers
 from tests.fakes.yahoo_data import Market, clock_at, day_of
 from tests.fakes.yahoo_faults import UNAUTHORIZED, Answer, Exchange, Fault
+from tests.fakes.yahoo_scraped import with_calendar
 
 MID_SESSION_S = datetime(
     2013, 3, 1, 20, tzinfo=UTC
@@ -272,7 +273,8 @@ class FakeYahoo:
         if not self._knows(request):
             return Answer(401, UNAUTHORIZED)
         symbol = request.match_info["symbol"]
-        return answers.summary(self.market, symbol, request.query, self.now_s)
+        summary = answers.summary(self.market, symbol, request.query, self.now_s)
+        return with_calendar(summary, symbol, request.query)
 
     def _timeseries(self, request: web.Request, _: bytes) -> Answer:
         return answers.timeseries(request.match_info["symbol"], request.query)

@@ -1,0 +1,348 @@
+"""yfinance under guard: its requests go through our budget, and only sense gets back to it."""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import threading
+from collections.abc import Awaitable, Callable
+from functools import partial
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+from urllib.parse import unquote, urlsplit
+
+import orjson
+import requests
+
+from infra.clock import Clock
+from infra.errors import (
+    FinstageError,
+    SourceLimited,
+    SourceMalformed,
+    SourceUnavailable,
+    SymbolUnknown,
+)
+from infra.metrics import UPSTREAM_REQUESTS
+from infra.sources.base import Lane
+from infra.sources.yahoo.answers import results
+from infra.sources.yahoo.http import _CRUMB, UPSTREAM, Hosts, _retry_after_s
+from infra.sources.yahoo.threads import Threads, is_wanted
+
+T = TypeVar("T")
+
+_AGENT = "finstage (self-hosted market data; yfinance)"
+
+_ENDPOINTS = (
+    ("/v1/test/getcrumb", "crumb"),
+    ("/v10/finance/quoteSummary/", "summary"),
+    ("/v7/finance/quote", "quote"),
+    ("/ws/fundamentals-timeseries/", "timeseries"),
+    ("/v1/finance/search", "search"),
+    ("/xhr/ncp", "news"),
+)
+# What is asked for to get on with it, not for data: yfinance reads these pages itself.
+_MEANS = ("cookie", "crumb", "consent")
+_ROOTS = {"summary": "quoteSummary", "quote": "quoteResponse", "timeseries": "timeseries"}
+# Where the list is that an answer without Yahoo's envelope is asked for.
+_LISTS = {"search": ("quotes",), "news": ("data", "tickerStream", "stream")}
+# Of requests and of curl_cffi, which have no base class for it.
+_BROKEN_OFF = ("ChunkedEncodingError", "ContentDecodingError", "IncompleteRead")
+
+
+class Spend(Protocol):
+    """Budget.run."""
+
+    def __call__(self, call: Callable[[], Awaitable[T]], lane: Lane) -> Awaitable[T]:
+        """Make one request when its turn comes."""
+
+
+class _CrumbRefused(Exception):
+    """Raised through yfinance when Yahoo gave no crumb, or does not take the one it gave."""
+
+    def __init__(self, crumb: str | None) -> None:
+        super().__init__(crumb)
+        self.crumb = crumb
+
+
+class GuardedYfinance:
+    """yfinance with one session, whose every request is checked before yfinance sees its answer.
+
+    So yfinance meets neither a 429, which it would keep as its crumb, nor an error in which it
+    would read "no news". Its own second try with other cookies, made for any status from 400 on,
+    never happens either: a crumb that is refused is fetched once more, as YahooHttp does.
+
+    A request is sent by one of `senders`, so that what hangs is never a thread that holds
+    yfinance's lock. Its singleton is this object's from the first question until `close`: there
+    can be one of them in a process. State: cookies and crumb, in memory only.
+    """
+
+    def __init__(
+        self,
+        spend: Spend,
+        senders: Threads,
+        clock: Clock,
+        timeout_s: float,
+        url: str | None = None,
+        cache_dir: Path | None = None,
+    ) -> None:
+        self._spend = spend
+        self._senders = senders
+        self._clock = clock
+        self._timeout_s = timeout_s
+        self._url = url
+        self._cache_dir = cache_dir
+        self._opening = threading.Lock()
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._session: Any = None
+        self._data: Any = None
+        self._is_closed = False
+
+    def bind(self) -> None:
+        """Take the running loop for the one whose budget is spent."""
+        self._loop = asyncio.get_running_loop()
+
+    async def close(self) -> None:
+        """Refuse all further requests and give the singleton back."""
+        self._is_closed = True
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self._data is not None:
+            _forget_singleton()
+        if isinstance(self._session, _Rehosted):
+            self._session.close()  # yfinance's own belongs to the threads that use it
+
+    # -- questions, asked in a thread --------------------------------------------------------
+
+    def answer(self, question: Callable[[GuardedYfinance], T]) -> T:
+        """Return what `question` finds out; with a new crumb if the one at hand is refused.
+
+        Blocks: only for a thread of `Threads`. Raises SourceError or SymbolUnknown.
+        """
+        self._open()
+        self._data.cache_get.cache_clear()  # or it would give yesterday's answers for ever
+        for is_last in (False, True):
+            try:
+                return question(self)
+            except _CrumbRefused as refused:
+                self._forget(refused.crumb)
+                if is_last:
+                    break
+            except FinstageError:
+                raise
+            except Exception as error:
+                reason = f"{type(error).__name__}: {error}"
+                raise SourceMalformed("yfinance", reason[:200]) from None
+        raise SourceUnavailable("Yahoo refuses the crumb that it gave, or gives none")
+
+    def news(self, symbol: str, count: int) -> list[Any]:
+        """Return the items of the symbol's stream."""
+        items: list[Any] = self._ticker(symbol).get_news(count=count)
+        return items
+
+    def info(self, symbol: str) -> dict[str, Any]:
+        """Return yfinance's `info`: quoteSummary, the quote and the trailing PEG ratio."""
+        info: dict[str, Any] = self._ticker(symbol).get_info()
+        kind = info.get("quoteType")
+        if kind is None:
+            raise SourceMalformed("no_result", f"nothing about {symbol} in the answer")
+        if kind == "NONE":  # a symbol that is gone: Yahoo keeps its name
+            raise SymbolUnknown(symbol)
+        return info
+
+    def calendar(self, symbol: str) -> dict[str, Any]:
+        """Return quoteSummary's calendarEvents; {} for a symbol that has none.
+
+        Not yfinance's `calendar`: that makes dates of it by the machine's time zone.
+        """
+        url = f"{Hosts().query}/v10/finance/quoteSummary/{symbol}"
+        query = {"modules": "calendarEvents", "formatted": "false"}
+        try:
+            answer = self._data.get_raw_json(url, params=query)
+        except SymbolUnknown:
+            return {}  # Yahoo's words for a symbol without these facts are the same
+        found = answer["quoteSummary"]["result"]
+        events = found[0].get("calendarEvents") if found else None
+        return events if isinstance(events, dict) else {}
+
+    def search(self, text: str, count: int) -> list[Any]:
+        """Return the rows of symbols that `text` may mean."""
+        from yfinance import Search
+
+        found: list[Any] = Search(
+            text,
+            max_results=count,
+            news_count=0,
+            lists_count=0,
+            include_cb=False,
+            recommended=0,
+            session=self._session,
+        ).quotes
+        return found
+
+    def _ticker(self, symbol: str) -> Any:
+        from yfinance import Ticker
+        from yfinance.utils import is_isin
+
+        if is_isin(symbol):  # yfinance would answer for a symbol that nobody named
+            raise SymbolUnknown(symbol)
+        return Ticker(symbol, session=self._session)
+
+    # -- the session -------------------------------------------------------------------------
+
+    def _open(self) -> None:
+        """Make the session and yfinance's singleton, once."""
+        with self._opening:
+            if self._data is not None:
+                return
+            # A second, and 60 MB: for who asks, in the thread of the first question.
+            from yfinance import cache
+            from yfinance.data import YfData
+
+            if self._cache_dir is not None:
+                cache.set_cache_location(str(self._cache_dir))
+            _forget_singleton()
+            # A cookie that was stored is used until it expires, even if Yahoo refuses it.
+            cache._CookieCacheManager._Cookie_cache = cache._CookieCacheDummy()
+            data = YfData(session=_Rehosted(self._url)) if self._url else YfData()
+            self._session = data._session
+            # The session is of one of two libraries: only its instance can be guarded.
+            self._session.request = partial(self._request, self._session.request)
+            self._data = data
+
+    def _forget(self, crumb: str | None) -> None:
+        """Drop cookies and crumb, unless another thread has a newer crumb already."""
+        with self._data._cookie_lock:
+            if self._data._crumb in (None, crumb):
+                self._session.cookies.clear()
+                self._data._cookie = self._data._crumb = None
+
+    def _request(self, send: Callable[..., Any], method: str, url: str, **options: Any) -> Any:
+        """Stand in for the session's own method; what it raises comes out of yfinance as it is."""
+        endpoint = _endpoint(url)
+        ask = partial(send, method, url, **options | {"timeout": self._timeout_s})
+        try:
+            answer = self._sent(endpoint, partial(self._checked, ask, endpoint, url))
+        except SourceUnavailable as error:
+            if endpoint != "cookie":
+                raise
+            raise ConnectionError(error.message) from None  # it knows another way to a cookie
+        if endpoint == "cookie":
+            self._data._cookie = True  # or it would be fetched again for every request
+        status = answer.status_code
+        if endpoint == "crumb" and (status != 200 or not _CRUMB.fullmatch(answer.text)):
+            raise _CrumbRefused(None)
+        if status in (401, 403) and endpoint not in _MEANS:
+            raise _CrumbRefused((options.get("params") or {}).get("crumb"))
+        return answer
+
+    def _sent(self, endpoint: str, send: Callable[[], Any]) -> Any:
+        if self._is_closed or not is_wanted():
+            raise SourceUnavailable("nobody waits for the answer any more")
+        assert self._loop is not None
+        future = asyncio.run_coroutine_threadsafe(self._spent(endpoint, send), self._loop)
+        try:
+            return future.result()
+        except concurrent.futures.CancelledError:
+            raise SourceUnavailable("the connection to Yahoo was closed") from None
+
+    def _checked(self, ask: Callable[[], Any], endpoint: str, url: str) -> Any:
+        """Return the answer to a request if it makes sense; raises SourceError, SymbolUnknown."""
+        try:
+            answer = ask()
+        except OSError as error:  # those of both libraries are
+            name = type(error).__name__
+            if name in _BROKEN_OFF:
+                raise SourceMalformed("truncated", name) from None
+            raise SourceUnavailable(f"Yahoo does not answer: {name}") from None
+        _check_status(answer, self._clock.time_s())
+        if endpoint not in _MEANS and answer.status_code not in (401, 403):
+            _check_content(answer, endpoint, unquote(urlsplit(url).path.rsplit("/", 1)[-1]))
+        return answer
+
+    # -- on the loop -------------------------------------------------------------------------
+
+    async def _spent(self, endpoint: str, send: Callable[[], Any]) -> Any:
+        self._senders.check()  # not a failure of the budget's, to be tried again after a while
+        task = asyncio.current_task()
+        assert task is not None
+        self._tasks.add(task)
+        try:
+            return await self._spend(partial(self._counted, endpoint, send), Lane.INTERACTIVE)
+        finally:
+            self._tasks.discard(task)
+
+    async def _counted(self, endpoint: str, send: Callable[[], Any]) -> Any:
+        result = "bug"
+        try:
+            answer = await self._senders.run(send, self._timeout_s)
+            result = str(answer.status_code)
+            return answer
+        except FinstageError as error:
+            result = error.code
+            raise
+        finally:
+            UPSTREAM_REQUESTS.labels(UPSTREAM, endpoint, result).inc()
+
+
+class _Rehosted(requests.Session):
+    """A session that finds all of Yahoo's hosts at one URL; it says who asks."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__()
+        self.trust_env = False  # as aiohttp does for the other questions
+        self.headers["User-Agent"] = _AGENT
+        self._base = url.rstrip("/")
+
+    def request(self, method: Any, url: Any, *args: Any, **options: Any) -> requests.Response:
+        asked = urlsplit(str(url))
+        query = f"?{asked.query}" if asked.query else ""
+        options["allow_redirects"] = False  # they would lead away from there
+        return super().request(method, f"{self._base}{asked.path}{query}", *args, **options)
+
+
+def _forget_singleton() -> None:
+    from yfinance.cache import _CookieCacheManager
+    from yfinance.data import SingletonMeta, YfData
+
+    SingletonMeta._instances.pop(YfData, None)
+    YfData.cache_get.cache_clear()
+    _CookieCacheManager._Cookie_cache = None
+
+
+def _endpoint(url: str) -> str:
+    asked = urlsplit(url)
+    if asked.hostname == urlsplit(Hosts().cookie).hostname:
+        return "cookie"
+    return next((name for path, name in _ENDPOINTS if asked.path.startswith(path)), "consent")
+
+
+def _check_status(answer: Any, now_s: float) -> None:
+    status = answer.status_code
+    if status == 429:
+        raise SourceLimited(UPSTREAM, _retry_after_s(answer.headers, now_s))
+    if status >= 500:
+        raise SourceUnavailable(f"Yahoo answers {status}")
+    if 300 <= status < 400:
+        host = urlsplit(answer.headers.get("Location", "")).hostname or "another page"
+        raise SourceUnavailable(f"Yahoo sends us to {host} instead of answering")
+
+
+def _check_content(answer: Any, endpoint: str, symbol: str) -> None:
+    body = answer.content
+    if "html" in answer.headers.get("Content-Type", "") or body[:1] == b"<":
+        raise SourceMalformed("html", "a page instead of data")
+    if endpoint in _ROOTS:
+        results(body, _ROOTS[endpoint], symbol)
+        return
+    try:
+        found = orjson.loads(body)
+        for name in _LISTS[endpoint]:
+            found = found[name]
+    except orjson.JSONDecodeError as error:
+        raise SourceMalformed("not_json", f"no JSON: {error}") from None
+    except (KeyError, TypeError, IndexError):
+        found = None
+    if not isinstance(found, list):
+        raise SourceMalformed("no_result", f"no list of {endpoint} in the answer")
