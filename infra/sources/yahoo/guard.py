@@ -9,44 +9,21 @@ from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
-from urllib.parse import unquote, urlsplit
+from urllib.parse import urlsplit
 
-import orjson
 import requests
 
 from infra.clock import Clock
-from infra.errors import (
-    FinstageError,
-    SourceLimited,
-    SourceMalformed,
-    SourceUnavailable,
-    SymbolUnknown,
-)
+from infra.errors import FinstageError, SourceMalformed, SourceUnavailable, SymbolUnknown
 from infra.metrics import UPSTREAM_REQUESTS
 from infra.sources.base import Lane
-from infra.sources.yahoo.answers import results
-from infra.sources.yahoo.http import _CRUMB, UPSTREAM, Hosts, _retry_after_s
+from infra.sources.yahoo.endpoints import MEANS, checked, endpoint_of, is_crumb, is_refusal
+from infra.sources.yahoo.http import UPSTREAM, Hosts
 from infra.sources.yahoo.threads import Threads, is_wanted
 
 T = TypeVar("T")
 
 _AGENT = "finstage (self-hosted market data; yfinance)"
-
-_ENDPOINTS = (
-    ("/v1/test/getcrumb", "crumb"),
-    ("/v10/finance/quoteSummary/", "summary"),
-    ("/v7/finance/quote", "quote"),
-    ("/ws/fundamentals-timeseries/", "timeseries"),
-    ("/v1/finance/search", "search"),
-    ("/xhr/ncp", "news"),
-)
-# What is asked for to get on with it, not for data: yfinance reads these pages itself.
-_MEANS = ("cookie", "crumb", "consent")
-_ROOTS = {"summary": "quoteSummary", "quote": "quoteResponse", "timeseries": "timeseries"}
-# Where the list is that an answer without Yahoo's envelope is asked for.
-_LISTS = {"search": ("quotes",), "news": ("data", "tickerStream", "stream")}
-# Of requests and of curl_cffi, which have no base class for it.
-_BROKEN_OFF = ("ChunkedEncodingError", "ContentDecodingError", "IncompleteRead")
 
 
 class Spend(Protocol):
@@ -62,6 +39,10 @@ class _CrumbRefused(Exception):
     def __init__(self, crumb: str | None) -> None:
         super().__init__(crumb)
         self.crumb = crumb
+
+
+class _Over(SourceUnavailable):
+    """Raised through yfinance when nobody waits for its answer any more."""
 
 
 class GuardedYfinance:
@@ -109,7 +90,7 @@ class GuardedYfinance:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         if self._data is not None:
-            _forget_singleton()
+            _forget_singleton(self._data)
         if isinstance(self._session, _Rehosted):
             self._session.close()  # yfinance's own belongs to the threads that use it
 
@@ -196,7 +177,7 @@ class GuardedYfinance:
         with self._opening:
             if self._data is not None:
                 return
-            # A second, and 60 MB: for who asks, in the thread of the first question.
+            # Half a second or more, and 90 MB: for who asks, in the thread of the first question.
             from yfinance import cache
             from yfinance.data import YfData
 
@@ -220,46 +201,31 @@ class GuardedYfinance:
 
     def _request(self, send: Callable[..., Any], method: str, url: str, **options: Any) -> Any:
         """Stand in for the session's own method; what it raises comes out of yfinance as it is."""
-        endpoint = _endpoint(url)
+        endpoint = endpoint_of(url)
         ask = partial(send, method, url, **options | {"timeout": self._timeout_s})
         try:
-            answer = self._sent(endpoint, partial(self._checked, ask, endpoint, url))
+            answer = self._sent(endpoint, lambda: checked(ask, url, self._clock.time_s()))
         except SourceUnavailable as error:
-            if endpoint != "cookie":
+            if endpoint != "cookie" or isinstance(error, _Over):
                 raise
             raise ConnectionError(error.message) from None  # it knows another way to a cookie
         if endpoint == "cookie":
             self._data._cookie = True  # or it would be fetched again for every request
-        status = answer.status_code
-        if endpoint == "crumb" and (status != 200 or not _CRUMB.fullmatch(answer.text)):
+        if endpoint == "crumb" and not is_crumb(answer):
             raise _CrumbRefused(None)
-        if status in (401, 403) and endpoint not in _MEANS:
+        if is_refusal(answer) and endpoint not in MEANS:
             raise _CrumbRefused((options.get("params") or {}).get("crumb"))
         return answer
 
     def _sent(self, endpoint: str, send: Callable[[], Any]) -> Any:
         if self._is_closed or not is_wanted():
-            raise SourceUnavailable("nobody waits for the answer any more")
+            raise _Over("nobody waits for the answer any more")
         assert self._loop is not None
         future = asyncio.run_coroutine_threadsafe(self._spent(endpoint, send), self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
-            raise SourceUnavailable("the connection to Yahoo was closed") from None
-
-    def _checked(self, ask: Callable[[], Any], endpoint: str, url: str) -> Any:
-        """Return the answer to a request if it makes sense; raises SourceError, SymbolUnknown."""
-        try:
-            answer = ask()
-        except OSError as error:  # those of both libraries are
-            name = type(error).__name__
-            if name in _BROKEN_OFF:
-                raise SourceMalformed("truncated", name) from None
-            raise SourceUnavailable(f"Yahoo does not answer: {name}") from None
-        _check_status(answer, self._clock.time_s())
-        if endpoint not in _MEANS and answer.status_code not in (401, 403):
-            _check_content(answer, endpoint, unquote(urlsplit(url).path.rsplit("/", 1)[-1]))
-        return answer
+            raise _Over("the connection to Yahoo was closed") from None
 
     # -- on the loop -------------------------------------------------------------------------
 
@@ -302,47 +268,13 @@ class _Rehosted(requests.Session):
         return super().request(method, f"{self._base}{asked.path}{query}", *args, **options)
 
 
-def _forget_singleton() -> None:
+def _forget_singleton(only: Any = None) -> None:
+    """Empty yfinance's state, whose ever it is, or `only` if it is of this singleton."""
     from yfinance.cache import _CookieCacheManager
     from yfinance.data import SingletonMeta, YfData
 
+    if only is not None and SingletonMeta._instances.get(YfData) is not only:
+        return
     SingletonMeta._instances.pop(YfData, None)
     YfData.cache_get.cache_clear()
     _CookieCacheManager._Cookie_cache = None
-
-
-def _endpoint(url: str) -> str:
-    asked = urlsplit(url)
-    if asked.hostname == urlsplit(Hosts().cookie).hostname:
-        return "cookie"
-    return next((name for path, name in _ENDPOINTS if asked.path.startswith(path)), "consent")
-
-
-def _check_status(answer: Any, now_s: float) -> None:
-    status = answer.status_code
-    if status == 429:
-        raise SourceLimited(UPSTREAM, _retry_after_s(answer.headers, now_s))
-    if status >= 500:
-        raise SourceUnavailable(f"Yahoo answers {status}")
-    if 300 <= status < 400:
-        host = urlsplit(answer.headers.get("Location", "")).hostname or "another page"
-        raise SourceUnavailable(f"Yahoo sends us to {host} instead of answering")
-
-
-def _check_content(answer: Any, endpoint: str, symbol: str) -> None:
-    body = answer.content
-    if "html" in answer.headers.get("Content-Type", "") or body[:1] == b"<":
-        raise SourceMalformed("html", "a page instead of data")
-    if endpoint in _ROOTS:
-        results(body, _ROOTS[endpoint], symbol)
-        return
-    try:
-        found = orjson.loads(body)
-        for name in _LISTS[endpoint]:
-            found = found[name]
-    except orjson.JSONDecodeError as error:
-        raise SourceMalformed("not_json", f"no JSON: {error}") from None
-    except (KeyError, TypeError, IndexError):
-        found = None
-    if not isinstance(found, list):
-        raise SourceMalformed("no_result", f"no list of {endpoint} in the answer")
