@@ -93,6 +93,15 @@ class Market:
             return None
         return self._hours.opens_ns[row], self._hours.closes_ns[row]
 
+    def lunch_break(self, day: date) -> tuple[int, int] | tuple[()]:
+        """Return when the break of a session starts and ends, or nothing if there is none."""
+        if self._hours is None:
+            return ()
+        row = bisect_right(self._hours.days, day) - 1
+        if row < 0 or self._hours.days[row] != day or not self._hours.break_starts_ns[row]:
+            return ()
+        return self._hours.break_starts_ns[row], self._hours.break_ends_ns[row]
+
     def session_of(self, at_ns: int) -> date | None:
         """Return the exchange's date whose session, pre or post market an instant belongs to."""
         if self._hours is None:

@@ -38,5 +38,5 @@ def source_facts(settings: Settings) -> SourceFacts:
         from infra.sources.recorded.recording import read_header
 
         header = read_header(settings.recording)
-        return SourceFacts("recording", header.synthetic, ("1m", *DAILY_INTERVALS))
+        return SourceFacts("recording", header.synthetic, INTERVALS)
     return _FACTS[settings.source.split(",")[0]]

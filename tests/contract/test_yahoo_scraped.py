@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+from aiohttp import web
 
 from infra.clock import Clock, FakeClock, SystemClock
 from infra.errors import (
@@ -36,6 +37,7 @@ from infra.sources.yahoo.scraped import Scraped
 from tests.fakes.yahoo import MID_SESSION_S, FakeYahoo
 from tests.fakes.yahoo_faults import (
     ConsentRedirect,
+    Exchange,
     Fault,
     Hang,
     Html,
@@ -544,6 +546,30 @@ async def test_a_crumb_that_is_refused_is_fetched_once_more(
         "quote": 1,
         "timeseries": 1,
     }
+
+
+class Noted(Fault):
+    """The right answer; the cookies that came with the request are noted."""
+
+    def __init__(self) -> None:
+        self.cookies: list[dict[str, str]] = []
+
+    async def respond(self, exchange: Exchange) -> web.StreamResponse:
+        self.cookies.append(dict(exchange.request.cookies))
+        return await super().respond(exchange)
+
+
+async def test_with_the_crumb_goes_the_cookie_that_it_belongs_to(
+    fake: FakeYahoo, scraped: Scraped
+) -> None:
+    noted = Noted()
+    fake.fail("cookie", noted, forever=True)
+    await scraped.fundamentals("AAPL")
+    fake.crumb = "an.Other1crumb"
+
+    await scraped.fundamentals("AAPL")
+
+    assert noted.cookies == [{}, {}]  # else Yahoo might see no need for a new one
 
 
 async def test_a_refusal_is_not_no_news(fake: FakeYahoo, scraped: Scraped) -> None:

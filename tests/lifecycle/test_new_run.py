@@ -23,14 +23,16 @@ def version(service: Service) -> str:
 
 async def resync(service: Service) -> tuple[dict[str, object], dict[str, object]]:
     """Return the answer to a subscription, and what is told when the run starts over."""
-    async with asyncio.timeout(120), websockets.connect(f"ws{service.url[4:]}/ws/realtime") as ws:
-        await ws.send('{"action":"subscribe","type":"prices","symbols":["META"]}')
-        await ws.recv()
-        answer = orjson.loads(await ws.recv())
-        async for text in ws:
-            message = orjson.loads(text)
-            if message.get("action") == "snapshot":
-                return answer, message
+    async with asyncio.timeout(120):
+        # In a loop: the young ingress may answer 503 at first.
+        async for ws in websockets.connect(f"ws{service.url[4:]}/ws/realtime"):
+            await ws.send('{"action":"subscribe","type":"prices","symbols":["META"]}')
+            await ws.recv()
+            answer = orjson.loads(await ws.recv())
+            async for text in ws:
+                message = orjson.loads(text)
+                if message.get("action") == "snapshot":
+                    return answer, message
     raise AssertionError("the socket closed")
 
 

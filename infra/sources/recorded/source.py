@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
+import numpy as np
+
 from infra.bars import History, Quote
+from infra.calendars import calendar_for
 from infra.clock import Clock
 from infra.errors import FinstageError, IntervalUnsupported, SymbolUnknown
-from infra.periods import DAILY_INTERVALS
+from infra.periods import INTERVALS
+from infra.session_bars import MINUTES, resample
 from infra.sources.base import (
     Action,
     Event,
@@ -31,7 +36,6 @@ from infra.symbols import nearest
 logger = logging.getLogger(__name__)
 
 NAME = "recording"
-INTERVALS = ("1m", *DAILY_INTERVALS)
 
 _EDGE_S = 1e-6  # Unix seconds as float64 are exact to 0.24 us
 _LINES_AT_ONCE = 200  # then others get their turn
@@ -44,7 +48,8 @@ class RecordedSource(WithoutExtras):
     Second t of the recording comes `t / speed` seconds after `started_at_s` (Unix seconds), so a
     process that starts anew goes on where it should be; with `speed` 0 everything comes as fast
     as it is taken. Prices keep the times at which they traded, and `synthetic` is what it was.
-    Daily bars are those of the recorded source, minute bars its own and those of the ticks since.
+    Daily bars are those of the recorded source, minute bars its own and those of the ticks since;
+    longer ones under a day are made of them.
     Raises ValueError for a file that cannot be read.
     """
 
@@ -78,13 +83,32 @@ class RecordedSource(WithoutExtras):
         end: date | None = None,
         lane: Lane = Lane.INTERACTIVE,
     ) -> History:
-        """Return daily or minute bars; raises SymbolUnknown and IntervalUnsupported."""
+        """Return daily bars, or those under a day; raises SymbolUnknown, IntervalUnsupported."""
         self._described(symbol)
-        if interval not in ("1m", "1d"):
+        if interval != "1d" and interval not in MINUTES:
             raise IntervalUnsupported(("query", "interval"), interval, self.intervals)
         await self._play_on()
-        of = self._player.daily if interval == "1d" else self._player.minutes
-        return between(of(symbol), start, end)
+        if interval == "1d":
+            return between(self._player.daily(symbol), start, end)
+        minutes = self._player.minutes(symbol)
+        held = minutes if interval == "1m" else self._longer(minutes, interval)
+        return between(held, start, end)
+
+    def _longer(self, minutes: History, interval: str) -> History:
+        """Return longer bars than those of a minute, by the sessions of the exchange."""
+        info = self._player.described[minutes.symbol].info
+        market = calendar_for(info.symbol, info.exchange, info.kind)
+        closed, open_bar = resample(minutes.bars, interval, market)
+        ones = np.ones(len(closed))
+        ones.flags.writeable = False
+        return replace(
+            minutes,
+            bars=closed,
+            open_bar=open_bar,
+            price_factor=ones,
+            volume_factor=ones,
+            interval=interval,
+        )
 
     async def quotes(
         self, symbols: Sequence[str], lane: Lane = Lane.INTERACTIVE

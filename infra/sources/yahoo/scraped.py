@@ -101,7 +101,6 @@ class Scraped:
         await self._yfinance.close()
 
     async def _ask(self, question: Callable[[GuardedYfinance], T]) -> T:
-        self._senders.check()
         self._yfinance.bind()
         try:
             return await self._questions.run(
