@@ -223,6 +223,81 @@ class StoreError(FinstageError):
     retryable = True
 
 
+class StoreUnavailable(StoreError):
+    """Raised when the database does not answer, or lets nobody in."""
+
+    code = "store_unavailable"
+
+
+class StoreBusy(StoreError):
+    """Raised when the database stayed locked, or broke deadlocks at our cost, too often."""
+
+    code = "store_busy"
+
+
+class StoreExhausted(StoreError):
+    """Raised when no connection to the database came free in time."""
+
+    code = "store_exhausted"
+
+
+class StoreFull(StoreError):
+    """Raised when the database cannot grow; somebody must make room."""
+
+    code = "store_full"
+    retryable = False
+
+
+class StoreRefused(StoreError):
+    """Raised when the database does not take a row as it is; trying again changes nothing."""
+
+    status_code = 422
+    code = "store_refused"
+    retryable = False
+
+
+class StoreVersion(StoreError):
+    """Raised when the database belongs to a later Finstage than this one."""
+
+    code = "store_version"
+    retryable = False
+
+    def __init__(self, found: str, known: str) -> None:
+        super().__init__(found, known)
+        self.found = found
+        self.known = known
+
+    @property
+    def message(self) -> str:
+        return (
+            f"the store has version {self.found}, this Finstage knows up to {self.known}: "
+            "run the later Finstage, or use another database"
+        )
+
+
+class ChunkFailed(StoreError):
+    """Raised when a chunk of many rows was not written; those before it are, and stay.
+
+    Rows are counted from 0; the same call again is safe.
+    """
+
+    code = "store_chunk_failed"
+
+    def __init__(self, first_row: int, last_row: int, committed: int, reason: str) -> None:
+        super().__init__(first_row, last_row, committed, reason)
+        self.first_row = first_row
+        self.last_row = last_row
+        self.committed = committed
+        self.reason = reason
+
+    @property
+    def message(self) -> str:
+        return (
+            f"rows {self.first_row} to {self.last_row} were not written, "
+            f"{self.committed} rows before them were: {self.reason}"
+        )
+
+
 class ActorError(FinstageError):
     """Raised when a part of the service itself fails."""
 

@@ -91,8 +91,24 @@ class Settings(BaseSettings):
         Path("~/.local/share/finstage"), description="State, logs and the Ray token live here."
     )
     database_url: SecretStr = Field(
-        SecretStr(""), description="Store; empty: SQLite in the data directory. Not used yet."
+        SecretStr(""),
+        description="Store, as `mysql://USER:PASSWORD@HOST/DATABASE`; empty: SQLite in the data "
+        "directory.",
     )
+    # FULL survives a power cut too and makes each small write wait for the disk.
+    sqlite_synchronous: Literal["NORMAL", "FULL"] = Field(
+        "NORMAL", description="SQLite survives `kill -9`; with FULL also a power cut."
+    )
+    # Of the whole service: each of its processes gets its share, at least one of each.
+    store_pool_size: int = Field(50, ge=1, description="Connections to MySQL that stay open.")
+    store_pool_overflow: int = Field(50, ge=1, description="And more when they are needed.")
+    store_pool_timeout_s: float = Field(
+        60.0, gt=0, description="How long a caller waits for a connection."
+    )
+    store_pool_recycle_s: int = Field(
+        1_800, ge=1, description="A connection older than this is opened anew."
+    )
+    slow_query_s: float = Field(1.0, gt=0, description="Queries that take longer are kept.")
     # Under 1 s a session is a handful of ticks and every cache is cold; 23,400 is real time.
     replay_session_s: float = Field(60.0, ge=0.5, description="Seconds that a session lasts.")
     # Under 4 a path cannot touch open, high, low and close; over 10 a second costs CPU.

@@ -1,0 +1,118 @@
+"""Many bars at once: a transaction for each thousand, so that nobody else waits long."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from infra.bars import Bars
+from infra.db.store import Store
+from infra.db.stored_bars import IMPORT, chunks
+from infra.db.unit import Unit
+from infra.errors import ChunkFailed, StoreError
+
+CHUNK_ROWS = 1_000
+
+Progress = Callable[[int], None]  # gets the number of rows committed so far
+
+
+@dataclass(slots=True)
+class ImportCount:
+    """What became of the rows of an import."""
+
+    new: int = 0
+    replaced: int = 0
+    unchanged: int = 0
+    kept_live: int = 0  # where a source of ours has the bar
+
+    @property
+    def accepted(self) -> int:
+        """Return the rows that are in the store now as they were given."""
+        return self.new + self.replaced + self.unchanged
+
+
+def _silent(_: int) -> None:
+    return
+
+
+async def upsert_bars(
+    store: Store,
+    symbol: str,
+    interval: str,
+    source: str,
+    bars: Bars,
+    progress: Progress = _silent,
+) -> int:
+    """Write bars in chunks of 1,000, each committed by itself; return how many.
+
+    The same call again is safe. Raises ChunkFailed, which names the rows that are not written;
+    those before them stay.
+    """
+    for first, chunk in chunks(bars, CHUNK_ROWS):
+
+        async def write(unit: Unit, chunk: Bars = chunk) -> None:
+            await unit.bars.upsert(symbol, interval, source, chunk)
+
+        try:
+            await store.write(write)
+        except StoreError as error:
+            raise _chunk_failed(first, chunk, error) from error
+        progress(first + len(chunk))
+    return len(bars)
+
+
+async def import_bars(
+    store: Store,
+    symbol: str,
+    interval: str,
+    bars: Bars,
+    progress: Progress = _silent,
+    dry_run: bool = False,
+) -> ImportCount:
+    """Write a user's bars as `upsert_bars` does; return what became of them.
+
+    `dry_run` only counts.
+    """
+    total = ImportCount()
+    for first, chunk in chunks(bars, CHUNK_ROWS):
+
+        async def write(unit: Unit, chunk: Bars = chunk) -> ImportCount:
+            count = _count(chunk, await unit.bars.held(symbol, interval, chunk))
+            if not dry_run:
+                await unit.bars.upsert(symbol, interval, IMPORT, chunk)
+            return count
+
+        try:
+            count = await (store.read if dry_run else store.write)(write)
+        except StoreError as error:
+            raise _chunk_failed(first, chunk, error) from error
+        total.new += count.new
+        total.replaced += count.replaced
+        total.unchanged += count.unchanged
+        total.kept_live += count.kept_live
+        progress(first + len(chunk))
+    return total
+
+
+def _chunk_failed(first: int, chunk: Bars, error: StoreError) -> ChunkFailed:
+    return ChunkFailed(first, first + len(chunk) - 1, first, error.message)
+
+
+def _count(bars: Bars, held: dict[int, tuple[object, ...]]) -> ImportCount:
+    count = ImportCount()
+    names = ("open", "high", "low", "close", "volume")
+    seconds = (bars.opened_at_ns // 10**9).tolist()
+    values = zip(*(np.asarray(getattr(bars, name)).tolist() for name in names), strict=True)
+    for opened_at_s, row in zip(seconds, values, strict=True):
+        there = held.get(opened_at_s)
+        if there is None:
+            count.new += 1
+        elif there[0] != IMPORT:
+            count.kept_live += 1
+        elif there[1:] == row:
+            count.unchanged += 1
+        else:
+            count.replaced += 1
+    return count

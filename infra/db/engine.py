@@ -1,0 +1,101 @@
+"""Engines: how each database is opened, and how many connections a process may have."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import URL, Connection, event
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from infra.settings import Settings
+
+BUSY_TIMEOUT_S = 5.0
+CONNECT_TIMEOUT_S = 5.0
+WRITES = "finstage_writes"  # execution option of a transaction that writes
+
+_SQLITE_CONNECTIONS = 4  # each is a thread; more readers than cores only take turns
+
+
+@dataclass(frozen=True, slots=True)
+class PoolShare:
+    """The connections that one process may have: `size` kept, `overflow` more when needed."""
+
+    size: int = 5
+    overflow: int = 5
+    timeout_s: float = 60.0
+    recycle_s: int = 1_800
+
+    @property
+    def most(self) -> int:
+        """Return how many there are at most."""
+        return self.size + self.overflow
+
+
+def pool_share(settings: Settings) -> PoolShare:
+    """Return the share of one process of the service's whole budget of connections."""
+    processes = store_processes(settings)
+    return PoolShare(
+        max(1, settings.store_pool_size // processes),
+        max(1, settings.store_pool_overflow // processes),
+        settings.store_pool_timeout_s,
+        settings.store_pool_recycle_s,
+    )
+
+
+def store_processes(settings: Settings) -> int:
+    """Return how many processes may use the store at once: feed, scheduler, replicas, jobs."""
+    return 2 + settings.api_replicas + settings.ray_cpus
+
+
+def make_engine(url: URL, share: PoolShare, synchronous: str = "NORMAL") -> AsyncEngine:
+    """Return an engine for one process and one event loop; nothing is opened yet."""
+    if url.get_backend_name() == "sqlite":
+        return _sqlite(url, share, synchronous)
+    logging.getLogger("asyncmy").setLevel(logging.ERROR)  # it logs each of the server's notes
+    return create_async_engine(
+        url,
+        pool_size=share.size,
+        max_overflow=share.overflow,
+        pool_timeout=share.timeout_s,
+        pool_recycle=share.recycle_s,
+        pool_pre_ping=True,
+        isolation_level="READ COMMITTED",
+        connect_args={
+            "charset": "utf8mb4",
+            "connect_timeout": CONNECT_TIMEOUT_S,
+            "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 5",
+        },
+    )
+
+
+def _sqlite(url: URL, share: PoolShare, synchronous: str) -> AsyncEngine:
+    engine = create_async_engine(
+        url,
+        pool_size=min(share.size, _SQLITE_CONNECTIONS),
+        max_overflow=min(share.overflow, _SQLITE_CONNECTIONS),
+        pool_timeout=share.timeout_s,
+        connect_args={"timeout": BUSY_TIMEOUT_S},
+    )
+
+    @event.listens_for(engine.sync_engine, "connect")
+    def configure(connection: Any, _: Any) -> None:
+        connection.isolation_level = None  # transactions begin below, not by the driver's guess
+        cursor = connection.cursor()
+        for name, value in (
+            ("journal_mode", "WAL"),
+            ("synchronous", synchronous),
+            ("busy_timeout", int(BUSY_TIMEOUT_S * 1_000)),
+            ("foreign_keys", "ON"),
+        ):
+            cursor.execute(f"PRAGMA {name} = {value}")
+        cursor.close()
+
+    @event.listens_for(engine.sync_engine, "begin")
+    def begin(connection: Connection) -> None:
+        # A reader that turns writer halfway fails at once where another wrote meanwhile.
+        writes = connection.get_execution_options().get(WRITES, False)
+        connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    return engine

@@ -1,0 +1,169 @@
+"""The tables, as the latest migration leaves them. Times are UTC; names of indexes are unique."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+from sqlalchemy.schema import SchemaItem
+
+from infra.db.types import Number, UtcTime, code, long_text
+
+_NAMES = {
+    "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+    "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+}
+_MYSQL = {
+    "mysql_engine": "InnoDB",
+    "mysql_charset": "utf8mb4",
+    "mysql_collate": "utf8mb4_bin",
+}
+
+metadata = MetaData(naming_convention=_NAMES)
+
+
+def _id() -> Column[int]:
+    # SQLite counts by itself only what it calls INTEGER.
+    return Column("id", BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)
+
+
+def _table(name: str, *parts: SchemaItem, **options: Any) -> Table:
+    made: Table = Table(name, metadata, *parts, **(_MYSQL | options))
+    return made
+
+
+# `opened_at` is Unix seconds: of 1d and longer the session's date at midnight UTC, of shorter
+# ones the opening. A number, since a year of bars is read twice as fast without dates to parse.
+bars = _table(
+    "bars",
+    Column("symbol", code(32), primary_key=True),
+    Column("interval", code(4), primary_key=True),
+    Column("opened_at", BigInteger, primary_key=True, autoincrement=False),
+    Column("open", Number, nullable=False),
+    Column("high", Number, nullable=False),
+    Column("low", Number, nullable=False),
+    Column("close", Number, nullable=False),
+    Column("volume", BigInteger, nullable=False),
+    Column("source", code(32), nullable=False),
+    Column("revision", Integer, nullable=False),
+    sqlite_with_rowid=False,
+)
+
+# One row for each import: what the service looks at to notice new ones.
+imports = _table(
+    "imports",
+    _id(),
+    Column("symbol", code(32), nullable=False),
+    Column("interval", code(4), nullable=False),
+    Column("file_name", String(255), nullable=False),
+    Column("accepted", Integer, nullable=False),
+    Column("replaced", Integer, nullable=False),
+    Column("refused", Integer, nullable=False),
+    Column("imported_at", UtcTime, nullable=False),
+    Index("ix_imports_symbol_interval", "symbol", "interval"),
+)
+
+price_snapshots = _table(
+    "price_snapshots",
+    _id(),
+    Column("symbol", code(32), nullable=False),
+    Column("source", code(32), nullable=False),
+    Column("session", code(10), nullable=False),  # ISO date of the exchange
+    Column("close", Number),
+    Column("high", Number),
+    Column("low", Number),
+    Column("volume", BigInteger),
+    Column("snapshot_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("symbol", "source", "session"),
+)
+
+# Appended to. The latest row is what holds: a split or a new run of a replay lowers a record.
+price_high_records = _table(
+    "price_high_records",
+    _id(),
+    Column("symbol", code(32), nullable=False),
+    Column("source", code(32), nullable=False),
+    Column("kind", code(4), nullable=False),  # high or low
+    Column("price", Number, nullable=False),
+    Column("session", code(10), nullable=False),
+    Column("reason", code(8), nullable=False),  # first, beaten or rebased
+    Column("recorded_at", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Index("ix_price_high_records_symbol_source_kind_id", "symbol", "source", "kind", "id"),
+)
+
+price_alert_logs = _table(
+    "price_alert_logs",
+    _id(),
+    Column("symbol", code(32), nullable=False),
+    Column("alert_type", code(32), nullable=False),
+    Column("base_type", code(32), nullable=False),
+    Column("base_price", Number, nullable=False),
+    Column("base_time", UtcTime, nullable=False),
+    Column("current_price", Number, nullable=False),
+    Column("threshold_percent", Number, nullable=False),
+    Column("actual_percent", Number, nullable=False),
+    Column("source", code(32), nullable=False),
+    Column("triggered_at", UtcTime, nullable=False),
+    Index("ix_price_alert_logs_newest", "symbol", "alert_type", "base_type", "triggered_at"),
+    Index("ix_price_alert_logs_triggered_at", "triggered_at"),
+)
+
+analyses = _table(
+    "analyses",
+    _id(),
+    Column("symbol", code(32), nullable=False),
+    Column("interval", code(4), nullable=False),
+    Column("source", code(32), nullable=False),
+    Column("as_of", UtcTime, nullable=False),
+    Column("data_version", code(64), nullable=False),
+    Column("body", long_text(), nullable=False),  # JSON, as the API gives it
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("symbol", "interval", "source", "as_of", name="uq_analyses_as_of"),
+)
+
+contents = _table(
+    "contents",
+    _id(),
+    Column("symbol", code(32), nullable=False),
+    Column("source", code(32), nullable=False),
+    Column("link_hash", code(64), nullable=False),  # SHA-256, as links are too long for an index
+    Column("url", long_text(), nullable=False),
+    Column("title", long_text(), nullable=False),
+    Column("summary", long_text()),
+    Column("publisher", String(255)),
+    Column("language", code(8)),
+    Column("sentiment", Number),  # -1 to 1, of English only
+    Column("published_at", UtcTime, nullable=False),
+    Column("crawled_at", UtcTime, nullable=False),
+    UniqueConstraint("source", "link_hash"),
+    Index("ix_contents_symbol_published_at", "symbol", "published_at"),
+    Index("ix_contents_published_at", "published_at"),
+)
+
+slow_query_logs = _table(
+    "slow_query_logs",
+    _id(),
+    Column("query_hash", code(32), nullable=False),
+    Column("query_template", long_text(), nullable=False),
+    Column("duration", Number, nullable=False),  # seconds
+    Column("affected_rows", Integer, nullable=False),
+    Column("table_names", String(500)),
+    Column("operation_type", code(20)),
+    Column("process", code(64), nullable=False),
+    Column("execution_timestamp", UtcTime, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Index("ix_slow_query_logs_hash_time", "query_hash", "execution_timestamp"),
+    Index("ix_slow_query_logs_time", "execution_timestamp"),
+    Index("ix_slow_query_logs_duration", "duration"),
+)

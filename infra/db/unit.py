@@ -1,0 +1,63 @@
+"""One transaction: everything that a request or a task does in the store, or nothing of it."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db.alert_logs import AlertLogs
+from infra.db.analyses import Analyses
+from infra.db.contents import Contents
+from infra.db.high_records import HighRecords
+from infra.db.imports import Imports
+from infra.db.slow_queries import SlowQueries
+from infra.db.snapshots import Snapshots
+from infra.db.stored_bars import StoredBars
+
+
+class Unit:
+    """The repositories over one connection, good until the work that was given it returns."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self.connection = connection
+
+    @cached_property
+    def bars(self) -> StoredBars:
+        """Bars of all symbols and intervals."""
+        return StoredBars(self.connection)
+
+    @cached_property
+    def imports(self) -> Imports:
+        """What was imported."""
+        return Imports(self.connection)
+
+    @cached_property
+    def snapshots(self) -> Snapshots:
+        """Previous close, high and low."""
+        return Snapshots(self.connection)
+
+    @cached_property
+    def high_records(self) -> HighRecords:
+        """All-time highs and lows."""
+        return HighRecords(self.connection)
+
+    @cached_property
+    def alert_logs(self) -> AlertLogs:
+        """Price alerts."""
+        return AlertLogs(self.connection)
+
+    @cached_property
+    def analyses(self) -> Analyses:
+        """Whole analyses of a symbol."""
+        return Analyses(self.connection)
+
+    @cached_property
+    def contents(self) -> Contents:
+        """News."""
+        return Contents(self.connection)
+
+    @cached_property
+    def slow_queries(self) -> SlowQueries:
+        """Queries that took long."""
+        return SlowQueries(self.connection)
