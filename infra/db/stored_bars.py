@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import repeat
 from typing import Any
 
 import numpy as np
 from sqlalchemy import (
     ColumnElement,
     Integer,
-    Select,
     and_,
+    bindparam,
     case,
     func,
     literal_column,
     or_,
     select,
 )
+from sqlalchemy.dialects.mysql.asyncmy import MySQLDialect_asyncmy
+from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
+from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.bars import Bars
@@ -27,6 +32,10 @@ from infra.db.upsert import New, upsert
 IMPORT = "import"  # the source of what a user brought; a source of ours replaces it
 
 _NS = 10**9
+_DIALECTS: dict[str, Dialect] = {
+    "mysql": MySQLDialect_asyncmy(),
+    "sqlite": SQLiteDialect_aiosqlite(),
+}
 _ONE = literal_column("1", Integer)
 _KEYS = ("symbol", "interval", "opened_at")
 _VALUES = ("open", "high", "low", "close", "volume")
@@ -64,9 +73,8 @@ class StoredBars:
         """
         if len(bars) == 0:
             return
-        changes = _by_import if source == IMPORT else _by_source
-        statement = upsert(self._connection.dialect.name, table, _KEYS, changes)
-        await self._connection.execute(statement, rows_of(symbol, interval, source, bars))
+        sql = _upsert_sql(self._connection.dialect.name, source == IMPORT)
+        await self._connection.exec_driver_sql(sql, rows_of(symbol, interval, source, bars))
 
     async def read(
         self,
@@ -77,15 +85,14 @@ class StoredBars:
         source: str | None = None,
     ) -> Bars:
         """Return bars that open from `start_ns` (included) to `end_ns` (not), oldest first."""
-        columns = (table.c.opened_at, *(table.c[name] for name in _VALUES))
-        query = select(*columns).where(_of(symbol, interval)).order_by(table.c.opened_at)
-        if start_ns is not None:
-            query = query.where(table.c.opened_at >= -(-start_ns // _NS))
-        if end_ns is not None:
-            query = query.where(table.c.opened_at < -(-end_ns // _NS))
-        if source is not None:
-            query = query.where(table.c.source == source)
-        return await self._bars(query)
+        dialect = self._connection.dialect.name
+        given: list[Any] = [symbol, interval]
+        for edge_ns in (start_ns, end_ns):
+            given += [] if edge_ns is None else [-(-edge_ns // _NS)]
+        given += [] if source is None else [source]
+        sql = _read_sql(dialect, start_ns is not None, end_ns is not None, source is not None)
+        result = await self._connection.exec_driver_sql(sql, tuple(given))
+        return _as_bars(result.all())
 
     async def held(self, symbol: str, interval: str, bars: Bars) -> dict[int, tuple[Any, ...]]:
         """Return what is there within the span of `bars`: by opening (s) source and OHLCV."""
@@ -129,27 +136,48 @@ class StoredBars:
         rows = await self._connection.execute(query)
         return [Coverage(row[0], row[1], *(int(value) for value in row[2:])) for row in rows]
 
-    async def _bars(self, query: Select[Any]) -> Bars:
-        rows = (await self._connection.execute(query)).all()
-        if not rows:
-            return Bars.empty()
-        opened_at, open_, high, low, close, volume = zip(*rows, strict=True)
-        return Bars(
-            np.array(opened_at, np.int64) * _NS,
-            np.array(open_, np.float64),
-            np.array(high, np.float64),
-            np.array(low, np.float64),
-            np.array(close, np.float64),
-            np.array(volume, np.int64),
-        )
+
+def _as_bars(rows: Sequence[Sequence[Any]]) -> Bars:
+    if not rows:
+        return Bars.empty()
+    opened_at, open_, high, low, close, volume = zip(*rows, strict=True)
+    return Bars(
+        np.array(opened_at, np.int64) * _NS,
+        np.array(open_, np.float64),
+        np.array(high, np.float64),
+        np.array(low, np.float64),
+        np.array(close, np.float64),
+        np.array(volume, np.int64),
+    )
 
 
-def rows_of(symbol: str, interval: str, source: str, bars: Bars) -> list[dict[str, Any]]:
-    """Return bars as rows of the table, at their first revision."""
-    same = {"symbol": symbol, "interval": interval, "source": source, "revision": 0}
+def rows_of(symbol: str, interval: str, source: str, bars: Bars) -> list[tuple[Any, ...]]:
+    """Return bars as rows of the table in the order of its columns, at their first revision."""
     columns = ((bars.opened_at_ns // _NS).tolist(), *(getattr(bars, n).tolist() for n in _VALUES))
-    names = ("opened_at", *_VALUES)
-    return [same | dict(zip(names, row, strict=True)) for row in zip(*columns, strict=True)]
+    return list(zip(repeat(symbol), repeat(interval), *columns, repeat(source), repeat(0)))
+
+
+@functools.cache
+def _upsert_sql(dialect: str, is_import: bool) -> str:
+    """Return the text of the upsert; given as text, its rows go to the driver as they are."""
+    statement = upsert(dialect, table, _KEYS, _by_import if is_import else _by_source)
+    compiled = statement.compile(dialect=_DIALECTS[dialect])
+    assert compiled.positiontup == [column.name for column in table.columns]
+    return str(compiled)
+
+
+@functools.cache
+def _read_sql(dialect: str, has_start: bool, has_end: bool, has_source: bool) -> str:
+    """Return the text that reads bars; making it anew costs as much as reading a year."""
+    columns = (table.c.opened_at, *(table.c[name] for name in _VALUES))
+    query = select(*columns).where(_of("?", "?")).order_by(table.c.opened_at)
+    if has_start:
+        query = query.where(table.c.opened_at >= bindparam("start"))
+    if has_end:
+        query = query.where(table.c.opened_at < bindparam("end"))
+    if has_source:
+        query = query.where(table.c.source == bindparam("source_name"))
+    return str(query.compile(dialect=_DIALECTS[dialect]))
 
 
 def _of(symbol: str, interval: str) -> ColumnElement[bool]:

@@ -326,7 +326,9 @@ async def test_a_row_that_does_not_fit_is_refused_and_nothing_of_its_unit_stays(
         twice = rows_of("AAPL", "1d", "yahoo", bars(2)) + rows_of("AAPL", "1d", "yahoo", bars(1))
 
         async def insert(unit: Unit) -> None:
-            await unit.connection.execute(bars_table.insert(), twice)
+            columns = [column.name for column in bars_table.columns]
+            rows = [dict(zip(columns, row, strict=True)) for row in twice]
+            await unit.connection.execute(bars_table.insert(), rows)
 
         with pytest.raises(StoreRefused):
             await store.write(insert)
