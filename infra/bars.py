@@ -12,6 +12,8 @@ from numpy.typing import NDArray
 NS_PER_DAY = 86_400_000_000_000
 NS_PER_MINUTE = 60_000_000_000
 
+IMPORT = "import"  # the source of bars that a user brought
+
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 

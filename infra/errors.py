@@ -112,6 +112,42 @@ class RangeInvalid(RequestError):
         return {} if self.limit is None else {"limit": self.limit}
 
 
+class JobUnknown(RequestError):
+    """Raised when no scheduled job has this name."""
+
+    status_code = 404
+    code = "job_unknown"
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(name, list(known))
+        self.name = name
+        self.known = list(known)
+
+    @property
+    def message(self) -> str:
+        return f"no job is called {self.name[:40]!r}; there are {', '.join(self.known)}"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"known": self.known}
+
+
+class JobRunning(RequestError):
+    """Raised when a job is asked to run that runs already."""
+
+    status_code = 409
+    code = "job_running"
+    retryable = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.name = name
+
+    @property
+    def message(self) -> str:
+        return f"{self.name} runs already; two of one job never run at once"
+
+
 class BodyTooLarge(RequestError):
     """Raised when a request's body is longer than the setting allows."""
 
@@ -125,6 +161,12 @@ class BodyTooLarge(RequestError):
     @property
     def message(self) -> str:
         return f"a body is at most {self.limit_bytes} bytes"
+
+
+class ImportUnreadable(RequestError):
+    """Raised when a file cannot be read as bars, or written as what its name says."""
+
+    code = "import_unreadable"
 
 
 class NotBuilt(RequestError):

@@ -107,6 +107,36 @@ def record(
     raise typer.Exit(record_stream(load_settings(), console, out, names, seconds))
 
 
+@app.command("import")
+def import_(
+    file: Annotated[Path, typer.Argument(help="CSV, plain or gzipped, or Parquet.")],
+    symbol: Annotated[str, typer.Option(help="Whose bars these are.")],
+    interval: Annotated[str, typer.Option(help="1m to 3mo.")] = "1d",
+    time_zone: Annotated[
+        str, typer.Option(help="Of times without one; default: the exchange's.")
+    ] = "",
+    dry_run: Annotated[bool, typer.Option(help="Only say what would become of each row.")] = False,
+) -> None:
+    """Put a file's bars into the store; they are served like any other."""
+    from serve.bar_files import import_file
+
+    settings = load_settings()
+    raise typer.Exit(import_file(settings, console, file, symbol, interval, time_zone, dry_run))
+
+
+@app.command()
+def export(
+    file: Annotated[Path, typer.Argument(help="To write: .csv, .csv.gz or .parquet.")],
+    symbol: Annotated[str, typer.Option(help="Whose bars.")],
+    interval: Annotated[str, typer.Option(help="1m to 3mo.")] = "1d",
+    source: Annotated[str, typer.Option(help="Only of this source, as `import`.")] = "",
+) -> None:
+    """Write a symbol's stored bars into a file."""
+    from serve.bar_files import export_file
+
+    raise typer.Exit(export_file(load_settings(), console, file, symbol, interval, source))
+
+
 @app.command()
 def config() -> None:
     """Show every setting, its value and where it came from; keys are masked."""

@@ -18,7 +18,15 @@ from actors.hub.client import HubClient
 from actors.runtime import ServiceActor, exposed, report_metrics
 from infra.bars import NS_PER_MINUTE, History, Quote
 from infra.clock import SystemClock
-from infra.errors import ActorUnavailable, FinstageError, RangeInvalid, SymbolUnknown
+from infra.db.import_reader import ImportReader
+from infra.db.store import open_store
+from infra.errors import (
+    ActorUnavailable,
+    FinstageError,
+    RangeInvalid,
+    StoreError,
+    SymbolUnknown,
+)
 from infra.files import write_atomically
 from infra.messages import Message
 from infra.metrics import TICKS, UPSTREAM_BREAKER, UPSTREAM_RATE, UPSTREAM_WAITING
@@ -38,6 +46,7 @@ from infra.sources.base import (
     VersionChanged,
     Wanted,
 )
+from infra.sources.imported import WithImports
 from infra.symbols import nearest
 from infra.universe import load_universe
 
@@ -65,7 +74,10 @@ class FeedActor(ServiceActor):
     def __init__(self, settings: Settings, started_at_s: float) -> None:
         super().__init__(settings)
         self._clock = SystemClock()
-        self._source = build_source(settings, self._clock, started_at_s)
+        self._store = open_store(settings, self._clock)
+        inner = build_source(settings, self._clock, started_at_s)
+        self._source = WithImports(inner, ImportReader(self._store), self._clock)
+        self._store_away = ""
         self._core = FeedCore(self._source.name)
         self._hub = HubClient(settings.actor_wait_s)
         self._epoch = ""
@@ -143,6 +155,7 @@ class FeedActor(ServiceActor):
     async def _review(self) -> None:
         """Keep the wanted set true, and notice new bars of what is wanted from an open source."""
         while True:
+            await self._look_for_imports()
             self._want_now()
             self._measure()
             if self._minutes is not None:
@@ -161,7 +174,26 @@ class FeedActor(ServiceActor):
 
     def _want_now(self) -> None:
         asked_for = self._interest.symbols(self._clock.monotonic_s())
-        self._wanted.replace(asked_for.union(self._monitored.symbols))
+        now = asked_for.union(self._monitored.symbols)
+        self._wanted.replace(now.difference(self._source.import_only))
+
+    async def _look_for_imports(self) -> None:
+        """Notice what was imported while the service runs, and tell of it as of new bars."""
+        try:
+            symbols = await self._source.look()
+        except StoreError as error:
+            if self._store_away != error.message:
+                logger.warning("feed.store_away", extra={"reason": error.message})
+            self._store_away = error.message
+            return
+        self._store_away = ""
+        for symbol in symbols:
+            history = await self._history(symbol, "1d", Lane.BACKGROUND)
+            if isinstance(history, FinstageError):
+                logger.warning("feed.import_unread", extra={"symbol": symbol, "why": history.code})
+            elif not self._source.is_open:
+                changed = VersionChanged(symbol, history.data_version, False)
+                await self._publish(self._core.messages([changed]))
 
     async def _look_for_new_bars(self) -> None:
         """Ask for the daily bars of symbols that somebody holds; the source paces itself."""
@@ -194,8 +226,7 @@ class FeedActor(ServiceActor):
     def _load_monitored(self) -> tuple[str, ...]:
         if self._file.exists():
             saved: list[str] = orjson.loads(self._file.read_bytes())["symbols"]
-            listed = set(self._source.symbols())
-            return tuple(s for s in saved if self._source.is_open or s in listed)
+            return tuple(saved)  # also those of an import, which may not be read yet
         if self.settings.symbols or not self._source.is_open:
             return self.settings.symbols or self._source.symbols()
         universe = load_universe()

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from infra.bars import Bars
+from infra.bars import IMPORT, Bars
 from infra.db.store import Store
-from infra.db.stored_bars import IMPORT, chunks
+from infra.db.stored_bars import chunks
 from infra.db.unit import Unit
 from infra.errors import ChunkFailed, StoreError
 

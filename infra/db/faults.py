@@ -52,7 +52,7 @@ def _of_driver(error: DBAPIError) -> StoreError | None:
         return StoreRefused(said)
     if error.connection_invalidated or number in range(2000, 2100) or number in (1053, 1927):
         return StoreUnavailable(f"the store does not answer: {said}")
-    if number in (1044, 1045, 1049):  # access denied, no such database
+    if number in (1044, 1045, 1049, 1698):  # access denied, no such database
         return StoreUnavailable(f"the store lets nobody in: {said}")
     if isinstance(origin, OSError):
         return StoreUnavailable(f"the store does not answer: {said}")

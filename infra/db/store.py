@@ -200,7 +200,8 @@ def _is_passing(error: StoreError) -> bool:
 
 
 def _told(error: BaseException) -> StoreError:
-    return store_error(error) or StoreError(f"the store failed: {error}")
+    origin = getattr(error, "orig", None) or error
+    return store_error(error) or StoreError(f"the store failed: {origin}")
 
 
 async def _nothing(unit: Unit) -> None:
@@ -208,7 +209,11 @@ async def _nothing(unit: Unit) -> None:
 
 
 def open_store(settings: Settings, clock: Clock | None = None) -> Store:
-    """Return the store that the settings name, with this process's share of connections."""
+    """Return the store that the settings name, with this process's share of connections.
+
+    Makes the data directory, where SQLite keeps its file.
+    """
+    settings.data_dir.mkdir(parents=True, exist_ok=True)
     url = store_url(settings.database_url.get_secret_value(), settings.data_dir)
     return Store(
         url,

@@ -25,11 +25,9 @@ from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
 from sqlalchemy.engine import Dialect
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.bars import Bars
+from infra.bars import IMPORT, Bars
 from infra.db.tables import bars as table
 from infra.db.upsert import New, upsert
-
-IMPORT = "import"  # the source of what a user brought; a source of ours replaces it
 
 _NS = 10**9
 _DIALECTS: dict[str, Dialect] = {

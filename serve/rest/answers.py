@@ -13,7 +13,7 @@ from starlette.responses import Response
 from infra.clock import utc
 from infra.errors import FinstageError
 from infra.metrics import NEAR_CACHE
-from infra.periods import check_interval
+from infra.periods import INTERVALS, check_interval
 from serve.errors import error_detail
 from serve.near import Rendered
 from serve.services import Services
@@ -96,5 +96,8 @@ def now_iso(services: Services) -> str:
 
 
 def supported(services: Services, interval: str) -> str:
-    """Return `interval` if the source has bars of it, else raise ParameterInvalid."""
-    return check_interval(interval, services.source.intervals)
+    """Return `interval` if there is one, else raise ParameterInvalid.
+
+    Whether a symbol has bars of it is the feed's to say: an import may.
+    """
+    return check_interval(interval, INTERVALS)

@@ -15,7 +15,7 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
-from infra.bars import NS_PER_DAY, Bars
+from infra.bars import IMPORT, NS_PER_DAY, Bars
 from infra.db.alert_logs import AlertLog
 from infra.db.analyses import Analysis
 from infra.db.bulk import import_bars, upsert_bars
@@ -26,7 +26,6 @@ from infra.db.migrate import BASE
 from infra.db.slow_queries import SlowQueryLog
 from infra.db.snapshots import Snapshot
 from infra.db.store import Store
-from infra.db.stored_bars import IMPORT
 from infra.db.tables import metadata
 from infra.db.unit import Unit
 from infra.errors import StoreUnavailable

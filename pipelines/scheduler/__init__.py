@@ -1,0 +1,1 @@
+"""One clock for the whole cluster: what runs when, and what came of it."""

@@ -1,0 +1,164 @@
+"""`finstage import` and `finstage export`: bars between files and the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+
+from infra.bar_files import ReadBars, read_bars, write_bars
+from infra.bars import IMPORT, Bars
+from infra.calendars import calendar_for
+from infra.clock import SystemClock, utc
+from infra.db.bulk import ImportCount, import_bars
+from infra.db.imports import Import
+from infra.db.store import Store, open_store
+from infra.db.url import shown, store_url
+from infra.errors import ConfigError, FinstageError, StoreError
+from infra.periods import INTERVALS, check_interval
+from infra.settings import Settings
+from infra.symbols import normalise
+
+T = TypeVar("T")
+
+_SHOWN_REFUSALS = 20
+
+
+def import_file(
+    settings: Settings,
+    console: Console,
+    path: Path,
+    symbol: str,
+    interval: str,
+    time_zone: str,
+    dry_run: bool,
+) -> int:
+    """Import a file's bars; return 0, or 1 if no row could be taken. Raises ConfigError."""
+    clock = SystemClock()
+
+    async def work(store: Store) -> int:
+        name = normalise(symbol)
+        check_interval(interval, INTERVALS)
+        zone = time_zone or calendar_for(name).time_zone
+        with console.status(f"reading {path.name} …"):
+            read = read_bars(path, interval, zone, int(clock.time_s() * 1e9))
+        with _progress(console) as progress:
+            task = progress.add_task(f"{name} {interval}", total=len(read.bars))
+
+            def advance(rows: int) -> None:
+                progress.update(task, completed=rows)
+
+            count = await import_bars(store, name, interval, read.bars, advance, dry_run)
+        if not dry_run and count.accepted:
+            made = Import(
+                name,
+                interval,
+                path.name[:255],
+                count.accepted,
+                count.replaced,
+                len(read.refused),
+                utc(clock.time_s()),
+            )
+            await store.write(lambda unit: unit.imports.append(made))
+        _report(console, name, interval, read, count, dry_run)
+        return 0 if len(read.bars) else 1
+
+    return _with_store(settings, work)
+
+
+def export_file(
+    settings: Settings, console: Console, path: Path, symbol: str, interval: str, source: str
+) -> int:
+    """Write a symbol's stored bars into a file; return 0. Raises ConfigError if there are none."""
+
+    async def work(store: Store) -> int:
+        name = normalise(symbol)
+        check_interval(interval, INTERVALS)
+        bars = await store.read(lambda unit: unit.bars.read(name, interval, source=source or None))
+        if not len(bars):
+            held = await store.read(lambda unit: unit.bars.coverage(name))
+            there = ", ".join(f"{c.interval} of {c.source}" for c in held) or "none at all"
+            raise ConfigError(f"no {interval} bars of {name} in the store; there are {there}")
+        write_bars(path, bars)
+        console.print(f"{path}: {len(bars):,} bars of {name} at {interval}, {_span(bars)}")
+        return 0
+
+    return _with_store(settings, work)
+
+
+def _with_store(settings: Settings, work: Callable[[Store], Awaitable[T]]) -> T:
+    async def run() -> T:
+        store = open_store(settings)
+        try:
+            await store.migrate()
+            return await work(store)
+        finally:
+            await store.close()
+
+    try:
+        return asyncio.run(run())
+    except ConfigError:
+        raise
+    except StoreError as error:
+        url = store_url(settings.database_url.get_secret_value(), settings.data_dir)
+        raise ConfigError(f"{shown(url)}: {error.message}") from None
+    except FinstageError as error:
+        raise ConfigError(error.message) from None
+    except OSError as error:
+        raise ConfigError(f"{error.filename or 'a file'}: {error.strerror}") from None
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, transient=True)
+
+
+def _report(
+    console: Console,
+    symbol: str,
+    interval: str,
+    read: ReadBars,
+    count: ImportCount,
+    dry_run: bool,
+) -> None:
+    title = (
+        f"{symbol} {interval}: {_span(read.bars)}" if len(read.bars) else f"{symbol} {interval}"
+    )
+    table = Table(
+        title=f"{title} (dry run, nothing written)" if dry_run else title,
+        title_justify="left",
+        show_header=False,
+    )
+    rows = {
+        "accepted": f"{count.accepted:,} ({count.new:,} new, {count.unchanged:,} there already)",
+        "replaced": f"{count.replaced:,} of an earlier import",
+        "left to the source": f"{count.kept_live:,} that a source of ours has"
+        * bool(count.kept_live),
+        "refused": f"{len(read.refused):,}",
+        "columns not used": ", ".join(read.ignored_columns),
+    }
+    for name, value in rows.items():
+        if value:
+            table.add_row(name, value)
+    console.print(table)
+    for refused in read.refused[:_SHOWN_REFUSALS]:
+        console.print(f"line {refused.line}: {refused.reason}", style="yellow", markup=False)
+    if len(read.refused) > _SHOWN_REFUSALS:
+        console.print(f"and {len(read.refused) - _SHOWN_REFUSALS:,} more")
+    if len(read.bars) and not dry_run:
+        console.print(f"served as source {IMPORT!r}; a service that runs notices within seconds")
+
+
+def _span(bars: Bars) -> str:
+    ends = (utc(int(bars.opened_at_ns[row]) // 10**9) for row in (0, -1))
+    return " to ".join(end.isoformat()[:16].removesuffix("T00:00") for end in ends)
