@@ -101,6 +101,19 @@ UPSTREAM_STREAMS = Counter(
     ["upstream", "event"],
     registry=REGISTRY,
 )
+JOB_RUNS = Counter(
+    "finstage_job_runs",
+    "Runs of scheduled jobs, by outcome.",
+    ["job", "outcome"],
+    registry=REGISTRY,
+)
+JOB_SECONDS = Histogram(
+    "finstage_job_duration_seconds",
+    "Time from the start of a scheduled job to its end.",
+    ["job"],
+    buckets=(0.5, 1, 2.5, 5, 10, 30, 60, 300, 1_800),
+    registry=REGISTRY,
+)
 TICKS = Counter("finstage_feed_ticks", "Ticks that the feed sent.", registry=REGISTRY)
 LOOP_LAG = Gauge(
     "finstage_event_loop_lag_seconds",

@@ -108,6 +108,8 @@ class Settings(BaseSettings):
     store_pool_recycle_s: int = Field(
         1_800, ge=1, description="A connection older than this is opened anew."
     )
+    # Older bars cost space and are had from the source; imports are never touched.
+    store_bars_days: int = Field(3_650, ge=1, description="How far back daily bars are kept.")
     slow_query_s: float = Field(1.0, gt=0, description="Queries that take longer are kept.")
     # Under 1 s a session is a handful of ticks and every cache is cold; 23,400 is real time.
     replay_session_s: float = Field(60.0, ge=0.5, description="Seconds that a session lasts.")

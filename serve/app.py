@@ -17,6 +17,8 @@ from actors.indicators.actor import IndicatorActor
 from actors.indicators.client import INDICATORS
 from actors.runtime import ActorSpec
 from infra.settings import Settings
+from pipelines.scheduler.actor import SchedulerActor
+from pipelines.scheduler.client import SCHEDULER
 from serve.replicas import Api, Stream
 
 API_APP = "finstage-api"
@@ -30,6 +32,7 @@ def actor_specs(settings: Settings, started_at_s: float) -> list[ActorSpec]:
         ActorSpec(HUB, HubActor, (settings,)),
         ActorSpec(FEED, FeedActor, (settings, started_at_s)),
         ActorSpec(INDICATORS, IndicatorActor, (settings,)),
+        ActorSpec(SCHEDULER, SchedulerActor, (settings,)),
     ]
 
 

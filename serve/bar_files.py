@@ -21,11 +21,13 @@ from infra.db.store import Store, open_store
 from infra.db.url import shown, store_url
 from infra.errors import ConfigError, FinstageError, StoreError
 from infra.periods import INTERVALS, check_interval
+from infra.session_bars import MINUTES
 from infra.settings import Settings
 from infra.symbols import normalise
 
 T = TypeVar("T")
 
+_IMPORTED_INTERVALS = (*MINUTES, "1d")  # longer bars are made of daily ones
 _SHOWN_REFUSALS = 20
 
 
@@ -43,7 +45,7 @@ def import_file(
 
     async def work(store: Store) -> int:
         name = normalise(symbol)
-        check_interval(interval, INTERVALS)
+        check_interval(interval, _IMPORTED_INTERVALS)
         zone = time_zone or calendar_for(name).time_zone
         with console.status(f"reading {path.name} …"):
             read = read_bars(path, interval, zone, int(clock.time_s() * 1e9))

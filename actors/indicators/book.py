@@ -22,6 +22,7 @@ class _Shelf:
     closed: dict[_Key, Bars] = field(default_factory=dict)
     open: dict[_Key, Bars] = field(default_factory=dict)
     record: tuple[float, date] | None = None
+    lowest: tuple[float, date] | None = None
 
 
 def base_interval(interval: str) -> str:
@@ -109,6 +110,15 @@ class BarBook:
             row = int(np.argmax(bars.high))
             shelf.record = float(bars.high[row]), bars.session(row)
         return shelf.record
+
+    def all_time_low(self, symbol: str) -> tuple[float, date] | None:
+        """Return the lowest adjusted price of all closed sessions, and the first that had it."""
+        shelf = self._shelf(symbol, "1d")
+        bars = self.closed(symbol)
+        if shelf.lowest is None and len(bars):
+            row = int(np.argmin(bars.low))
+            shelf.lowest = float(bars.low[row]), bars.session(row)
+        return shelf.lowest
 
 
 def _replace_open_bar(shelf: _Shelf, bars: Bars) -> None:

@@ -124,9 +124,9 @@ class IndicatorCore:
         }
 
     def references(self, symbols: Iterable[str]) -> dict[str, dict[str, Any] | FinstageError]:
-        """Return what a price is compared with: the last close and the all-time high.
+        """Return what a price is compared with: last close, all-time high and low.
 
-        Both are adjusted and of closed sessions; dates are ISO, None without bars. An unknown
+        All are adjusted and of closed sessions; dates are ISO, None without bars. An unknown
         symbol has a SymbolUnknown as its value.
         """
         return {symbol: self._reference(symbol) for symbol in symbols}
@@ -137,11 +137,14 @@ class IndicatorCore:
             return self._unknown(symbol)
         bars = self._book.closed(symbol)
         record = self._book.all_time_high(symbol)
+        lowest = self._book.all_time_low(symbol)
         return {
             "previous_close": at_end(bars.close),
             "previous_session": _session(bars),
             "all_time_high": None if record is None else record[0],
             "record_date": None if record is None else record[1].isoformat(),
+            "all_time_low": None if lowest is None else lowest[0],
+            "low_date": None if lowest is None else lowest[1].isoformat(),
             "data_version": history.data_version,
         }
 

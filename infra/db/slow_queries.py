@@ -9,7 +9,9 @@ from datetime import datetime
 from sqlalchemy import delete, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from infra.clock import utc
 from infra.db.tables import slow_query_logs as table
+from infra.db.watch import SlowQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,21 @@ class SlowQueryLog:
     process: str
     execution_timestamp: datetime
     created_at: datetime
+
+
+def slow_query_log(query: SlowQuery, process: str, now: datetime) -> SlowQueryLog:
+    """Return what the watch saw as a row."""
+    return SlowQueryLog(
+        query.query_hash,
+        query.query_template,
+        query.duration_s,
+        query.affected_rows,
+        ",".join(query.tables)[:500],
+        query.operation,
+        process,
+        utc(query.at_s),
+        now,
+    )
 
 
 class SlowQueries:

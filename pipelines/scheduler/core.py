@@ -129,7 +129,7 @@ class Schedule:
             if job.next_s > now_s:
                 continue
             due_s, job.next_s = job.next_s, job.spec.trigger.next_after(now_s)
-            job.state.last_due_s = max(due_s, job.state.last_due_s or due_s)
+            job.state.last_due_s = due_s
             if job.state.paused or (job.spec.market_hours and not market_open):
                 continue
             if now_s - due_s > job.spec.grace_s or job.state.running is not None:
@@ -139,15 +139,15 @@ class Schedule:
         return found
 
     def _mend_clock(self, job: _Job, now_s: float) -> None:
-        """Take an earlier next time where the clock was put back."""
-        next_s = job.spec.trigger.next_after(now_s)
-        if next_s < job.next_s:
-            last_s = job.state.last_due_s
-            is_done = last_s is not None and next_s <= last_s
-            if not is_done or job.next_s - next_s > 2 * (
-                job.spec.trigger.next_after(next_s) - next_s
-            ):
-                job.next_s = next_s
+        """Take an earlier time where the clock was put back, but none that was had already."""
+        trigger, last_s = job.spec.trigger, job.state.last_due_s
+        next_s = trigger.next_after(now_s)
+        if next_s >= job.next_s:
+            return
+        period_s = trigger.next_after(next_s) - next_s
+        if last_s is not None and next_s <= last_s <= now_s + period_s:
+            next_s = trigger.next_after(last_s)
+        job.next_s = min(job.next_s, next_s)
 
     def next_due_s(self) -> float:
         """Return when to look again, Unix seconds."""

@@ -28,7 +28,7 @@ HOMES = {
     "aiohttp": ("infra/sources", "infra/notify", "serve/client"),
     "httpx": ("serve/client", "serve/up.py", "serve/status.py"),
     "limits": ("serve",),
-    "cachetools": ("actors/cache", "infra/sources/steady.py"),
+    "cachetools": ("actors/cache", "infra/sources/steady.py", "infra/sources/imported.py"),
 }
 NO_RAY = ("infra", "serve/client", "pipelines/market.py", "pipelines/analysis.py")
 

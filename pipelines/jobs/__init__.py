@@ -1,0 +1,1 @@
+"""The jobs that run by themselves, one file for each thing that they keep up to date."""

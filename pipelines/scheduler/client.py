@@ -1,0 +1,54 @@
+"""The scheduler as others see it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from actors.runtime import ActorClient
+from infra.db.watch import StoreReport
+
+SCHEDULER = "finstage-scheduler"
+
+
+@dataclass(frozen=True, slots=True)
+class StoreState:
+    """Whether the store answers; `since_s` is the Unix time since which it does or does not."""
+
+    is_there: bool
+    detail: str
+    since_s: float
+
+
+class SchedulerClient(ActorClient):
+    """Calls to the scheduler; each raises ActorUnavailable if it does not come back in time."""
+
+    actor_name = SCHEDULER
+
+    async def jobs(self) -> list[dict[str, Any]]:
+        """Return all jobs with their next and last runs."""
+        rows: list[dict[str, Any]] = await self._ask("jobs")
+        return rows
+
+    async def run_now(self, name: str) -> str:
+        """Start a job and return the run's id; raises JobUnknown, JobRunning."""
+        run_id: str = await self._ask("run_now", name)
+        return run_id
+
+    async def pause(self, name: str) -> None:
+        """Let a job rest until it is resumed; raises JobUnknown."""
+        await self._ask("pause", name)
+
+    async def resume(self, name: str) -> None:
+        """Let a job run at its times again; raises JobUnknown."""
+        await self._ask("resume", name)
+
+    async def store_state(self) -> StoreState:
+        """Return whether the store answers."""
+        state: StoreState = await self._ask("store_state")
+        return state
+
+    async def store_reports(self) -> list[StoreReport]:
+        """Return what queries cost in the scheduler and in the jobs so far."""
+        reports: list[StoreReport] = await self._ask("store_reports")
+        return reports
