@@ -108,8 +108,12 @@ class Settings(BaseSettings):
     store_pool_recycle_s: int = Field(
         1_800, ge=1, description="A connection older than this is opened anew."
     )
-    # Older bars cost space and are had from the source; imports are never touched.
-    store_bars_days: int = Field(3_650, ge=1, description="How far back daily bars are kept.")
+    # What is over its age is archived as Parquet, then deleted; 0 keeps it for ever.
+    keep_bars_days: int = Field(
+        3_650, ge=0, description="Days before a symbol's newest bar; imports are kept."
+    )
+    keep_contents_days: int = Field(365, ge=0, description="Age of news.")
+    keep_slow_queries_days: int = Field(30, ge=0, description="Age of slow queries.")
     slow_query_s: float = Field(1.0, gt=0, description="Queries that take longer are kept.")
     # Under 1 s a session is a handful of ticks and every cache is cold; 23,400 is real time.
     replay_session_s: float = Field(60.0, ge=0.5, description="Seconds that a session lasts.")

@@ -9,7 +9,18 @@ from starlette.middleware.cors import CORSMiddleware
 from serve.errors import install_error_handlers
 from serve.gate import Gate
 from serve.middleware import RequestMiddleware
-from serve.rest import analysis, health, market, prices, simple, symbols
+from serve.rest import (
+    analysis,
+    database,
+    health,
+    market,
+    market_price,
+    prices,
+    scheduler,
+    simple,
+    stored,
+    symbols,
+)
 from serve.services import Services
 from serve.version import VERSION
 from serve.web import pages
@@ -36,11 +47,15 @@ def create_api(services: Services, gate: Gate, behind_serve: bool = True) -> Fas
     )
     app.state.services = services
     for router in (
+        stored.router,
         market.router,
         analysis.router,
         prices.router,
         simple.router,
         symbols.router,
+        market_price.router,
+        scheduler.router,
+        database.router,
         health.router,
         pages.router,
     ):

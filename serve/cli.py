@@ -1,4 +1,4 @@
-"""The command line: `finstage up | down | status | record | logs | config | doctor | version`."""
+"""The command line, `finstage`; each command imports what it needs when it is called."""
 
 from __future__ import annotations
 
@@ -75,7 +75,10 @@ def status() -> None:
 def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
     process: Annotated[
-        str, typer.Option(help="Only this role: api, stream, feed, indicators, hub, cache, up.")
+        str,
+        typer.Option(
+            help="Only this role: api, stream, feed, indicators, hub, cache, scheduler, jobs, up."
+        ),
     ] = "",
     level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="Least level.")
@@ -135,6 +138,79 @@ def export(
     from serve.bar_files import export_file
 
     raise typer.Exit(export_file(load_settings(), console, file, symbol, interval, source))
+
+
+store_app = typer.Typer(no_args_is_help=True, help="Move what the store holds.")
+app.add_typer(store_app, name="store")
+jobs_app = typer.Typer(help="The jobs that run by themselves: list, run, pause, resume.")
+app.add_typer(jobs_app, name="jobs")
+
+JobName = Annotated[str, typer.Argument(help="A job's name, such as bars.daily.")]
+
+
+@store_app.command("copy")
+def store_copy(
+    from_url: Annotated[str, typer.Argument(help="sqlite:///FILE or mysql://USER@HOST/DATABASE")],
+    to_url: Annotated[str, typer.Argument(help="The same; its tables are made.")],
+) -> None:
+    """Copy everything from one store into another."""
+    from serve.store import copy_store
+
+    raise typer.Exit(copy_store(load_settings(), console, from_url, to_url))
+
+
+@app.command()
+def backup(file: Annotated[Path, typer.Argument(help="To write, an SQLite file.")]) -> None:
+    """Write all that the store holds into a file, also while the service runs."""
+    from serve.store import backup_store
+
+    raise typer.Exit(backup_store(load_settings(), console, file))
+
+
+@app.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A file of `finstage backup`.")],
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Replace all that the store holds by a backup; the service must not run."""
+    from serve.store import restore_store
+
+    if not yes:
+        typer.confirm("This replaces all that the store holds. Go on?", abort=True)
+    raise typer.Exit(restore_store(load_settings(), console, file))
+
+
+@jobs_app.callback(invoke_without_command=True)
+def jobs(context: typer.Context) -> None:
+    """Show the jobs of the running service."""
+    if context.invoked_subcommand is None:
+        from serve.jobs import show_jobs
+
+        raise typer.Exit(show_jobs(load_settings(), console))
+
+
+@jobs_app.command("run")
+def run_job(name: JobName) -> None:
+    """Run a job now and wait for its end; exit code 0 if it went well."""
+    from serve.jobs import run_job
+
+    raise typer.Exit(run_job(load_settings(), console, name))
+
+
+@jobs_app.command("pause")
+def pause_job(name: JobName) -> None:
+    """Let a job rest until it is resumed."""
+    from serve.jobs import pause_job
+
+    raise typer.Exit(pause_job(load_settings(), console, name, True))
+
+
+@jobs_app.command("resume")
+def resume_job(name: JobName) -> None:
+    """Let a job run at its times again."""
+    from serve.jobs import pause_job
+
+    raise typer.Exit(pause_job(load_settings(), console, name, False))
 
 
 @app.command()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import functools
 import logging
 import os
@@ -18,15 +19,18 @@ from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient
 from actors.runtime import report_metrics
 from infra.clock import SystemClock
-from infra.errors import FinstageError
+from infra.db.store import open_store
+from infra.errors import FinstageError, StoreError
 from infra.logs import setup_logs
 from infra.metrics import NEAR_CACHE_BYTES, SOCKETS, watch_process
 from infra.settings import Settings
 from infra.sources.facts import source_facts
 from infra.universe import load_universe
+from pipelines.scheduler.client import SchedulerClient
 from serve.api import create_api
 from serve.edge import Site, open_site
 from serve.gate import Gate
+from serve.last_good import LastGood
 from serve.near import NearCache
 from serve.rest.questions import quick_answer
 from serve.services import Services
@@ -76,17 +80,20 @@ class Api(_Replica):
         self._near = NearCache(
             settings.near_cache_bytes, settings.near_cache_entries, settings.near_cache_lease_s
         )
-        hub = HubClient(settings.actor_wait_s)
+        hub, clock = HubClient(settings.actor_wait_s), SystemClock()
         self._services = Services(
             settings=settings,
             source=source_facts(settings),
             universe=load_universe(),
-            clock=SystemClock(),
+            clock=clock,
             near=self._near,
             feed=FeedClient(settings.actor_wait_s),
             indicators=IndicatorClient(settings.actor_wait_s),
             cache=CacheClient(settings.actor_wait_s),
             hub=hub,
+            scheduler=SchedulerClient(settings.actor_wait_s),
+            store=open_store(settings, clock),
+            last_good=LastGood(clock),
         )
         self._reader = HubReader(hub, self._near, _PATIENCE)
         self._keep(self._reader.run())
@@ -111,6 +118,8 @@ class Api(_Replica):
             await asyncio.sleep(_TICK_S)
             self._near.heard_s = self._reader.heard_s
             self._site.flush_counts()
+            with contextlib.suppress(StoreError):
+                await self._services.store.keep_slow_queries(self.process)
             NEAR_CACHE_BYTES.labels(self.process).set(self._near.bytes)
 
 

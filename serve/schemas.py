@@ -46,7 +46,8 @@ _DESCRIPTIONS = {
     304: "Not changed since the ETag given.",
     401: "A key is missing or wrong.",
     403: "The host or the origin is not served.",
-    404: "A symbol is not known; the nearest known ones are named.",
+    404: "What is named is not known; the nearest or all known ones are named.",
+    409: "Not now: it runs already.",
     413: "The body is too long.",
     429: "The key is over its requests a second.",
     501: "Not in this version.",
@@ -415,14 +416,14 @@ class Alive(Shape):
 class Check(Shape):
     """One thing that readiness rests on."""
 
-    status: Literal["ok", "waiting"]
+    status: Literal["ok", "waiting", "away", "unknown"]
     detail: str
 
 
 class Ready(Shape):
-    """Whether prices can be answered."""
+    """Whether prices can be answered; `degraded` where something beside them does not work."""
 
-    status: Literal["ready", "not_ready"]
+    status: Literal["ready", "degraded", "not_ready"]
     timestamp: str
     source: str
     version: str

@@ -15,6 +15,7 @@ from actors.hub.client import HubClient
 from actors.indicators.client import IndicatorClient
 from infra.bars import Quote
 from infra.clock import Clock
+from infra.db.store import Store
 from infra.errors import FinstageError, RangeInvalid, SymbolUnknown
 from infra.periods import DAILY_INTERVALS
 from infra.quotes import price_update
@@ -22,6 +23,8 @@ from infra.settings import Settings
 from infra.sources.facts import SourceFacts
 from infra.symbols import normalise
 from infra.universe import Universe
+from pipelines.scheduler.client import SchedulerClient
+from serve.last_good import LastGood
 from serve.near import NearCache, Rendered
 
 
@@ -38,6 +41,9 @@ class Services:
     indicators: IndicatorClient
     cache: CacheClient
     hub: HubClient
+    scheduler: SchedulerClient
+    store: Store
+    last_good: LastGood
 
     @property
     def cache_control(self) -> bytes:

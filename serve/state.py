@@ -32,6 +32,7 @@ class State:
     session_dir: str
     started_at_s: float
     ready: bool = False
+    store: str = ""
     processes: Known = field(default_factory=dict)
 
     def write(self, settings: Settings) -> None:

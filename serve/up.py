@@ -29,6 +29,7 @@ from serve.head import LOOPBACK, prepare_environment, start_head, token_path
 from serve.ports import Ports, choose_ports
 from serve.processes import Known, ProcessTree, alive, end_all
 from serve.state import State, forget_state, own_created_s, take_lock
+from serve.store import describe_store
 
 logger = logging.getLogger(__name__)
 
@@ -89,6 +90,7 @@ class LocalService:
         with self._console.status("starting Ray …") as status:
             prepare_environment(self._settings, ports)
             self._state = self._new_state(ports)
+            self._state.store = asyncio.run(describe_store(self._settings))
             self._state.write(self._settings)
             self._node = start_head(self._settings, ports)
             self._state.address = self._node.address
@@ -328,6 +330,7 @@ def overview(settings: Settings, state: State) -> Table:
         "stream": f"{socket_url}/ws/realtime",
         "metrics": f"{state.url}/metrics",
         "keys": keys,
+        "store": state.store,
         "data": str(settings.data_dir),
         "Ray": state.address,
     }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 import orjson
 from fastapi import FastAPI
@@ -23,7 +23,16 @@ from actors.indicators.client import IndicatorClient
 from actors.indicators.core import IndicatorCore
 from infra.bars import BarSeries, Quote
 from infra.clock import FakeClock
-from infra.errors import FinstageError, RangeInvalid, SymbolUnknown
+from infra.db.store import Store, Work
+from infra.db.url import store_url
+from infra.db.watch import PoolStats, QueryStats, StoreReport
+from infra.errors import (
+    FinstageError,
+    JobRunning,
+    RangeInvalid,
+    StoreUnavailable,
+    SymbolUnknown,
+)
 from infra.messages import DATA, Message
 from infra.metrics import MetricsTable, ProcessReport, snapshot
 from infra.settings import Settings
@@ -31,13 +40,19 @@ from infra.sources.facts import source_facts
 from infra.sources.replay import Record, ReplaySource, load_records
 from infra.symbols import nearest
 from infra.universe import load_universe
+from pipelines.jobs.registry import all_jobs
+from pipelines.scheduler.client import SchedulerClient, StoreState
+from pipelines.scheduler.core import Schedule
 from serve.api import create_api
 from serve.gate import Gate
+from serve.last_good import LastGood
 from serve.near import NearCache
 from serve.services import Services
 from tests.settings import made_settings
 
 STARTED_AT_S = 1_700_000_000.0
+
+T = TypeVar("T")
 
 
 class LocalFeed:
@@ -45,6 +60,7 @@ class LocalFeed:
 
     def __init__(self, source: ReplaySource, settings: Settings) -> None:
         self.source = source
+        self.store = LocalStore(settings.data_dir)
         self._monitored = MonitoredSet(source.symbols(), settings.max_universe)
 
     async def ping(self) -> int:
@@ -55,6 +71,9 @@ class LocalFeed:
 
     async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote | FinstageError]:
         return await self.source.quotes(symbols)
+
+    async def store_report(self) -> StoreReport:
+        return self.store.report("feed")
 
     async def actions(self, symbol: str) -> Any:
         return await self.source.actions(symbol)
@@ -162,6 +181,66 @@ class LocalCache:
         return table.render()
 
 
+class LocalStore:
+    """Answers as Store, on a file; tests come in many event loops, so it opens for each unit."""
+
+    def __init__(self, folder: Path) -> None:
+        self._url = store_url("", folder)
+        self._is_migrated = False
+        self.is_away = False
+
+    async def read(self, work: Work[T]) -> T:
+        return await self.write(work)
+
+    async def write(self, work: Work[T], *, once: bool = False) -> T:
+        if self.is_away:
+            raise StoreUnavailable("the store does not answer: a test says so")
+        store = Store(self._url)
+        try:
+            if not self._is_migrated:
+                await store.migrate()
+                self._is_migrated = True
+            return await store.write(work, once=once)
+        finally:
+            await store.close()
+
+    def report(self, process: str) -> StoreReport:
+        kinds = [QueryStats("abc", "SELECT 1", "SELECT", ("bars",), 2, 0, 0.5, 0.2, 0.3, 1.0)]
+        return StoreReport(process, kinds, PoolStats(5, 10, 1, 0, 1, 1, 0, 2, 2, 0, 0.1, 0.1))
+
+
+class LocalScheduler:
+    """Answers as SchedulerClient; its jobs start and never end."""
+
+    def __init__(self, clock: FakeClock, store: LocalStore) -> None:
+        self._clock = clock
+        self._store = store
+        specs = [job.spec for job in all_jobs().values()]
+        self.schedule = Schedule(specs, clock.time_s())
+
+    async def jobs(self) -> list[dict[str, Any]]:
+        return self.schedule.rows()
+
+    async def run_now(self, name: str) -> str:
+        due = self.schedule.run_now(name, self._clock.time_s())
+        if due is None:
+            raise JobRunning(name)
+        return due.run_id
+
+    async def pause(self, name: str) -> None:
+        self.schedule.pause(name)
+
+    async def resume(self, name: str) -> None:
+        self.schedule.resume(name, self._clock.time_s())
+
+    async def store_state(self) -> StoreState:
+        away = self._store.is_away
+        return StoreState(not away, "a test says so" if away else "sqlite", 0.0)
+
+    async def store_reports(self) -> list[StoreReport]:
+        return [self._store.report("scheduler")]
+
+
 class LocalHub:
     """Answers what the routes ask of HubClient."""
 
@@ -188,6 +267,9 @@ class LocalService:
             self.clock.monotonic_s,
         )
         self.gate = Gate(self.settings)
+        self.store = LocalStore(data_dir)
+        self.scheduler = LocalScheduler(self.clock, self.store)
+        self.feed.store = self.store
         self.services = Services(
             settings=self.settings,
             source=source_facts(self.settings),
@@ -198,6 +280,9 @@ class LocalService:
             indicators=cast(IndicatorClient, self.indicators),
             cache=cast(CacheClient, LocalCache()),
             hub=cast(HubClient, LocalHub()),
+            scheduler=cast(SchedulerClient, self.scheduler),
+            store=cast(Store, self.store),
+            last_good=LastGood(self.clock),
         )
         self.feed_core = FeedCore(self.source.name)
         self.hub.publish(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
@@ -20,6 +21,7 @@ from infra.bars import NS_PER_MINUTE, History, Quote
 from infra.clock import SystemClock
 from infra.db.import_reader import ImportReader
 from infra.db.store import open_store
+from infra.db.watch import StoreReport
 from infra.errors import (
     ActorUnavailable,
     FinstageError,
@@ -187,6 +189,8 @@ class FeedActor(ServiceActor):
             self._store_away = error.message
             return
         self._store_away = ""
+        with contextlib.suppress(StoreError):
+            await self._store.keep_slow_queries(self.process)
         for symbol in symbols:
             history = await self._history(symbol, "1d", Lane.BACKGROUND)
             if isinstance(history, FinstageError):
@@ -307,6 +311,11 @@ class FeedActor(ServiceActor):
         self._interest.note(symbols, self._clock.monotonic_s())
         if not self._wanted.symbols.issuperset(symbols):
             self._want_now()
+
+    @exposed
+    async def store_report(self) -> StoreReport:
+        """Return what queries cost here."""
+        return self._store.report(self.process)
 
     @exposed
     async def actions(self, symbol: str) -> tuple[Action, ...]:

@@ -7,6 +7,7 @@ from typing import Any
 
 from actors.runtime import ActorClient
 from infra.bars import History, Quote
+from infra.db.watch import StoreReport
 from infra.errors import FinstageError
 from infra.sources.base import Action, Found, Fundamentals, NewsItem, SymbolInfo
 
@@ -44,6 +45,11 @@ class FeedClient(ActorClient):
         """Return the latest price of each symbol, or its error."""
         quotes: dict[str, Quote | FinstageError] = await self._upstream("quotes", tuple(symbols))
         return quotes
+
+    async def store_report(self) -> StoreReport:
+        """Return what queries cost in the feed."""
+        report: StoreReport = await self._ask("store_report")
+        return report
 
     async def actions(self, symbol: str) -> tuple[Action, ...]:
         """Return splits and dividends, oldest first; raises SymbolUnknown, SourceError."""

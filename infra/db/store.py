@@ -11,10 +11,11 @@ from typing import TypeVar
 from sqlalchemy import URL
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
-from infra.clock import Clock, SystemClock
+from infra.clock import Clock, SystemClock, utc
 from infra.db.engine import WRITES, PoolShare, make_engine, pool_share
 from infra.db.faults import is_of_database, store_error
 from infra.db.migrate import HEAD, current_version, head_version, migrate
+from infra.db.slow_queries import slow_query_log
 from infra.db.unit import Unit
 from infra.db.url import store_url
 from infra.db.watch import QueryWatch, StoreReport
@@ -109,6 +110,19 @@ class Store:
     async def ping(self) -> None:
         """Return if the database answers and has our tables; raises StoreError."""
         await self.read(_nothing)
+
+    async def keep_slow_queries(self, process: str) -> None:
+        """Write the slow queries seen since the last time; kept for the next if that fails."""
+        slow = self.watch.take_slow()
+        if not slow:
+            return
+        now = utc(self._clock.time_s())
+        rows = [slow_query_log(query, process, now) for query in slow]
+        try:
+            await self.write(lambda unit: unit.slow_queries.append(rows))
+        except StoreError:
+            self.watch.put_back(slow)
+            raise
 
     async def close(self) -> None:
         """Close all connections."""

@@ -21,7 +21,7 @@ async def keep_daily_bars(context: JobContext) -> str:
     """Fetch the history of each symbol and write the bars that the store lacks or has otherwise.
 
     One request a symbol brings all sessions, so a gap is filled whenever the source can, and a
-    holiday is asked for by nobody. Bars are kept as traded, `store_bars_days` back.
+    holiday is asked for by nobody. Bars are kept as traded, `keep_bars_days` back.
     """
     symbols = await context.monitored()
     gate = asyncio.Semaphore(_AT_ONCE)
@@ -43,13 +43,13 @@ async def _keep(context: JobContext, symbol: str) -> int:
     history = (await context.feed.histories([symbol]))[symbol]
     if not isinstance(history, History):
         raise history
-    bars = _recent(history.bars, context.settings.store_bars_days)
+    bars = _recent(history.bars, context.settings.keep_bars_days)
     held = await context.store.read(lambda unit: unit.bars.read(symbol, "1d"))
     return await upsert_bars(context.store, symbol, "1d", history.source, changed(bars, held))
 
 
 def _recent(bars: Bars, days: int) -> Bars:
-    if not len(bars):
+    if not len(bars) or not days:
         return bars
     return bars[bars.opened_at_ns > bars.opened_at_ns[-1] - days * NS_PER_DAY]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 from typing import NamedTuple
@@ -14,7 +15,7 @@ from infra.clock import SystemClock
 from infra.context import bound_request_id
 from infra.db.store import open_store
 from infra.db.watch import StoreReport
-from infra.errors import FinstageError
+from infra.errors import FinstageError, StoreError
 from infra.logs import setup_logs
 from infra.metrics import ProcessReport, snapshot
 from infra.settings import Settings
@@ -67,6 +68,8 @@ async def _run(settings: Settings, name: str) -> Ended:
         logger.exception("job.broken", extra={"job": name})
     process = f"jobs-{os.getpid()}"
     report = store.report(process)
+    with contextlib.suppress(StoreError):
+        await store.keep_slow_queries(process)
     await store.close()
     await _report_metrics(process)
     return Ended(outcome, message, report)

@@ -14,8 +14,7 @@ from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.runtime import ServiceActor, exposed, report_metrics
 from infra.calendars import calendar_for
-from infra.clock import SystemClock, utc
-from infra.db.slow_queries import slow_query_log
+from infra.clock import SystemClock
 from infra.db.store import open_store
 from infra.db.watch import StoreReport
 from infra.errors import ActorUnavailable, JobRunning, StoreError
@@ -154,7 +153,7 @@ class SchedulerActor(ServiceActor):
                     await self._store.migrate()
                     is_migrated = True
                 await self._store.ping()
-                await self._write_slow_queries()
+                await self._store.keep_slow_queries(self.process)
                 self._note_store(True, self._store.dialect)
             except StoreError as error:
                 self._note_store(False, error.message)
@@ -167,18 +166,6 @@ class SchedulerActor(ServiceActor):
             self._state = StoreState(is_there, detail, self._clock.time_s())
         elif detail != self._state.detail:
             self._state = StoreState(is_there, detail, self._state.since_s)
-
-    async def _write_slow_queries(self) -> None:
-        slow = self._store.watch.take_slow()
-        if not slow:
-            return
-        now = utc(self._clock.time_s())
-        rows = [slow_query_log(query, self.process, now) for query in slow]
-        try:
-            await self._store.write(lambda unit: unit.slow_queries.append(rows))
-        except StoreError:
-            self._store.watch.put_back(slow)
-            raise
 
     # -- what others ask --------------------------------------------------------------------
 

@@ -8,9 +8,11 @@ from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
 from actors.indicators.client import parse_names
-from infra.errors import FinstageError, NotBuilt
+from infra.clock import utc
+from infra.errors import FinstageError
 from infra.symbols import normalise
 from pipelines.analysis import priced_analyses
+from pipelines.jobs.analysis import keep_analyses
 from serve.rest.answers import (
     fresh,
     kept,
@@ -181,9 +183,7 @@ async def read_prices(
     )
 
 
-@router.post(
-    "/analysis/comprehensive", response_model=Comprehensive, responses=documented(501, 503)
-)
+@router.post("/analysis/comprehensive", response_model=Comprehensive, responses=documented(503))
 async def analyse(
     services: State,
     body: Annotated[ComprehensiveRequest | list[str], Body()],
@@ -195,15 +195,16 @@ async def analyse(
 ) -> Response:
     """Price check and whole analysis of many symbols together.
 
-    `save_results` needs the store, which this version has not: 501.
+    `save_results` keeps the analyses in the store before this answers: 503 if it cannot.
     """
     if isinstance(body, list):
         body = ComprehensiveRequest(symbols=body, period=period, save_results=save_results)
-    if body.save_results:
-        raise NotBuilt("save_results needs the store, which this version does not have")
     symbols = services.checked_symbols(body.symbols, "body")
     supported(services, interval)
     analyses = await _comprehensive(services, symbols, body.period, interval, method, open_bar)
+    if body.save_results:
+        now = utc(services.clock.time_s())
+        await keep_analyses(services.store, analyses, interval, now)
     prices = await services.prices(symbols)
     references = await services.indicators.references(symbols)
     checks = {s: check_price(prices[s], references[s], services.universe) for s in symbols}

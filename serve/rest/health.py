@@ -32,11 +32,16 @@ async def read_live(services: State) -> Response:
     responses=documented() | {503: {"description": "Not ready yet.", "model": Ready}},
 )
 async def read_ready(services: State) -> Response:
-    """200 when prices and indicators can be answered, else 503 with what is waited for."""
-    checks = await _checks(services)
+    """200 when prices and indicators can be answered, else 503 with what is waited for.
+
+    `degraded`, and 200, while the store or the scheduler does not answer.
+    """
+    checks, extras = await asyncio.gather(_checks(services), _extras(services))
     ready = all(check["status"] == "ok" for check in checks.values())
+    whole = all(check["status"] == "ok" for check in extras.values())
+    checks |= extras
     body = {
-        "status": "ready" if ready else "not_ready",
+        "status": ("ready" if whole else "degraded") if ready else "not_ready",
         "timestamp": now_iso(services),
         "source": services.source.name,
         "version": VERSION,
@@ -70,6 +75,19 @@ async def _checks(services: Services) -> dict[str, dict[str, str]]:
         "detail": f"{known} symbols" if is_filled else "waiting for the hub's first snapshot",
     }
     return checks
+
+
+async def _extras(services: Services) -> dict[str, dict[str, str]]:
+    """Return the state of what prices and indicators go on without."""
+    try:
+        store = await services.scheduler.store_state()
+    except ActorUnavailable as error:
+        waiting = {"status": "waiting", "detail": error.message}
+        return {"scheduler": waiting, "store": {"status": "unknown", "detail": error.message}}
+    return {
+        "scheduler": {"status": "ok", "detail": "runs"},
+        "store": {"status": "ok" if store.is_there else "away", "detail": store.detail},
+    }
 
 
 def _check(answer: int | BaseException) -> dict[str, str]:

@@ -12,7 +12,8 @@ import pytest
 import talib
 from pydantic import BaseModel
 
-from serve import schemas
+from serve import schemas, store_schemas
+from serve.rest.envelope import Envelope
 from tests.local import LocalService
 
 TA = "/api/v2/technical-analysis"
@@ -46,6 +47,31 @@ ANSWERS: list[tuple[str, str, Any, type[BaseModel]]] = [
     ("DELETE", "/api/v2/symbols?symbols=AAPL", None, schemas.MonitoredSymbols),
     ("GET", "/health/live", None, schemas.Alive),
     ("GET", "/health/ready", None, schemas.Ready),
+    ("POST", f"{TA}/analysis/comprehensive", {"symbols": ["AAPL"], "save_results": True},
+     schemas.Comprehensive),
+    ("GET", "/api/scheduler/jobs", None, store_schemas.Jobs),
+    ("POST", "/api/scheduler/jobs/bars.daily/run", None, store_schemas.JobStarted),
+    ("POST", "/api/scheduler/jobs/bars.daily/pause", None, store_schemas.JobPaused),
+    ("POST", "/api/scheduler/jobs/bars.daily/resume", None, store_schemas.JobPaused),
+    ("GET", "/api/v2/market-price/current/AAPL", None, Envelope[store_schemas.CurrentPrice]),
+    ("GET", "/api/v2/market-price/current/AAPL?include_details=true", None,
+     Envelope[store_schemas.CurrentPrice]),
+    ("POST", "/api/v2/market-price/batch/current", {"symbols": ["AAPL", "NOPE"]},
+     Envelope[store_schemas.CurrentPrices]),
+    ("GET", "/api/v2/market-price/snapshots/summary", None, store_schemas.SnapshotSummaries),
+    ("GET", "/api/v2/market-price/high-records/summary?symbols=AAPL", None,
+     store_schemas.HighRecordSummaries),
+    ("GET", "/api/v2/news/latest", None, store_schemas.StoredNewsList),
+    ("GET", "/api/database/query-stats", None, store_schemas.QueryStatsBody),
+    ("GET", "/api/database/slow-queries?min_duration=0.5&table_name=bars", None,
+     store_schemas.SlowQueries),
+    ("GET", "/api/database/slow-queries/statistics", None, store_schemas.Statistics),
+    ("GET", "/api/database/slow-queries/patterns", None, store_schemas.Patterns),
+    ("POST", "/api/database/slow-queries/cleanup?days=1", None,
+     store_schemas.SlowQueriesCleaned),
+    ("GET", "/api/database/connection-pool", None, store_schemas.PoolBody),
+    ("GET", "/api/database/indexes/analysis", None, store_schemas.IndexAnalysis),
+    ("GET", "/api/database/indexes/optimization-sql", None, store_schemas.IndexSql),
 ]  # fmt: skip
 
 ERRORS: list[tuple[str, str, Any, int, str]] = [
@@ -64,8 +90,6 @@ ERRORS: list[tuple[str, str, Any, int, str]] = [
     ("POST", f"{TA}/batch/indicators", {"symbols": ["A"] * 501}, 422, "500"),
     ("POST", f"{TA}/batch/indicators", {"symbols": ["NOPE"]}, 404, "symbol_unknown"),
     ("POST", f"{TA}/batch/indicators", {"symbols": ["AAPL"], "batch_size": 21}, 422, "20"),
-    ("POST", f"{TA}/analysis/comprehensive", {"symbols": ["AAPL"], "save_results": True}, 501,
-     "store"),
     ("GET", f"{TA}/prices/batch", None, 422, "symbols"),
     ("GET", f"{TA}/prices/batch?symbols=,,", None, 422, "at least one"),
     ("GET", "/api/v2/prices/AAPL/history?start=2012-13-01", None, 422, "start"),
@@ -74,6 +98,11 @@ ERRORS: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/api/v2/symbols?category=stonks", None, 422, "sector_etf"),
     ("POST", "/api/v2/symbols", {"symbols": ["APPL"]}, 404, "AAPL"),
     ("GET", "/nothing/here", None, 404, "not_found"),
+    ("POST", "/api/scheduler/jobs/bars.dayly/run", None, 404, "bars.daily"),
+    ("GET", "/api/v2/coverage/NOPE", None, 404, "symbol_unknown"),
+    ("GET", "/api/v2/market-price/current/NOPE", None, 404, "symbol_unknown"),
+    ("POST", "/api/v2/market-price/batch/current", {"symbols": []}, 422, "at least one"),
+    ("GET", "/api/database/query-stats?limit=101", None, 422, "100"),
     ("PATCH", "/api/v2/symbols", None, 405, "method_not_allowed"),
 ]  # fmt: skip
 

@@ -26,9 +26,14 @@ HOMES = {
     "yfinance": ("infra/sources",),
     "exchange_calendars": ("infra/calendars.py",),
     "aiohttp": ("infra/sources", "infra/notify", "serve/client"),
-    "httpx": ("serve/client", "serve/up.py", "serve/status.py"),
+    "httpx": ("serve/client", "serve/up.py", "serve/status.py", "serve/jobs.py"),
     "limits": ("serve",),
-    "cachetools": ("actors/cache", "infra/sources/steady.py", "infra/sources/imported.py"),
+    "cachetools": (
+        "actors/cache",
+        "infra/sources/steady.py",
+        "infra/sources/imported.py",
+        "serve/last_good.py",
+    ),
 }
 NO_RAY = ("infra", "serve/client", "pipelines/market.py", "pipelines/analysis.py")
 
