@@ -10,13 +10,12 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
-from sqlalchemy import URL
 
 from infra.db.copy import copy, count_rows, empty
 from infra.db.engine import PoolShare, pool_share, store_processes
 from infra.db.store import Store
 from infra.db.unit import Unit
-from infra.db.url import shown, store_url
+from infra.db.url import StoreUrl, file_url, shown, store_url
 from infra.errors import ConfigError, StoreError
 from infra.settings import Settings
 from serve.state import read_state
@@ -52,7 +51,7 @@ def backup_store(settings: Settings, console: Console, file: Path) -> int:
             _need_file(url)
             _backup_file(Path(str(url.database)), partial)
         else:
-            asyncio.run(_copy(console, url, _file_url(partial), empties=False))
+            asyncio.run(_copy(console, url, file_url(partial), empties=False))
         os.replace(partial, file)
     except sqlite3.Error as error:
         raise ConfigError(f"no backup: {error}") from None
@@ -74,14 +73,10 @@ def restore_store(settings: Settings, console: Console, file: Path) -> int:
     if state is not None and state.runs:
         raise ConfigError("the service runs: `finstage down` first")
     url = store_url(settings.database_url.get_secret_value(), settings.data_dir)
-    return asyncio.run(_copy(console, _file_url(file.absolute()), url, empties=True))
+    return asyncio.run(_copy(console, file_url(file.absolute()), url, empties=True))
 
 
-def _file_url(path: Path) -> URL:
-    return URL.create("sqlite+aiosqlite", database=str(path))
-
-
-def _need_file(url: URL) -> None:
+def _need_file(url: StoreUrl) -> None:
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
         raise ConfigError(f"there is no store at {shown(url)}")
 
@@ -120,7 +115,9 @@ async def _max_connections(unit: Unit) -> int:
     return int(rows.scalar_one())
 
 
-async def _copy(console: Console, source_url: URL, target_url: URL, empties: bool) -> int:
+async def _copy(
+    console: Console, source_url: StoreUrl, target_url: StoreUrl, empties: bool
+) -> int:
     source, target = Store(source_url), Store(target_url)
     try:
         await source.ping()

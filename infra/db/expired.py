@@ -7,13 +7,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Column, ColumnElement, Table, and_, delete, select, tuple_
+from sqlalchemy import Column, ColumnElement, Table, and_, delete, func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.bars import IMPORT
 from infra.db.tables import bars, contents, slow_query_logs
 
 Row = dict[str, Any]
+Condition = ColumnElement[bool]
+
+_DAY_S = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +26,6 @@ class Expiring:
     table: Table
     age: Column[Any]
     batch_rows: int
-    kept: ColumnElement[bool] | None = None  # rows that stay whatever their age
 
     @property
     def name(self) -> str:
@@ -31,29 +33,50 @@ class Expiring:
         return self.table.name
 
 
-EXPIRING = {
-    "bars": Expiring(bars, bars.c.opened_at, 1_000, bars.c.source == IMPORT),
-    "contents": Expiring(contents, contents.c.published_at, 500),
-    "slow_query_logs": Expiring(slow_query_logs, slow_query_logs.c.execution_timestamp, 1_000),
-}
+CONTENTS = Expiring(contents, contents.c.published_at, 500)
+SLOW_QUERIES = Expiring(slow_query_logs, slow_query_logs.c.execution_timestamp, 1_000)
+
+
+async def bars_expiring(
+    connection: AsyncConnection, days: int
+) -> list[tuple[Expiring, Condition]]:
+    """Return for each symbol and interval which of its bars are over their age.
+
+    That is counted from the newest bar, not from today: a replay's bars are all of the past.
+    """
+    newest = select(bars.c.symbol, bars.c.interval, func.max(bars.c.opened_at)).group_by(
+        bars.c.symbol, bars.c.interval
+    )
+    found = []
+    for symbol, interval, last_s in await connection.execute(newest):
+        old = and_(
+            bars.c.symbol == symbol,
+            bars.c.interval == interval,
+            bars.c.opened_at < last_s - days * _DAY_S,
+            bars.c.source != IMPORT,
+        )
+        found.append((Expiring(bars, bars.c.opened_at, 1_000), old))
+    return found
+
+
+def older_than(expiring: Expiring, before: datetime) -> Condition:
+    """Return the condition of rows older than an instant."""
+    return expiring.age < before
 
 
 class Expired:
-    """The rows of one table that are older than an instant, in one transaction."""
+    """The rows of one table that fit a condition, in one transaction."""
 
-    def __init__(self, connection: AsyncConnection, expiring: Expiring) -> None:
+    def __init__(self, connection: AsyncConnection, expiring: Expiring, old: Condition) -> None:
         self._connection = connection
         self._expiring = expiring
+        self._old = old
 
-    async def read(self, before: datetime) -> list[Row]:
+    async def read(self) -> list[Row]:
         """Return the next batch, the oldest first."""
         expiring = self._expiring
-        edge = before if expiring.table is not bars else int(before.timestamp())
-        old: ColumnElement[bool] = expiring.age < edge
-        if expiring.kept is not None:
-            old = and_(old, ~expiring.kept)
         key = list(expiring.table.primary_key.columns)
-        query = select(expiring.table).where(old).order_by(expiring.age, *key)
+        query = select(expiring.table).where(self._old).order_by(expiring.age, *key)
         found = await self._connection.execute(query.limit(expiring.batch_rows))
         return [dict(row) for row in found.mappings()]
 

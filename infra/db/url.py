@@ -10,6 +10,7 @@ from sqlalchemy.exc import ArgumentError
 from infra.errors import ConfigError
 
 _DRIVERS = {"sqlite": "sqlite+aiosqlite", "mysql": "mysql+asyncmy", "mariadb": "mysql+asyncmy"}
+StoreUrl = URL
 _EXAMPLES = "sqlite:///FILE or mysql://USER:PASSWORD@HOST:3306/DATABASE"
 
 
@@ -19,7 +20,7 @@ def store_url(text: str, data_dir: Path) -> URL:
     Raises ConfigError for another kind of database, without showing a password.
     """
     if not text:
-        return URL.create("sqlite+aiosqlite", database=str(data_dir / "store.db"))
+        return file_url(data_dir / "store.db")
     try:
         url = make_url(text)
     except ArgumentError:
@@ -30,6 +31,11 @@ def store_url(text: str, data_dir: Path) -> URL:
     if not url.database or url.database == ":memory:":
         raise ConfigError(f"the database URL names no database; use {_EXAMPLES}")
     return url.set(drivername=driver)
+
+
+def file_url(path: Path) -> URL:
+    """Return the URL of a store in a file."""
+    return URL.create("sqlite+aiosqlite", database=str(path))
 
 
 def shown(url: URL) -> str:

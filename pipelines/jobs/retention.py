@@ -7,7 +7,16 @@ from datetime import timedelta
 
 from infra.archive import write_archive
 from infra.clock import utc
-from infra.db.expired import EXPIRING, Expired, Expiring, Row
+from infra.db.expired import (
+    CONTENTS,
+    SLOW_QUERIES,
+    Condition,
+    Expired,
+    Expiring,
+    Row,
+    bars_expiring,
+    older_than,
+)
 from infra.db.unit import Unit
 from pipelines.jobs.base import Job, JobContext, JobFailed
 from pipelines.scheduler.core import JobSpec
@@ -22,26 +31,29 @@ async def expire(context: JobContext) -> str:
     A batch is deleted only when its file is on the disk; after a failure in between the rows are
     in two files, never in none.
     """
-    settings = context.settings
-    days = {
-        "bars": settings.keep_bars_days,
-        "contents": settings.keep_contents_days,
-        "slow_query_logs": settings.keep_slow_queries_days,
-    }
-    gone = {
-        name: await _expire_table(context, EXPIRING[name], kept_days)
-        for name, kept_days in days.items()
-        if kept_days
-    }
-    return ", ".join(f"{count:,} rows of {name}" for name, count in gone.items()) or "nothing kept"
+    settings, now = context.settings, utc(context.clock.time_s())
+    gone = {"bars": 0, "contents": 0, "slow_query_logs": 0}
+    if settings.keep_bars_days:
+        parts = await context.store.read(
+            lambda unit: bars_expiring(unit.connection, settings.keep_bars_days)
+        )
+        for expiring, old in parts:
+            gone["bars"] += await _expire(context, expiring, old)
+    for expiring, days in (
+        (CONTENTS, settings.keep_contents_days),
+        (SLOW_QUERIES, settings.keep_slow_queries_days),
+    ):
+        if days:
+            old = older_than(expiring, now - timedelta(days=days))
+            gone[expiring.name] += await _expire(context, expiring, old)
+    return ", ".join(f"{count:,} rows of {name}" for name, count in gone.items())
 
 
-async def _expire_table(context: JobContext, expiring: Expiring, days: int) -> int:
-    now = utc(context.clock.time_s())
-    before, total = now - timedelta(days=days), 0
+async def _expire(context: JobContext, expiring: Expiring, old: Condition) -> int:
+    total, now = 0, utc(context.clock.time_s())
 
     async def read(unit: Unit) -> list[Row]:
-        return await Expired(unit.connection, expiring).read(before)
+        return await Expired(unit.connection, expiring, old).read()
 
     while rows := await context.store.read(read):
         folder = context.settings.data_dir / "archive"
@@ -51,7 +63,7 @@ async def _expire_table(context: JobContext, expiring: Expiring, days: int) -> i
             raise JobFailed(f"nothing more deleted of {expiring.name}: {error}") from error
 
         async def delete(unit: Unit, rows: list[Row] = rows) -> int:
-            return await Expired(unit.connection, expiring).delete(rows)
+            return await Expired(unit.connection, expiring, old).delete(rows)
 
         total += await context.store.write(delete)
         await context.clock.sleep(_PAUSE_S)
