@@ -21,7 +21,7 @@ from actors.hub.core import HubCore
 from actors.indicators.book import BarBook
 from actors.indicators.client import IndicatorClient
 from actors.indicators.core import IndicatorCore
-from infra.bars import BarSeries, Quote
+from infra.bars import BarSeries, History, Quote
 from infra.clock import FakeClock
 from infra.db.store import Store, Work
 from infra.db.url import store_url
@@ -68,6 +68,11 @@ class LocalFeed:
 
     async def symbols(self) -> tuple[str, ...]:
         return self.source.symbols()
+
+    async def histories(
+        self, symbols: Sequence[str] = (), interval: str = "1d"
+    ) -> dict[str, History | FinstageError]:
+        return {s: await self.source.history(s, interval) for s in symbols}
 
     async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote | FinstageError]:
         return await self.source.quotes(symbols)
@@ -134,10 +139,15 @@ class LocalIndicators:
         return answer["data_version"], orjson.dumps(answer), None
 
     async def comprehensive(
-        self, symbols: Sequence[str], *rest: Any
+        self,
+        symbols: Sequence[str],
+        period: str = "1mo",
+        interval: str = "1d",
+        method: str = "standard",
+        open_bar: bool = False,
     ) -> dict[str, dict[str, Any] | FinstageError]:
         self.calls.append("comprehensive")
-        return self.core.comprehensive(symbols, *rest)
+        return self.core.comprehensive(symbols, period, interval, method, open_bar)
 
     async def history(
         self,
@@ -217,6 +227,9 @@ class LocalScheduler:
         self._store = store
         specs = [job.spec for job in all_jobs().values()]
         self.schedule = Schedule(specs, clock.time_s())
+
+    async def ping(self) -> int:
+        return 5
 
     async def jobs(self) -> list[dict[str, Any]]:
         return self.schedule.rows()

@@ -80,12 +80,13 @@ async def _checks(services: Services) -> dict[str, dict[str, str]]:
 async def _extras(services: Services) -> dict[str, dict[str, str]]:
     """Return the state of what prices and indicators go on without."""
     try:
+        pid = await services.scheduler.ping()
         store = await services.scheduler.store_state()
     except ActorUnavailable as error:
         waiting = {"status": "waiting", "detail": error.message}
         return {"scheduler": waiting, "store": {"status": "unknown", "detail": error.message}}
     return {
-        "scheduler": {"status": "ok", "detail": "runs"},
+        "scheduler": {"status": "ok", "detail": f"pid {pid}"},
         "store": {"status": "ok" if store.is_there else "away", "detail": store.detail},
     }
 

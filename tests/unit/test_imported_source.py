@@ -1,0 +1,212 @@
+"""Imported bars stand beside the source's: where it has none, and never in its place."""
+
+from __future__ import annotations
+
+from datetime import date, timedelta
+
+import numpy as np
+import pytest
+
+from infra.bars import NS_PER_DAY, NS_PER_MINUTE, Bars, Quote
+from infra.clock import FakeClock
+from infra.errors import IntervalUnsupported, StoreUnavailable, SymbolUnknown
+from infra.periods import day_ns
+from infra.sources.imported import WithImports
+from infra.sources.replay import ReplaySource, load_records
+
+STARTED_AT_S = 1_700_000_000.0
+
+
+class Held:
+    """Imports in memory; away when it is told so."""
+
+    def __init__(self) -> None:
+        self.by_key: dict[tuple[str, str], Bars] = {}
+        self.ids: dict[tuple[str, str], int] = {}
+        self.is_away = False
+        self.reads = 0
+
+    def add(self, symbol: str, interval: str, bars: Bars) -> None:
+        self.by_key[symbol, interval] = bars
+        self.ids[symbol, interval] = max(self.ids.values(), default=0) + 1
+
+    async def latest(self, after_id: int) -> dict[tuple[str, str], int]:
+        if self.is_away:
+            raise StoreUnavailable("away")
+        return {key: number for key, number in self.ids.items() if number > after_id}
+
+    async def bars(self, symbol: str, interval: str) -> Bars:
+        if self.is_away:
+            raise StoreUnavailable("away")
+        self.reads += 1
+        return self.by_key[symbol, interval]
+
+
+@pytest.fixture
+def held() -> Held:
+    return Held()
+
+
+@pytest.fixture
+def inner() -> ReplaySource:
+    return ReplaySource(load_records(), FakeClock(STARTED_AT_S), STARTED_AT_S)
+
+
+@pytest.fixture
+def source(held: Held, inner: ReplaySource) -> WithImports:
+    return WithImports(inner, held, FakeClock(STARTED_AT_S))
+
+
+def daily(first: date, count: int, price: float = 10.0) -> Bars:
+    stamps = day_ns(first) + np.arange(count, dtype=np.int64) * NS_PER_DAY
+    prices = np.asarray(price + np.arange(count), np.float64)
+    return Bars(stamps, prices, prices + 1, prices - 1, prices, np.full(count, 100, np.int64))
+
+
+async def test_a_symbol_of_ones_own_is_known_once_it_was_looked_for(
+    source: WithImports, held: Held
+) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    with pytest.raises(SymbolUnknown):
+        await source.history("OWN")
+
+    told = await source.look()
+    history = await source.history("OWN")
+
+    assert told == ("OWN",)
+    assert await source.look() == ()
+    assert "OWN" in source.symbols()
+    assert (history.source, len(history.bars)) == ("import", 5)
+    assert history.price_factor.tolist() == [1.0] * 5
+
+
+async def test_its_price_is_its_last_close_at_the_end_of_the_session(
+    source: WithImports, held: Held
+) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    await source.look()
+
+    quotes = await source.quotes(["OWN", "AAPL", "NOPE"])
+
+    own, live = quotes["OWN"], quotes["AAPL"]
+    assert isinstance(own, Quote)
+    assert (own.price, own.previous_close, own.session) == (14.0, 13.0, date(2024, 3, 8))
+    assert own.traded_at_ns == day_ns(date(2024, 3, 8)) + 21 * 60 * NS_PER_MINUTE
+    assert (own.source, own.market_status, own.synthetic) == ("import", "closed", False)
+    assert isinstance(live, Quote)
+    assert live.source == "replay"
+    assert isinstance(quotes["NOPE"], SymbolUnknown)
+
+
+async def test_older_bars_are_put_before_the_sources_and_adjusted_as_its_first(
+    source: WithImports, held: Held, inner: ReplaySource
+) -> None:
+    live = await inner.history("AAPL")
+    first = live.bars.session(0)
+    held.add("AAPL", "1d", daily(first - timedelta(days=3), 6))
+    await source.look()
+
+    both = await source.history("AAPL")
+
+    assert both.source == "replay"
+    assert len(both.bars) == len(live.bars) + 3 + _free_days(live.bars, first, 3)
+    assert np.all(np.diff(both.bars.opened_at_ns) > 0)
+    assert both.price_factor[0] == live.price_factor[0] != 1.0
+    at = int(np.searchsorted(both.bars.opened_at_ns, live.bars.opened_at_ns[0]))
+    assert both.bars.close[at] == live.bars.close[0]  # the source's own, where both have it
+    assert both.data_version != live.data_version
+
+
+def _free_days(bars: Bars, first: date, count: int) -> int:
+    days = {first + timedelta(days=n) for n in range(count)}
+    return len(days - {bars.session(row) for row in range(count + 1)})
+
+
+async def test_bars_after_the_sources_last_are_left_out(
+    source: WithImports, held: Held, inner: ReplaySource
+) -> None:
+    live = await inner.history("AAPL")
+    held.add("AAPL", "1d", daily(date(2024, 3, 4), 5))
+    await source.look()
+
+    assert len((await source.history("AAPL")).bars) == len(live.bars)
+
+
+async def test_longer_bars_are_made_of_imported_minutes(source: WithImports, held: Held) -> None:
+    opens_ns = day_ns(date(2024, 3, 5)) + (14 * 60 + 30) * NS_PER_MINUTE
+    count = 390
+    prices = 10 + np.arange(count) / 100
+    held.add(
+        "OWN",
+        "1m",
+        Bars(
+            opens_ns + np.arange(count, dtype=np.int64) * NS_PER_MINUTE,
+            prices,
+            prices,
+            prices,
+            prices,
+            np.ones(count, np.int64),
+        ),
+    )
+    await source.look()
+
+    hours, days = await source.history("OWN", "60m"), await source.history("OWN")
+
+    assert hours.bars.volume.tolist() == [60, 60, 60, 60, 60, 60, 30]
+    assert (days.bars.session(0), int(days.bars.volume[0])) == (date(2024, 3, 5), 390)
+
+
+async def test_an_interval_that_neither_has_is_said(source: WithImports, held: Held) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    held.add("AAPL", "15m", daily(date(2024, 3, 4), 1))
+    await source.look()
+
+    with pytest.raises(IntervalUnsupported, match="use one of 1d"):
+        await source.history("OWN", "60m")
+    with pytest.raises(IntervalUnsupported, match="15m, 30m, 60m"):
+        await source.history("AAPL", "5m")
+
+
+async def test_while_the_store_is_away_what_was_read_is_given_as_stale(
+    source: WithImports, held: Held
+) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    held.add("NEW", "1d", daily(date(2024, 3, 4), 5))
+    await source.look()
+    await source.history("OWN")
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 6))
+    await source.look()
+    held.is_away = True
+
+    kept = await source.history("OWN")
+
+    assert kept.stale_since_s == STARTED_AT_S
+    assert len(kept.bars) == 5
+    with pytest.raises(StoreUnavailable):
+        await source.history("NEW")
+    with pytest.raises(StoreUnavailable):
+        await source.look()
+    held.is_away = False
+    assert (await source.history("OWN")).stale_since_s is None
+
+
+async def test_bars_are_read_once_for_each_import(source: WithImports, held: Held) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    await source.look()
+    for _ in range(3):
+        await source.history("OWN")
+
+    assert held.reads == 1
+
+
+async def test_ticks_are_asked_for_where_the_source_has_the_symbol(
+    source: WithImports, held: Held
+) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    held.add("AAPL", "1d", daily(date(1980, 12, 12), 5))
+    await source.look()
+
+    assert source.import_only == {"OWN"}
+    assert [found.symbol for found in await source.search("own", 5)][0] == "OWN"
+    assert (await source.info("OWN")).source == "import"
+    assert await source.actions("OWN") == ()
