@@ -11,14 +11,15 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table as Shown
 
-from benchmarks import batch, feed, hot_get, miss, start, store, upstream
+from benchmarks import batch, feed, hot_get, jobs, miss, start, store, store_away, upstream
 from benchmarks.load import has_wrk
 from benchmarks.machine import ROOT, describe_machine
 from benchmarks.report import Report
 from benchmarks.service import FULL, TINY, Bench, finstage
 
 BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
-    module.NAME: module.run for module in (hot_get, miss, start, batch, upstream, feed, store)
+    module.NAME: module.run
+    for module in (hot_get, miss, start, batch, upstream, feed, store, store_away, jobs)
 }
 RESULTS = ROOT / "docs" / "bench"
 _console = Console(highlight=False)

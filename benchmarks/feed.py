@@ -55,7 +55,7 @@ def run(bench: Bench) -> Report:
     for number in range(rounds):
         bench.tell(f"plain script, round {number + 1}")
         plain.append(_plain(20 if is_tiny else _SYMBOLS, seconds))
-    latencies_ms = _latencies(bench, 1 if is_tiny else 10)
+    latencies_ms = tick_latencies_ms(bench, 1 if is_tiny else 10)
     return _report(carried, plain, latencies_ms)
 
 
@@ -110,8 +110,8 @@ def _plain(symbols: int, seconds: float) -> float:
 # -- latency -----------------------------------------------------------------------------------
 
 
-def _latencies(bench: Bench, seconds: int) -> list[float]:
-    """Return milliseconds from the fake streamer to a follower of the hub."""
+def tick_latencies_ms(bench: Bench, seconds: int, **settings: str) -> list[float]:
+    """Return the times from the fake streamer to a follower of the hub, of a new service."""
     if bench.given is not None:  # it has no live source: only that following works is shown
         return asyncio.run(_followed(bench.given.settings.data_dir, None, [], seconds))
     symbols = [f"S{number:03}-USD" for number in range(_LIVE_SYMBOLS)]  # never closed
@@ -127,7 +127,7 @@ def _latencies(bench: Bench, seconds: int) -> list[float]:
             "FINSTAGE_SYMBOLS": ",".join(symbols),
             "FINSTAGE_RAY_DASHBOARD": "false",
         }
-        with bench.service(**live) as target:
+        with bench.service(**(live | settings)) as target:
             bench.tell("ticks to the hub")
             return asyncio.run(_followed(target.settings.data_dir, fake, symbols, seconds))
 

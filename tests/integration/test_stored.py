@@ -1,0 +1,184 @@
+"""What the running service keeps: imports that it notices, jobs that it runs."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service import Service, run_finstage, wait_until
+
+
+def job(http: httpx.Client, name: str) -> dict[str, Any]:
+    rows: list[dict[str, Any]] = http.get("/api/scheduler/jobs").json()["jobs"]
+    return next(row for row in rows if row["name"] == name)
+
+
+def run(http: httpx.Client, name: str) -> dict[str, Any]:
+    """Run a job to its end."""
+    wait_until(lambda: not job(http, name)["running"], 30, f"{name} before")
+    started = http.post(f"/api/scheduler/jobs/{name}/run")
+    assert started.status_code == 200, started.text
+    wait_until(lambda: not job(http, name)["running"], 30, name)
+    row = job(http, name)
+    assert row["last_outcome"] == "ok", row
+    return row
+
+
+def test_an_import_is_served_seconds_later(
+    http: httpx.Client, service: Service, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.csv"
+    lines = [f"2024-03-{day:02},{day},{day + 1},{day - 1},{day},100" for day in range(4, 9)]
+    file.write_text("\n".join(["date,open,high,low,close,volume", *lines]))
+    assert http.get("/api/v2/prices/OWN.X/history").status_code == 404
+
+    done = run_finstage("import", str(file), "--symbol", "own.x", env=service.environment)
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    url = "/api/v2/prices/OWN.X/history?period=max"
+    wait_until(lambda: http.get(url).status_code == 200, 5, "an import is served")
+    history = http.get(url).json()
+    assert (history["source"], history["close"]) == ("import", [4.0, 5.0, 6.0, 7.0, 8.0])
+    indicators = http.get("/api/v2/technical-analysis/indicators/OWN.X").json()
+    assert indicators["indicators"]["sma"]["5"] == 6.0
+    quote = http.get("/api/v2/quotes?symbols=OWN.X").json()["quotes"]["OWN.X"]
+    assert (quote["current_price"], quote["market_status"]) == (8.0, "closed")
+    coverage = http.get("/api/v2/coverage/OWN.X").json()
+    assert coverage["intervals"][0]["bars"] == 5
+    assert coverage["gaps"]["1d"] == {"sessions": 0, "dates": []}
+
+    # A second import of the same symbol replaces what is served
+    file.write_text(file.read_text() + "\n2024-03-11,9,10,8,9,100")
+    run_finstage("import", str(file), "--symbol", "own.x", env=service.environment)
+    wait_until(lambda: len(http.get(url).json()["close"]) == 6, 5, "the next import is served")
+
+
+def test_jobs_run_when_asked_and_tell_what_they_did(http: httpx.Client) -> None:
+    before = job(http, "records.extremes")["runs"]
+    row = run(http, "records.extremes")
+    run(http, "snapshots.close")
+    run(http, "snapshots.high")
+    run(http, "snapshots.low")
+
+    records = http.get("/api/v2/market-price/high-records/summary?symbols=AAPL,IBM").json()
+    snapshots = http.get("/api/v2/market-price/snapshots/summary").json()
+    detailed = http.get("/api/v2/market-price/current/AAPL?include_details=true").json()["data"]
+
+    assert row["runs"] == before + 1
+    assert row["last_duration_seconds"] > 0
+    assert row["next_run_at"] > row["last_run_at"]
+    assert records["with_records"] == 2
+    assert not records["stale"]
+    assert snapshots["with_complete_data"] == snapshots["total_symbols"] > 5
+    details = detailed["details"]
+    high = details["high_record_summary"]["price"]
+    assert details["price_summary"]["all_time_high"] == high > detailed["current_price"] / 2
+
+
+def test_two_of_a_job_never_run_at_once(http: httpx.Client) -> None:
+    wait_until(lambda: not job(http, "bars.daily")["running"], 30, "bars.daily before")
+    answers = [http.post("/api/scheduler/jobs/bars.daily/run") for _ in range(3)]
+
+    assert [answer.status_code for answer in answers] == [200, 409, 409]
+    assert answers[1].json()["detail"]["code"] == "job_running"
+    wait_until(lambda: not job(http, "bars.daily")["running"], 30, "bars.daily")
+    coverage = http.get("/api/v2/coverage/AAPL").json()
+    assert coverage["intervals"][0]["source"] == "replay"
+    assert coverage["intervals"][0]["bars"] > 2_000
+
+
+def test_results_are_saved_when_asked(http: httpx.Client, service: Service) -> None:
+    body = {"symbols": ["AAPL", "IBM"], "save_results": True}
+    answer = http.post("/api/v2/technical-analysis/analysis/comprehensive", json=body)
+    stats = http.get("/api/database/query-stats?limit=100").json()
+
+    assert answer.status_code == 200
+    written = [q for q in stats["query_statistics"] if "analyses" in q["table_names"]]
+    assert sum(q["execution_count"] for q in written) >= 1
+    assert any(process.startswith("feed-") for process in stats["processes"])
+
+
+def test_the_scheduler_remembers_pauses_when_it_is_killed(http: httpx.Client) -> None:
+    name = "news.futures"
+    assert http.post(f"/api/scheduler/jobs/{name}/pause").json()["paused"] is True
+    runs = job(http, "snapshots.close")["runs"]
+    pid = scheduler_pid(http)
+
+    os.kill(pid, signal.SIGKILL)
+
+    def replaced() -> bool:
+        checks = http.get("/health/ready").json()["checks"]["scheduler"]
+        return bool(checks["status"] == "ok" and checks["detail"] != f"pid {pid}")
+
+    wait_until(replaced, 5, "the scheduler after kill -9")
+    assert job(http, name)["paused"] is True
+    assert job(http, name)["next_run_at"] is None
+    assert job(http, "snapshots.close")["runs"] == runs
+    assert http.post(f"/api/scheduler/jobs/{name}/resume").json()["paused"] is False
+    assert run(http, name)["last_outcome"] == "ok"
+
+
+def test_a_job_whose_process_is_killed_is_told_as_lost(http: httpx.Client) -> None:
+    import psutil
+
+    wait_until(lambda: not job(http, "analysis.technical")["running"], 30, "analysis before")
+    http.post("/api/scheduler/jobs/analysis.technical/run")
+
+    def kill() -> bool:
+        for process in psutil.process_iter(["cmdline"]):
+            if (process.info["cmdline"] or [""])[0].startswith("ray::run_job"):
+                process.kill()
+                return True
+        return not job(http, "analysis.technical")["running"]
+
+    wait_until(kill, 20, "the job's process", every_s=0.005)
+    wait_until(lambda: not job(http, "analysis.technical")["running"], 30, "its end")
+    if job(http, "analysis.technical")["last_outcome"] == "ok":
+        pytest.skip("it was over before it could be killed")
+    assert job(http, "analysis.technical")["last_outcome"] == "lost"
+    assert "process" in job(http, "analysis.technical")["last_message"]
+    assert run(http, "analysis.technical")["last_outcome"] == "ok"
+
+
+def scheduler_pid(http: httpx.Client) -> int:
+    checks = http.get("/health/ready").json()["checks"]
+    return int(checks["scheduler"]["detail"].removeprefix("pid "))
+
+
+def test_the_command_line_shows_runs_and_pauses_jobs(service: Service, http: httpx.Client) -> None:
+    def finstage(*arguments: str) -> tuple[int, str]:
+        done = run_finstage(*arguments, env=service.environment | {"COLUMNS": "200"})
+        return done.returncode, done.stdout + done.stderr
+
+    code, shown = finstage("jobs")
+    assert code == 0
+    assert "bars.daily" in shown
+    code, ran = finstage("jobs", "run", "snapshots.low")
+    assert (code, "snapshots.low: ok in" in ran) == (0, True)
+    code, paused = finstage("jobs", "pause", "news.stocks")
+    assert "is paused" in paused
+    assert job(http, "news.stocks")["paused"] is True
+    finstage("jobs", "resume", "news.stocks")
+    code, unknown = finstage("jobs", "run", "nope")
+    assert code == 2
+    assert "there are analysis.technical" in unknown
+
+
+def test_a_backup_of_a_running_service_holds_what_it_kept(
+    service: Service, http: httpx.Client, tmp_path: Path
+) -> None:
+    run(http, "snapshots.close")
+    file = tmp_path / "backup.db"
+
+    done = run_finstage("backup", str(file), env=service.environment)
+    refused = run_finstage("restore", str(file), "--yes", env=service.environment)
+
+    assert done.returncode == 0, done.stderr
+    assert file.stat().st_size > 10_000
+    assert refused.returncode == 2
+    assert "finstage down" in refused.stderr
