@@ -110,7 +110,7 @@ class IndicatorCore:
                 answers[symbol] = self.history(
                     symbol, period, None, None, interval, adjusted, False
                 )
-            except SymbolUnknown as error:
+            except (SymbolUnknown, IntervalUnsupported) as error:
                 answers[symbol] = error
         return answers
 

@@ -151,13 +151,14 @@ async def read_prices(
     services: State,
     symbols: SymbolsQuery,
     include_history: Annotated[
-        bool, Query(description="Add the last five closed daily bars of each.")
+        bool, Query(description="Add the closed bars of the last five sessions of each.")
     ] = False,
+    interval: IntervalQuery = "1d",
 ) -> Response:
-    """Last price of many symbols, and on request their last five bars."""
+    """Last price of many symbols, and on request the bars of their last five sessions."""
     asked = services.symbol_list(symbols)
     prices = await services.prices(asked)
-    histories = await recent_bodies(services, asked, "5d") if include_history else {}
+    histories = await recent_bodies(services, asked, "5d", interval) if include_history else {}
     results: dict[str, Any] = {}
     for symbol, price in prices.items():
         if isinstance(price, FinstageError):

@@ -117,13 +117,15 @@ class HistoryQuestion(Question):
         }
 
 
-async def recent_bodies(services: Services, symbols: list[str], period: str) -> dict[str, Any]:
-    """Return the closed daily bars of many symbols in one call, an error where there is one."""
-    answers = await services.indicators.histories(symbols, period)
+async def recent_bodies(
+    services: Services, symbols: list[str], period: str, interval: str
+) -> dict[str, Any]:
+    """Return the closed bars of many symbols in one call, an error where there is one."""
+    answers = await services.indicators.histories(symbols, period, interval)
     return {
         symbol: answer
         if isinstance(answer, FinstageError)
-        else HistoryQuestion(symbol, period, None, None, "1d", True).body(answer)
+        else HistoryQuestion(symbol, period, None, None, interval, True).body(answer)
         for symbol, answer in answers.items()
     }
 

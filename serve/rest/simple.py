@@ -11,7 +11,7 @@ from infra.errors import FinstageError
 from infra.symbols import normalise
 from serve.errors import error_detail
 from serve.rest.answers import fresh, now_iso
-from serve.rest.parameters import PeriodQuery, SymbolPath, SymbolsQuery
+from serve.rest.parameters import IntervalQuery, PeriodQuery, SymbolPath, SymbolsQuery
 from serve.schemas import SimplePrice, SimplePrices, SimpleTrend, documented
 from serve.services import Services, State
 
@@ -54,10 +54,15 @@ async def read_price(services: State, symbol: SymbolPath) -> Response:
 @router.get(
     "/technical/analysis/{symbol}", response_model=SimpleTrend, responses=documented(404, 503)
 )
-async def read_trend(services: State, symbol: SymbolPath, period: PeriodQuery = "1mo") -> Response:
+async def read_trend(
+    services: State,
+    symbol: SymbolPath,
+    period: PeriodQuery = "1mo",
+    interval: IntervalQuery = "1d",
+) -> Response:
     """Averages of the last 20 and 50 closes and what they say; null where bars are too few."""
     name = normalise(symbol)
-    trend = await services.indicators.trend(name, period)
+    trend = await services.indicators.trend(name, period, interval)
     price = await _price(services, name)
     body = {
         "symbol": name,
