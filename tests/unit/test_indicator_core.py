@@ -310,6 +310,8 @@ def test_references_are_of_closed_adjusted_sessions() -> None:
         "previous_session": "2023-01-04",
         "all_time_high": 15.5,
         "record_date": "2023-01-03",
+        "all_time_low": 4.5,
+        "low_date": "2023-01-02",
         "data_version": "v1",
     }
     assert answers["IBM"] == {
