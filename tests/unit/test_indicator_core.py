@@ -319,6 +319,8 @@ def test_references_are_of_closed_adjusted_sessions() -> None:
         "previous_session": None,
         "all_time_high": None,
         "record_date": None,
+        "all_time_low": None,
+        "low_date": None,
         "data_version": "v1",
     }
     assert isinstance(answers["NONE"], SymbolUnknown)
