@@ -17,7 +17,7 @@ from actors.feed.minutes import MinuteBars
 from actors.feed.rescaling import actions_between
 from actors.hub.client import HubClient
 from actors.runtime import ServiceActor, exposed, report_metrics
-from infra.bars import NS_PER_MINUTE, History, Quote
+from infra.bars import IMPORT, NS_PER_MINUTE, History, Quote
 from infra.clock import SystemClock
 from infra.db.import_reader import ImportReader
 from infra.db.store import open_store
@@ -195,9 +195,14 @@ class FeedActor(ServiceActor):
             history = await self._history(symbol, "1d", Lane.BACKGROUND)
             if isinstance(history, FinstageError):
                 logger.warning("feed.import_unread", extra={"symbol": symbol, "why": history.code})
-            elif not self._source.is_open:
-                changed = VersionChanged(symbol, history.data_version, False)
-                await self._publish(self._core.messages([changed]))
+                continue
+            events: list[Event] = []
+            if not self._source.is_open:
+                events.append(VersionChanged(symbol, history.data_version, False))
+            quote = (await self._source.quotes([symbol]))[symbol]
+            if isinstance(quote, Quote) and quote.source == IMPORT:
+                events.append(Tick(quote))  # the only one it has: its last close
+            await self._publish(self._core.messages(events))
 
     async def _look_for_new_bars(self) -> None:
         """Ask for the daily bars of symbols that somebody holds; the source paces itself."""

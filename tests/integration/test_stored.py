@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 from pathlib import Path
 from typing import Any
 
 import httpx
+import orjson
 import pytest
+import websockets
 
 from tests.service import Service, run_finstage, wait_until
 
@@ -27,6 +30,23 @@ def run(http: httpx.Client, name: str) -> dict[str, Any]:
     row = job(http, name)
     assert row["last_outcome"] == "ok", row
     return row
+
+
+async def snapshot(service: Service, symbol: str) -> dict[str, Any]:
+    """Return the first price that a socket gets."""
+    url = service.url.replace("http", "ws") + "/ws/realtime"
+    async with asyncio.timeout(30):
+        async for socket in websockets.connect(url):
+            ask = {"action": "subscribe", "type": "prices", "symbols": [symbol]}
+            await socket.send(orjson.dumps(ask).decode())
+            async for text in socket:
+                message: dict[str, Any] = orjson.loads(text)
+                if message.get("symbol") == symbol:
+                    return message
+                for found in message.get("snapshot", ()):
+                    if found.get("symbol") == symbol:
+                        return dict(found)
+    raise AssertionError("the socket closed")
 
 
 def test_an_import_is_served_seconds_later(
@@ -48,6 +68,7 @@ def test_an_import_is_served_seconds_later(
     assert indicators["indicators"]["sma"]["5"] == 6.0
     quote = http.get("/api/v2/quotes?symbols=OWN.X").json()["quotes"]["OWN.X"]
     assert (quote["current_price"], quote["market_status"]) == (8.0, "closed")
+    assert asyncio.run(snapshot(service, "OWN.X"))["current_price"] == 8.0
     coverage = http.get("/api/v2/coverage/OWN.X").json()
     assert coverage["intervals"][0]["bars"] == 5
     assert coverage["gaps"]["1d"] == {"sessions": 0, "dates": []}

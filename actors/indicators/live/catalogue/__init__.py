@@ -1,0 +1,1 @@
+"""The live indicators, one file each; `registry` lists them."""

@@ -1,0 +1,351 @@
+"""Live indicators of many symbols at one interval: columns of state, updated by kernels."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from actors.indicators.live.kernel import SESSION, Columns, LiveIndicator, Params
+from actors.indicators.live.registry import LIVE_INDICATORS
+from infra.bars import NS_PER_DAY, Bars, Floats, Ints
+
+STRIDE = 64  # bars between checkpoints, and the bars of one call while warming
+KEPT = 4  # checkpoints of each symbol
+_FIELDS = ("open", "high", "low", "close", "volume")
+_START_ROWS = 16
+
+BarsOf = Callable[[str], Bars]
+
+
+class SetKey(NamedTuple):
+    """An indicator with all its parameters."""
+
+    name: str
+    params: Params
+
+    @property
+    def text(self) -> str:
+        """Return it as it is asked for: `sma(20)`."""
+        return f"{self.name}({','.join(f'{value:g}' for value in self.params)})"
+
+
+@dataclass(slots=True)
+class LiveSet:
+    """One indicator's columns.
+
+    `state` (n, size): after the last closed bar. `value` (n, outputs): with the bar under way
+    where there is one; `closed` of the last closed bar; NaN where too few bars came. `saved`
+    (n, KEPT, size): states before bars whose number is a multiple of `STRIDE`.
+    """
+
+    key: SetKey
+    state: Floats
+    value: Floats
+    closed: Floats
+    saved: Floats
+    params: Floats
+
+    @property
+    def indicator(self) -> LiveIndicator:
+        """Return what this computes."""
+        return LIVE_INDICATORS[self.key.name]
+
+
+class LiveEngine:
+    """All live sets of one interval.
+
+    Symbols get a row when they are first held. A bar under way may come any number of times, and
+    changes no state; it is closed by `update(final=True)`, or by the next bar. A closed bar that
+    is revised is computed again from the checkpoint before it, or from history where that is gone.
+
+    `bars_of(symbol)` gives all closed bars, oldest first; it is asked when a symbol or a set is
+    made. Memory: for each symbol a ring of twice the longest window and 96 bytes a bar of it, and
+    for each set its state five times. Not safe for several threads; pickles without `bars_of`.
+    """
+
+    def __init__(self, bars_of: BarsOf, is_daily: bool = True) -> None:
+        self._bars_of: BarsOf | None = bars_of
+        self._is_daily = is_daily
+        self._rows: dict[str, int] = {}
+        self._sets: dict[SetKey, LiveSet] = {}
+        self._columns = Columns(_START_ROWS, STRIDE)
+        self._window = 1
+        self._opened_ns: Ints = np.zeros((_START_ROWS, self._columns.capacity), np.int64)
+        self._count: Ints = np.zeros(_START_ROWS, np.int64)
+        self._has_open: NDArray[np.bool_] = np.zeros(_START_ROWS, np.bool_)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return self.__dict__ | {"_bars_of": None}
+
+    def restore(self, bars_of: BarsOf) -> None:
+        """Give an engine that was pickled its source of history again."""
+        self._bars_of = bars_of
+
+    @property
+    def sets(self) -> tuple[SetKey, ...]:
+        """Return what is live."""
+        return tuple(self._sets)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Return the symbols held, in the order of their rows."""
+        return tuple(self._rows)
+
+    @property
+    def state_bytes(self) -> int:
+        """Return the bytes of all columns."""
+        arrays = [self._columns.arrays, self._opened_ns]
+        for live in self._sets.values():
+            arrays += [live.state, live.value, live.closed, live.saved]
+        return sum(array.nbytes for array in arrays)
+
+    def rows_of(self, symbols: Iterable[str]) -> Ints:
+        """Return the rows of symbols that are held; raises KeyError for another."""
+        return np.array([self._rows[symbol] for symbol in symbols], np.int64)
+
+    def ready(self, symbol: str, key: SetKey) -> bool:
+        """Return whether a symbol has enough closed bars for all outputs of a set."""
+        row = self._rows.get(symbol)
+        live = self._sets.get(key)
+        if row is None or live is None:
+            return False
+        return bool(self._count[row] > live.indicator.warm_up(key.params))
+
+    def values(self, symbol: str, key: SetKey, closed: bool = False) -> dict[str, float]:
+        """Return the outputs of one symbol by name; NaN stands for none."""
+        live = self._sets[key]
+        row = (live.closed if closed else live.value)[self._rows[symbol]]
+        return dict(zip(live.indicator.outputs, row.tolist(), strict=True))
+
+    def column(self, key: SetKey, closed: bool = False) -> Floats:
+        """Return the outputs of all symbols, (n_symbols, outputs), read-only."""
+        live = self._sets[key]
+        found = (live.closed if closed else live.value)[: len(self._rows)]
+        found = found.view()
+        found.flags.writeable = False
+        return found
+
+    # -- symbols and sets ---------------------------------------------------------------------
+
+    def add(self, key: SetKey) -> None:
+        """Make a set live for all symbols held; nothing happens if it is."""
+        if key in self._sets:
+            return
+        indicator = LIVE_INDICATORS[key.name]
+        self._widen(indicator.window(key.params))
+        size, outputs, rows = indicator.state_size(key.params), len(indicator.outputs), self._room
+        live = LiveSet(
+            key,
+            np.zeros((rows, size)),
+            np.full((rows, outputs), np.nan),
+            np.full((rows, outputs), np.nan),
+            np.zeros((rows, KEPT, size)),
+            np.array(key.params, np.float64),
+        )
+        self._sets[key] = live
+        for symbol, row in self._rows.items():
+            self._warm(symbol, row, [live])
+
+    def drop(self, key: SetKey) -> None:
+        """Let a set go; nothing happens if it is not live."""
+        self._sets.pop(key, None)
+
+    def hold(self, symbol: str) -> None:
+        """Take a symbol's bars anew, from its history; a bar under way is forgotten."""
+        row = self._rows.get(symbol)
+        if row is None:
+            row = self._rows[symbol] = len(self._rows)
+            if row >= self._room:
+                self._grow(2 * self._room)
+        self._has_open[row] = False
+        self._warm(symbol, row, list(self._sets.values()))
+
+    @property
+    def _room(self) -> int:
+        return len(self._count)
+
+    def _grow(self, rows: int) -> None:
+        extra = rows - self._room
+        self._columns.grow(rows)
+        self._opened_ns = np.concatenate(
+            (self._opened_ns, np.zeros((extra, self._columns.capacity), np.int64))
+        )
+        self._count = np.concatenate((self._count, np.zeros(extra, np.int64)))
+        self._has_open = np.concatenate((self._has_open, np.zeros(extra, np.bool_)))
+        for live in self._sets.values():
+            outputs = live.value.shape[1]
+            live.state = np.concatenate((live.state, np.zeros((extra, live.state.shape[1]))))
+            live.value = np.concatenate((live.value, np.full((extra, outputs), np.nan)))
+            live.closed = np.concatenate((live.closed, np.full((extra, outputs), np.nan)))
+            more = np.zeros((extra, *live.saved.shape[1:]))
+            live.saved = np.concatenate((live.saved, more))
+
+    def _widen(self, window: int) -> None:
+        """Make the ring long enough for a window, a stride of replay and a bar under way."""
+        self._window = max(self._window, window)
+        needed = self._window + STRIDE * KEPT
+        if needed <= self._columns.capacity:
+            return
+        former, former_opened = self._columns, self._opened_ns
+        self._columns = Columns(self._room, needed)
+        self._opened_ns = np.zeros((self._room, self._columns.capacity), np.int64)
+        for symbol, row in self._rows.items():
+            under_way = int(self._count[row]) & (former.capacity - 1)
+            bar, opened_ns = former.arrays[:, row, under_way], former_opened[row, under_way]
+            self._fill(symbol, row)
+            place = int(self._count[row]) & (self._columns.capacity - 1)
+            self._columns.arrays[:, row, place] = bar
+            self._opened_ns[row, place] = opened_ns
+
+    def _fill(self, symbol: str, row: int) -> None:
+        """Write the last bars of a symbol's history into its ring."""
+        bars = self._history(symbol)
+        first = max(0, len(bars) - self._columns.capacity + 1)
+        self._write(row, bars, first, len(bars))
+
+    def _history(self, symbol: str) -> Bars:
+        assert self._bars_of is not None, "restore() comes first"
+        return self._bars_of(symbol)
+
+    def _write(self, row: int, bars: Bars, first: int, stop: int) -> None:
+        places = np.arange(first, stop) & (self._columns.capacity - 1)
+        for number, name in enumerate(_FIELDS):
+            self._columns.arrays[number, row, places] = getattr(bars, name)[first:stop]
+        self._columns.arrays[SESSION, row, places] = bars.opened_at_ns[first:stop] // NS_PER_DAY
+        self._opened_ns[row, places] = bars.opened_at_ns[first:stop]
+
+    def _warm(self, symbol: str, row: int, sets: Sequence[LiveSet]) -> None:
+        """Run sets over a symbol's whole history, and over the bar under way if there is one."""
+        bars = self._history(symbol)
+        under_way = int(self._count[row]) & (self._columns.capacity - 1)
+        bar = self._columns.arrays[:, row, under_way].copy()
+        opened_ns = self._opened_ns[row, under_way]
+        for live in sets:
+            live.state[row] = 0.0
+            live.value[row] = live.closed[row] = np.nan
+        for first in range(0, len(bars), STRIDE):
+            stop = min(first + STRIDE, len(bars))
+            self._write(row, bars, first, stop)
+            self._run(row, sets, first, stop)
+        self._count[row] = len(bars)
+        if self._has_open[row]:
+            place = len(bars) & (self._columns.capacity - 1)
+            self._columns.arrays[:, row, place] = bar
+            self._opened_ns[row, place] = opened_ns
+            rows, final = np.array([row]), np.zeros(1, np.bool_)
+            self._compute(rows, final, sets)
+
+    def _run(self, row: int, sets: Sequence[LiveSet], first: int, stop: int) -> None:
+        """Close bars of one symbol, at most a stride of them from a multiple of it on."""
+        rows = np.full(stop - first, row, np.int64)
+        index = np.arange(first, stop)
+        final = np.ones(stop - first, np.bool_)
+        for live in sets:
+            live.saved[row, (first // STRIDE) % KEPT] = live.state[row]
+            out = np.empty((len(rows), live.value.shape[1]))
+            live.indicator.kernel(
+                rows, index, final, self._columns.arrays, live.state, live.params, out
+            )
+            live.value[row] = live.closed[row] = out[-1]
+
+    # -- ticks --------------------------------------------------------------------------------
+
+    def update(
+        self,
+        rows: Ints,
+        opened_at_ns: Ints,
+        values: Sequence[Floats],
+        final: NDArray[np.bool_],
+    ) -> None:
+        """Take the newest bar of symbols, each once; `values` are open, high, low, close, volume.
+
+        Where a later bar is under way, or `final` is true, the one before is closed as it was last
+        told. A bar that opened before the last closed one is left out: `revise` is for those.
+        """
+        count, capacity = self._count[rows], self._columns.capacity
+        last_closed = self._opened_ns[rows, (count - 1) & (capacity - 1)]
+        fresh = (count == 0) | (opened_at_ns > last_closed)
+        under_way = self._opened_ns[rows, count & (capacity - 1)]
+        closes = fresh & self._has_open[rows] & (opened_at_ns > under_way)
+        if closes.any():
+            self._close(rows[closes])
+        if not fresh.all():
+            rows, opened_at_ns, final = rows[fresh], opened_at_ns[fresh], final[fresh]
+            values = [column[fresh] for column in values]
+        if not len(rows):
+            return
+        places = self._count[rows] & (capacity - 1)
+        for number, column in enumerate(values):
+            self._columns.arrays[number, rows, places] = column
+        self._columns.arrays[SESSION, rows, places] = opened_at_ns // NS_PER_DAY
+        self._opened_ns[rows, places] = opened_at_ns
+        self._has_open[rows] = True
+        under = ~final
+        if under.all():
+            self._compute(rows, final, self._sets.values())
+            return
+        if under.any():
+            self._compute(rows[under], final[under], self._sets.values())
+        self._close(rows[final])
+
+    def _close(self, rows: Ints) -> None:
+        """Close the bars under way of these rows."""
+        at_checkpoint = rows[self._count[rows] % STRIDE == 0]
+        for live in self._sets.values():
+            if len(at_checkpoint):
+                place = (self._count[at_checkpoint] // STRIDE) % KEPT
+                live.saved[at_checkpoint, place] = live.state[at_checkpoint]
+        self._compute(rows, np.ones(len(rows), np.bool_), self._sets.values())
+        for live in self._sets.values():
+            live.closed[rows] = live.value[rows]
+        self._count[rows] += 1
+        self._has_open[rows] = False
+
+    def _compute(self, rows: Ints, final: NDArray[np.bool_], sets: Iterable[LiveSet]) -> None:
+        index, arrays = self._count[rows], self._columns.arrays
+        for live in sets:
+            out = np.empty((len(rows), live.value.shape[1]))
+            live.indicator.kernel(rows, index, final, arrays, live.state, live.params, out)
+            live.value[rows] = out
+
+    # -- revisions ----------------------------------------------------------------------------
+
+    def revise(self, symbol: str, opened_at_ns: int, values: Sequence[float]) -> bool:
+        """Replace a closed bar and compute again what came of it; False if it is not held.
+
+        From the last checkpoint before it; from the whole history, which must hold the revised bar
+        by then, where that is gone.
+        """
+        row = self._rows[symbol]
+        count, capacity = int(self._count[row]), self._columns.capacity
+        oldest = max(0, count - capacity + 1)
+        numbers = np.arange(oldest, count)
+        matches = np.flatnonzero(self._opened_ns[row, numbers & (capacity - 1)] == opened_at_ns)
+        if not len(matches):
+            known = bool(np.any(self._history(symbol).opened_at_ns == opened_at_ns))
+            if known:
+                self._warm(symbol, row, list(self._sets.values()))
+            return known
+        revised = int(numbers[matches[0]])
+        self._columns.arrays[: len(values), row, revised & (capacity - 1)] = values
+        first = revised // STRIDE * STRIDE
+        is_kept = first > (count - 1) // STRIDE * STRIDE - KEPT * STRIDE
+        has_window = first == 0 or first - self._window >= oldest
+        if not (is_kept and has_window):
+            self._warm(symbol, row, list(self._sets.values()))
+            return True
+        self._replay(row, first, count)
+        return True
+
+    def _replay(self, row: int, first: int, count: int) -> None:
+        sets = list(self._sets.values())
+        for live in sets:
+            live.state[row] = live.saved[row, (first // STRIDE) % KEPT]
+        for start in range(first, count, STRIDE):
+            self._run(row, sets, start, min(start + STRIDE, count))
+        if self._has_open[row]:
+            self._compute(np.array([row]), np.zeros(1, np.bool_), sets)
