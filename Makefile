@@ -20,6 +20,7 @@ $(STAMP): requirements.lock pyproject.toml
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
+	@$(BIN)/python -m actors.indicators.live.warm
 	@rm -f $(VENV)/.installed-* && touch $@
 
 test: check  ## Everything: checks, then all four kinds of tests.

@@ -86,6 +86,29 @@ class ParameterInvalid(RequestError):
         return {"allowed": self.allowed}
 
 
+class ExpressionInvalid(RequestError):
+    """Raised when an expression cannot be read; `column` counts from 1."""
+
+    code = "expression_invalid"
+
+    def __init__(self, column: int, reason: str, text: str) -> None:
+        super().__init__(column, reason, text)
+        self.location = ("expression",)
+        self.column = column
+        self.reason = reason
+        self.text = text
+
+    @property
+    def message(self) -> str:
+        around = self.text[max(0, self.column - 1) : self.column + 20]
+        place = f"column {self.column}, at {around!r}" if around else "the end"
+        return f"{place}: {self.reason}"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"column": self.column, "expression": self.text[:200]}
+
+
 class IntervalUnsupported(ParameterInvalid):
     """Raised when the source has no bars of this interval."""
 

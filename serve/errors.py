@@ -13,7 +13,13 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from infra.context import current_request_id
-from infra.errors import FinstageError, ParameterInvalid, RangeInvalid, RateLimited
+from infra.errors import (
+    ExpressionInvalid,
+    FinstageError,
+    ParameterInvalid,
+    RangeInvalid,
+    RateLimited,
+)
 from serve.scope import TOO_LARGE
 
 logger = logging.getLogger(__name__)
@@ -36,7 +42,10 @@ def error_detail(error: FinstageError) -> dict[str, Any]:
 
 def error_body(error: FinstageError) -> bytes:
     """Return the whole body of an error's answer."""
-    if isinstance(error, ParameterInvalid | RangeInvalid) and error.status_code == 422:
+    if (
+        isinstance(error, ParameterInvalid | RangeInvalid | ExpressionInvalid)
+        and error.status_code == 422
+    ):
         item = {
             "type": error.code,
             "loc": list(error.location),

@@ -24,6 +24,7 @@ _READING_POSTS = frozenset(
         "/api/v2/technical-analysis/batch/indicators",
         "/api/v2/technical-analysis/analysis/comprehensive",
         "/api/v2/market-price/batch/current",
+        "/api/v2/technical-analysis/screen",
     }
 )
 _ABOUT_CLIENTS = ("/ws/clients", "/ws/status")

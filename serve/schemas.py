@@ -416,7 +416,7 @@ class Alive(Shape):
 class Check(Shape):
     """One thing that readiness rests on."""
 
-    status: Literal["ok", "waiting", "away", "unknown"]
+    status: Literal["ok", "waiting", "away", "unknown", "compiling"]
     detail: str
 
 

@@ -5,7 +5,7 @@ Each class here answers what its client in `actors/` answers, straight from the 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -21,6 +21,11 @@ from actors.hub.core import HubCore
 from actors.indicators.book import BarBook
 from actors.indicators.client import IndicatorClient
 from actors.indicators.core import IndicatorCore
+from actors.indicators.correlation import Correlation, correlation
+from actors.indicators.functions import functions
+from actors.indicators.language import calls_of, parse_calls, parse_condition, parse_value
+from actors.indicators.screen import Ranking, Screen
+from actors.indicators.tables import IndicatorTable, Match
 from infra.bars import BarSeries, History, Quote
 from infra.clock import FakeClock
 from infra.db.store import Store, Work
@@ -177,6 +182,69 @@ class LocalIndicators:
 
     async def references(self, symbols: Sequence[str]) -> dict[str, Any]:
         return self.core.references(symbols)
+
+    async def compiling(self) -> bool:
+        return False
+
+    async def catalogue(self) -> list[dict[str, Any]]:
+        return [function.described() for function in functions().values()]
+
+    async def table(
+        self,
+        symbol: str,
+        indicators: str,
+        period: str = "1mo",
+        interval: str = "1d",
+        last: int | None = None,
+        open_bar: bool = False,
+    ) -> IndicatorTable:
+        self.calls.append("table")
+        calls = parse_calls(indicators)
+        return self.core.table(symbol, calls, period, interval, last, open_bar)
+
+    async def screen(
+        self,
+        expression: str,
+        symbols: Sequence[str] = (),
+        interval: str = "1d",
+        as_of: date | None = None,
+    ) -> tuple[list[Match], dict[str, FinstageError]]:
+        condition = parse_condition(expression)
+        screen = Screen(condition, calls_of(condition))
+        return self._each(symbols, lambda s: self.core.match(s, screen, interval, as_of))
+
+    async def ranking(
+        self,
+        value: str,
+        symbols: Sequence[str] = (),
+        interval: str = "1d",
+        as_of: date | None = None,
+    ) -> tuple[list[Match], dict[str, FinstageError]]:
+        by = parse_value(value)
+        ranking = Ranking(by, calls_of(by))
+        found, errors = self._each(
+            symbols, lambda s: self.core.ranked(s, ranking, interval, as_of)
+        )
+        return sorted(found, key=lambda match: -(match.values["value"] or 0.0)), errors
+
+    async def correlation(
+        self, symbols: Sequence[str], period: str = "1y", interval: str = "1d"
+    ) -> Correlation:
+        return correlation({s: self.core.closes(s, period, interval) for s in symbols})
+
+    def _each(
+        self, symbols: Sequence[str], ask: Callable[[str], Match | None]
+    ) -> tuple[list[Match], dict[str, FinstageError]]:
+        found: list[Match] = []
+        errors: dict[str, FinstageError] = {}
+        for symbol in symbols or sorted(self.book.symbols):
+            try:
+                match = ask(symbol)
+            except FinstageError as error:
+                errors[symbol] = error
+                continue
+            found += [] if match is None else [match]
+        return found, errors
 
 
 class LocalCache:

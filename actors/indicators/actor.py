@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import date
 from typing import Any
 
@@ -16,6 +16,13 @@ from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.book import BarBook, base_interval
 from actors.indicators.core import IndicatorCore
+from actors.indicators.correlation import Correlation, correlation
+from actors.indicators.functions import functions
+from actors.indicators.language import calls_of, parse_calls, parse_condition, parse_value
+from actors.indicators.live.warm import warm
+from actors.indicators.screen import Ranking, Screen
+from actors.indicators.slices import Slice
+from actors.indicators.tables import IndicatorTable, Match
 from actors.runtime import ServiceActor, exposed, report_metrics
 from infra.bars import Bars, BarSeries, History
 from infra.clock import SystemClock
@@ -57,9 +64,17 @@ class IndicatorActor(ServiceActor):
         self._facts = source_facts(settings)
         self._clock = SystemClock()
         self._loaded_at_s: dict[tuple[str, str], float] = {}
+        self._compiled = asyncio.Event()
+        self.keep(self._compile())
         self.keep(HubReader(self._hub, self, _PATIENCE).run())
         self.keep(self._run())
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
+
+    async def _compile(self) -> None:
+        """Compile kernels, or load them, beside everything else."""
+        took_s = await asyncio.to_thread(warm)
+        logger.info("indicators.compiled", extra={"took_s": round(took_s, 2)})
+        self._compiled.set()
 
     # -- following the hub ------------------------------------------------------------------
 
@@ -230,7 +245,12 @@ class IndicatorActor(ServiceActor):
         errors = await self._held(symbols, interval)
         if open_bar:
             self._take_open_bars(symbols)
-        return self._core.comprehensive(symbols, period, interval, method, open_bar) | errors
+        answers: dict[str, dict[str, Any] | FinstageError] = {}
+        slice_ = Slice()
+        for symbol in symbols:
+            answers |= self._core.comprehensive([symbol], period, interval, method, open_bar)
+            await slice_.breathe()
+        return answers | errors
 
     @exposed
     async def history(
@@ -262,6 +282,92 @@ class IndicatorActor(ServiceActor):
         """Return the moving averages and the trend of one symbol; raises SymbolUnknown."""
         await self._held_one(symbol, interval)
         return self._core.trend(symbol, period, interval)
+
+    @exposed
+    async def catalogue(self) -> list[dict[str, Any]]:
+        """Return every indicator that there is."""
+        return [function.described() for function in functions().values()]
+
+    @exposed
+    async def table(
+        self,
+        symbol: str,
+        indicators: str,
+        period: str,
+        interval: str,
+        last: int | None,
+        open_bar: bool,
+    ) -> IndicatorTable:
+        """Return the lines of indicators of one symbol; raises as `indicators`, and as the parser.
+
+        `indicators` is a list such as `rsi(21),bbands(20,2.5)`.
+        """
+        calls = parse_calls(indicators)
+        await self._held_one(symbol, interval)
+        await self._compiled.wait()
+        if open_bar:
+            self._take_open_bars([symbol])
+        return self._core.table(symbol, calls, period, interval, last, open_bar)
+
+    @exposed
+    async def screen(
+        self, expression: str, symbols: Sequence[str], interval: str, as_of: date | None
+    ) -> tuple[list[Match], dict[str, FinstageError]]:
+        """Return the symbols that fulfil a condition, and those that could not be asked.
+
+        Without symbols, of all that are held. Ticks are served every 5 ms in between.
+        """
+        condition = parse_condition(expression)
+        screen = Screen(condition, calls_of(condition))
+        return await self._each(
+            symbols, interval, lambda s: self._core.match(s, screen, interval, as_of)
+        )
+
+    @exposed
+    async def ranking(
+        self, value: str, symbols: Sequence[str], interval: str, as_of: date | None
+    ) -> tuple[list[Match], dict[str, FinstageError]]:
+        """Return the symbols that have a value, the highest first, and errors of others."""
+        by = parse_value(value)
+        ranking = Ranking(by, calls_of(by))
+        found, errors = await self._each(
+            symbols, interval, lambda s: self._core.ranked(s, ranking, interval, as_of)
+        )
+        return sorted(found, key=lambda match: -(match.values["value"] or 0.0)), errors
+
+    @exposed
+    async def correlation(self, symbols: Sequence[str], period: str, interval: str) -> Correlation:
+        """Return how the returns of symbols moved together; raises the first error of any."""
+        errors = await self._held(symbols, interval)
+        if errors:
+            raise next(iter(errors.values()))
+        return correlation({s: self._core.closes(s, period, interval) for s in symbols})
+
+    @exposed
+    async def compiling(self) -> bool:
+        """Return whether kernels are being compiled, for which some answers wait."""
+        return not self._compiled.is_set()
+
+    async def _each(
+        self, symbols: Sequence[str], interval: str, ask: Callable[[str], Match | None]
+    ) -> tuple[list[Match], dict[str, FinstageError]]:
+        await self._loaded.wait()
+        asked = symbols or tuple(sorted(self._versions))
+        errors = await self._held(asked, interval)
+        await self._compiled.wait()
+        found, slice_ = [], Slice()
+        for symbol in asked:
+            if symbol in errors:
+                continue
+            try:
+                match = ask(symbol)
+            except FinstageError as error:
+                errors[symbol] = error
+                continue
+            if match is not None:
+                found.append(match)
+            await slice_.breathe()
+        return found, errors
 
     @exposed
     async def references(self, symbols: Sequence[str]) -> dict[str, Any]:

@@ -6,12 +6,23 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+from actors.indicators.correlation import Correlation
 from actors.indicators.names import METHODS, NAMES, parse_names
+from actors.indicators.tables import IndicatorTable, Match
 from actors.runtime import ActorClient
 from infra.bars import BarSeries
 from infra.errors import FinstageError
 
-__all__ = ["INDICATORS", "METHODS", "NAMES", "IndicatorClient", "parse_names"]
+__all__ = [
+    "INDICATORS",
+    "METHODS",
+    "NAMES",
+    "Correlation",
+    "IndicatorClient",
+    "IndicatorTable",
+    "Match",
+    "parse_names",
+]
 
 INDICATORS = "finstage-indicators"
 
@@ -100,6 +111,67 @@ class IndicatorClient(ActorClient):
     async def trend(self, symbol: str, period: str = "1mo", interval: str = "1d") -> Any:
         """Return the moving averages and the trend of one symbol; raises SymbolUnknown."""
         return await self._upstream("trend", symbol, period, interval)
+
+    async def catalogue(self) -> list[dict[str, Any]]:
+        """Return every indicator that there is."""
+        entries: list[dict[str, Any]] = await self._ask("catalogue")
+        return entries
+
+    async def table(
+        self,
+        symbol: str,
+        indicators: str,
+        period: str = "1mo",
+        interval: str = "1d",
+        last: int | None = None,
+        open_bar: bool = False,
+    ) -> IndicatorTable:
+        """Return the lines of indicators such as `rsi(21),bbands(20,2.5)`.
+
+        Raises SymbolUnknown, ParameterInvalid, RangeInvalid, ExpressionInvalid.
+        """
+        table: IndicatorTable = await self._upstream(
+            "table", symbol, indicators, period, interval, last, open_bar
+        )
+        return table
+
+    async def screen(
+        self,
+        expression: str,
+        symbols: Sequence[str] = (),
+        interval: str = "1d",
+        as_of: date | None = None,
+    ) -> tuple[list[Match], dict[str, FinstageError]]:
+        """Return the symbols that fulfil a condition, and errors; without symbols, of all held."""
+        found: tuple[list[Match], dict[str, FinstageError]] = await self._upstream(
+            "screen", expression, tuple(symbols), interval, as_of
+        )
+        return found
+
+    async def ranking(
+        self,
+        value: str,
+        symbols: Sequence[str] = (),
+        interval: str = "1d",
+        as_of: date | None = None,
+    ) -> tuple[list[Match], dict[str, FinstageError]]:
+        """Return the symbols by a value, the highest first, and errors."""
+        found: tuple[list[Match], dict[str, FinstageError]] = await self._upstream(
+            "ranking", value, tuple(symbols), interval, as_of
+        )
+        return found
+
+    async def correlation(
+        self, symbols: Sequence[str], period: str = "1y", interval: str = "1d"
+    ) -> Correlation:
+        """Return how the returns of symbols moved together; raises the first error of any."""
+        found: Correlation = await self._upstream("correlation", tuple(symbols), period, interval)
+        return found
+
+    async def compiling(self) -> bool:
+        """Return whether kernels are being compiled."""
+        answer: bool = await self._ask("compiling")
+        return answer
 
     async def references(self, symbols: Sequence[str]) -> dict[str, Any]:
         """Return previous close and all-time high of each symbol, or its error."""

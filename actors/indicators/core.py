@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Any
 
 from actors.indicators import results
 from actors.indicators.book import BarBook
-from actors.indicators.standard import at_end
-from infra.bars import Bars, BarSeries, History
+from actors.indicators.language import Call
+from actors.indicators.screen import Ranking, Screen
+from actors.indicators.standard import at_end, without_nan
+from actors.indicators.tables import IndicatorTable, Match
+from infra.bars import Bars, BarSeries, Floats, History, Ints
 from infra.clock import utc
-from infra.errors import FinstageError, IntervalUnsupported, SymbolUnknown
+from infra.errors import FinstageError, IntervalUnsupported, RangeInvalid, SymbolUnknown
 from infra.periods import (
     DAILY_INTERVALS,
     INTERVALS,
@@ -123,6 +126,72 @@ class IndicatorCore:
             **results.trend(bars),
         }
 
+    def table(
+        self,
+        symbol: str,
+        calls: Sequence[Call],
+        period: str,
+        interval: str,
+        last: int | None,
+        open_bar: bool,
+    ) -> IndicatorTable:
+        """Return the lines of indicators over the bars of `period`, or over the last so many.
+
+        Values come from all closed adjusted bars held. Raises RangeInvalid for a session's
+        indicator on bars of a day.
+        """
+        history = self._known(symbol, interval)
+        for call in calls:
+            if call.function.live and call.function.live.intraday_only and _is_daily(interval):
+                told = f"{call.function.name} needs an interval under a day; see rolling_vwap"
+                raise RangeInvalid(("query", "indicators"), told)
+        bars = without_nan(self._bars(symbol, interval, True, open_bar))
+        rows = rows_of_period(bars, check_period(period), interval)
+        first = rows.start if last is None else max(0, len(bars) - last)
+        lines = {
+            call.text: {
+                name: line[first:]
+                for name, line in call.function.compute(bars, call.params).items()
+            }
+            for call in calls
+        }
+        origin = _origin(history, bars, period, interval)
+        return IndicatorTable(origin, bars.opened_at_ns[first:], lines, history.stale_since_s)
+
+    def match(
+        self, symbol: str, screen: Screen, interval: str, as_of: date | None
+    ) -> Match | None:
+        """Return a symbol if it fulfils a condition at its last closed bar by a date."""
+        bars = self._bars_by(symbol, interval, as_of)
+        if not len(bars):
+            return None
+        holds, values = screen.holds(bars)
+        return Match(symbol, bars.session(-1).isoformat(), values) if holds else None
+
+    def ranked(
+        self, symbol: str, ranking: Ranking, interval: str, as_of: date | None
+    ) -> Match | None:
+        """Return a symbol with the value that it is ranked by, None if it has none."""
+        bars = self._bars_by(symbol, interval, as_of)
+        value = ranking.of(bars)
+        if value is None:
+            return None
+        return Match(symbol, bars.session(-1).isoformat(), {"value": value})
+
+    def closes(self, symbol: str, period: str, interval: str) -> tuple[Ints, Floats]:
+        """Return when the bars of a period opened, and their adjusted closes."""
+        self._known(symbol, interval)
+        bars = without_nan(self._bars(symbol, interval, True, open_bar=False))
+        rows = rows_of_period(bars, check_period(period), interval)
+        return bars.opened_at_ns[rows], bars.close[rows]
+
+    def _bars_by(self, symbol: str, interval: str, as_of: date | None) -> Bars:
+        self._known(symbol, interval)
+        bars = without_nan(self._bars(symbol, interval, True, open_bar=False))
+        if as_of is None:
+            return bars
+        return bars[rows_of_range(bars, None, as_of + timedelta(days=1))]
+
     def references(self, symbols: Iterable[str]) -> dict[str, dict[str, Any] | FinstageError]:
         """Return what a price is compared with: last close, all-time high and low.
 
@@ -181,6 +250,10 @@ def _origin(history: History, bars: Bars, period: str, interval: str) -> dict[st
         "source": history.source,
         "stale": history.stale_since_s is not None,
     }
+
+
+def _is_daily(interval: str) -> bool:
+    return interval in DAILY_INTERVALS
 
 
 def _session(bars: Bars) -> str | None:

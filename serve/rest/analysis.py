@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
-from actors.indicators.client import parse_names
+from actors.indicators.client import NAMES, parse_names
 from infra.clock import utc
 from infra.errors import FinstageError
 from infra.symbols import normalise
 from pipelines.analysis import priced_analyses
 from pipelines.jobs.analysis import keep_analyses
+from serve.indicator_schemas import IndicatorSeries, NamedIndicators
+from serve.rest import formats
 from serve.rest.answers import (
     fresh,
     kept,
@@ -33,6 +35,7 @@ from serve.rest.parameters import (
 )
 from serve.rest.prices import recent_bodies
 from serve.rest.questions import IndicatorQuestion
+from serve.rest.tables import TableQuestion, is_of_the_six
 from serve.schemas import (
     BatchIndicators,
     BatchIndicatorsRequest,
@@ -50,33 +53,59 @@ router = APIRouter(prefix="/api/v2/technical-analysis", tags=["technical analysi
 _LIST_BODY_QUERY = "For a bare list as body; an object carries its own."
 
 
-@router.get("/indicators/{symbol}", response_model=Indicators, responses=documented(304, 404, 503))
+@router.get(
+    "/indicators/{symbol}",
+    response_model=Indicators | NamedIndicators | IndicatorSeries,
+    responses=documented(304, 404, 503) | {200: {"content": formats.DOCUMENTED}},
+)
 async def read_indicators(
     request: Request,
     services: State,
     symbol: SymbolPath,
     period: PeriodQuery = "1mo",
     indicators: Annotated[
-        str, Query(description="`all`, or a list of sma, ema, rsi, macd, bollinger, stochastic.")
+        str,
+        Query(
+            max_length=2_000,
+            description="`all`, or a list of sma, ema, rsi, macd, bollinger, stochastic; or any "
+            "of the catalogue with parameters, `rsi(21),bbands(20,2.5),cdlengulfing`.",
+        ),
     ] = "all",
     interval: IntervalQuery = "1d",
     method: MethodQuery = "standard",
     open_bar: OpenBarQuery = False,
+    series: Annotated[bool, Query(description="Values of many bars, as columns.")] = False,
+    last: Annotated[
+        int | None, Query(ge=1, le=10_000, description="So many bars; default: the period's.")
+    ] = None,
+    format: Annotated[
+        formats.Format | None, Query(description="Of a series, instead of an Accept header.")
+    ] = None,
 ) -> Response:
     """Latest value of each indicator, from all closed bars held; null where there are too few.
 
     `period` sets how much is reported (`data_points`), never what a value is computed from.
-    Prices are adjusted for splits and dividends. `as_of` is the last bar used.
+    Prices are adjusted for splits and dividends. `as_of` is the last bar used. The six answer in
+    their own shape; with parameters, other names or `series` each is named as it was asked for.
     """
     name = normalise(symbol)
-    names = parse_names(indicators)
     supported(services, interval)
+    if series:
+        wanted = format or formats.accepted(request.headers.get("accept", ""))
+        text = ",".join(NAMES) if indicators.strip() == "all" else indicators
+        question = TableQuestion(name, period, interval, text, last)
+        return await question.series(services, open_bar, wanted)
+    if not is_of_the_six(indicators):
+        table = TableQuestion(name, period, interval, indicators.strip().lower(), 1)
+        if open_bar:
+            return fresh(table.body(await table.table(services, True)))
+        return await kept(request, services, table)
+    names = parse_names(indicators)
     if open_bar:
         return fresh(
             await services.indicators.indicators(name, period, interval, names, method, True)
         )
-    question = IndicatorQuestion(name, period, interval, names, method)
-    return await kept(request, services, question)
+    return await kept(request, services, IndicatorQuestion(name, period, interval, names, method))
 
 
 @router.post("/batch/indicators", response_model=BatchIndicators, responses=documented(404, 503))

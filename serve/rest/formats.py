@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 from starlette.responses import Response
 
-from infra.bars import BarSeries
+from infra.bars import BarSeries, Floats, Ints
 
 Format = Literal["json", "csv", "parquet", "arrow"]
 
@@ -66,18 +66,46 @@ def response(series: BarSeries, wanted: Format, symbol: str) -> Response:
     return Response(body, media_type=MEDIA_TYPES[wanted], headers=headers)
 
 
+def table_response(
+    opened_at_ns: Ints,
+    columns: dict[str, Floats],
+    wanted: Format,
+    name: str,
+    about: dict[str, str],
+) -> Response:
+    """Return columns by the time their bars opened (UTC); NaN is null, in CSV nothing."""
+    import pyarrow
+
+    opened_at = pyarrow.array(opened_at_ns).cast(pyarrow.timestamp("ns", "UTC"))
+    lines = {key: pyarrow.array(line, from_pandas=True) for key, line in columns.items()}
+    body = _written(pyarrow.table({"opened_at": opened_at} | lines), wanted, about)
+    headers = {
+        "cache-control": "no-store",
+        "vary": "accept",
+        "content-disposition": f'attachment; filename="{name}.{wanted}"',
+    } | {f"x-{key.replace('_', '-')}": value for key, value in about.items()}
+    return Response(body, media_type=MEDIA_TYPES[wanted], headers=headers)
+
+
 def _encoded(series: BarSeries, wanted: Format) -> bytes:
     # Here, as only who asks for a table should pay for pyarrow (about 50 MB).
     import pyarrow
-    from pyarrow import csv, parquet
 
     bars = series.bars
     opened_at = pyarrow.array(bars.opened_at_ns).cast(pyarrow.timestamp("ns", "UTC"))
     names = ("open", "high", "low", "close", "volume")
     about = {"source": series.source, "data_version": series.data_version}
     table = pyarrow.table({"opened_at": opened_at} | {n: getattr(bars, n) for n in names})
+    return _written(table, wanted, about)
+
+
+def _written(table: Any, wanted: Format, about: dict[str, str]) -> bytes:
+    import pyarrow
+    from pyarrow import csv, parquet
+
     sink = io.BytesIO()
     if wanted == "csv":
+        opened_at = table["opened_at"]
         whole_s = opened_at.cast(pyarrow.timestamp("s", "UTC"))
         csv.write_csv(table.set_column(0, "opened_at", whole_s), sink)
     elif wanted == "parquet":

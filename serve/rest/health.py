@@ -38,6 +38,8 @@ async def read_ready(services: State) -> Response:
     """
     checks, extras = await asyncio.gather(_checks(services), _extras(services))
     ready = all(check["status"] == "ok" for check in checks.values())
+    if ready and await services.indicators.compiling():
+        checks["indicators"]["status"] = "compiling"
     whole = all(check["status"] == "ok" for check in extras.values())
     checks |= extras
     body = {

@@ -18,6 +18,7 @@ from serve.services import Services
 
 INDICATORS_PATH = "/api/v2/technical-analysis/indicators/"
 INDICATORS_ROUTE = INDICATORS_PATH + "{symbol}"
+_PLAIN = {"period", "interval", "method", "indicators"}
 _PERIODS = frozenset(get_args(Period))
 
 
@@ -68,7 +69,7 @@ def _indicator_question(symbol: str, query: bytes, services: Services) -> Indica
     period, interval = given.get("period", "1mo"), given.get("interval", "1d")
     method = given.get("method", "standard")
     plain = (
-        "open_bar" not in given
+        given.keys() <= _PLAIN
         and given.get("indicators", "all") == "all"
         and period in _PERIODS
         and interval in services.source.intervals

@@ -12,7 +12,7 @@ import pytest
 import talib
 from pydantic import BaseModel
 
-from serve import schemas, store_schemas
+from serve import indicator_schemas, schemas, store_schemas
 from serve.rest.envelope import Envelope
 from tests.local import LocalService
 
@@ -49,6 +49,20 @@ ANSWERS: list[tuple[str, str, Any, type[BaseModel]]] = [
     ("GET", "/health/ready", None, schemas.Ready),
     ("POST", f"{TA}/analysis/comprehensive", {"symbols": ["AAPL"], "save_results": True},
      schemas.Comprehensive),
+    ("GET", f"{TA}/catalog", None, indicator_schemas.Catalogue),
+    ("GET", f"{TA}/indicators/AAPL?indicators=rsi(21),bbands(20,2.5),cdlengulfing", None,
+     indicator_schemas.NamedIndicators),
+    ("GET", f"{TA}/indicators/AAPL?indicators=sma(300),adx&open_bar=true&interval=1wk", None,
+     indicator_schemas.NamedIndicators),
+    ("GET", f"{TA}/indicators/AAPL?series=true&last=3", None,
+     indicator_schemas.IndicatorSeries),
+    ("GET", f"{TA}/indicators/META?indicators=trix,psar&series=true&period=1y", None,
+     indicator_schemas.IndicatorSeries),
+    ("POST", f"{TA}/screen", {"expression": "close > sma(20)", "symbols": ["AAPL", "NOPE"]},
+     indicator_schemas.ScreenResult),
+    ("GET", f"{TA}/ranking?by=roc(20)", None, indicator_schemas.RankingResult),
+    ("GET", f"{TA}/correlation?symbols=AAPL,IBM,^GSPC", None,
+     indicator_schemas.CorrelationResult),
     ("GET", "/api/scheduler/jobs", None, store_schemas.Jobs),
     ("POST", "/api/scheduler/jobs/bars.daily/run", None, store_schemas.JobStarted),
     ("POST", "/api/scheduler/jobs/bars.daily/pause", None, store_schemas.JobPaused),
@@ -82,8 +96,21 @@ ERRORS: list[tuple[str, str, Any, int, str]] = [
     ("GET", f"{TA}/indicators/AAPL?period=7y", None, 422, "10y"),
     ("GET", f"{TA}/indicators/AAPL?interval=1m", None, 422, "3mo"),
     ("GET", f"{TA}/indicators/AAPL?interval=4h", None, 422, "1wk"),
-    ("GET", f"{TA}/indicators/AAPL?indicators=sma,foo", None, 422, "stochastic"),
+    ("GET", f"{TA}/indicators/AAPL?indicators=sma,foo", None, 422, "catalog"),
     ("GET", f"{TA}/indicators/AAPL?method=best", None, 422, "reference"),
+    ("GET", f"{TA}/indicators/AAPL?indicators=rsi(1)", None, 422, "from 2 to 500"),
+    ("GET", f"{TA}/indicators/AAPL?indicators=rsi(14", None, 422, "the end"),
+    ("GET", f"{TA}/indicators/AAPL?indicators=rsy(14)", None, 422, "rsi"),
+    ("GET", f"{TA}/indicators/AAPL?indicators=close", None, 422, "is a price"),
+    ("GET", f"{TA}/indicators/AAPL?indicators=vwap", None, 422, "under a day"),
+    ("GET", f"{TA}/indicators/AAPL?indicators=macd(1,2,3,4)", None, 422, "macd(fast,slow,signal)"),
+    ("GET", f"{TA}/indicators/AAPL?series=true&last=0", None, 422, "last"),
+    ("POST", f"{TA}/screen", {"expression": "rsi(14) <"}, 422, "the end"),
+    ("POST", f"{TA}/screen", {"expression": "close > foo(3)"}, 422, "catalog"),
+    ("POST", f"{TA}/screen", {"expression": "close"}, 422, "the end"),
+    ("GET", f"{TA}/ranking?by=roc(", None, 422, "the end"),
+    ("GET", f"{TA}/correlation?symbols=AAPL", None, 422, "2 to 100"),
+    ("GET", f"{TA}/correlation?symbols=AAPL,NOPE", None, 404, "NOPE"),
     ("GET", f"{TA}/indicators/AAPL?open_bar=perhaps", None, 422, "open_bar"),
     ("POST", f"{TA}/batch/indicators", {"symbols": []}, 422, "at least one"),
     ("POST", f"{TA}/batch/indicators", {"symbols": "AAPL"}, 422, "symbols"),

@@ -251,3 +251,31 @@ async def test_a_socket_from_another_page_is_refused(service: Service) -> None:
         await websockets.connect(url, origin=websockets.Origin("https://evil.example"))
 
     assert caught.value.response.status_code == 403
+
+
+def test_any_indicator_comes_by_name_and_as_a_series(http: httpx.Client) -> None:
+    url = f"{TA}/indicators/AAPL?indicators=adx(7),cdlengulfing&series=true&last=300"
+    body = get(http, url).json()
+    table = get(http, url + "&format=csv").text.splitlines()
+
+    assert len(body["timestamps"]) == len(body["series"]["adx(7)"]["plus_di"]) == 300
+    assert table[0].replace('"', "") == (
+        "opened_at,adx(7).adx,adx(7).plus_di,adx(7).minus_di,cdlengulfing"
+    )
+    assert len(table) == 301
+
+
+def test_a_screen_and_a_ranking_agree_with_the_indicators(http: httpx.Client) -> None:
+    body = {"expression": "rsi(14) > 0 and close > 0"}
+    screened = http.post(f"{TA}/screen", json=body).json()
+    ranked = get(http, f"{TA}/ranking?by=rsi(14)").json()
+
+    values = {m["symbol"]: m["values"]["rsi(14)"] for m in screened["matches"]}
+    assert screened["screened_symbols"] >= 7
+    assert set(values) >= {"AAPL", "^GSPC"}
+    if [item["symbol"] for item in ranked["items"]] == sorted(values, key=lambda s: -values[s]):
+        return
+    again = http.post(f"{TA}/screen", json=body).json()  # a session may have ended in between
+    values = {m["symbol"]: m["values"]["rsi(14)"] for m in again["matches"]}
+    ranked = get(http, f"{TA}/ranking?by=rsi(14)").json()
+    assert [item["symbol"] for item in ranked["items"]] == sorted(values, key=lambda s: -values[s])

@@ -22,6 +22,8 @@ HOMES = {
     "alembic": ("infra/db",),
     "aiosqlite": (),
     "asyncmy": (),
+    "numba": ("actors/indicators/live/kernel.py",),
+    "lark": ("actors/indicators/language.py",),
     "apscheduler": ("pipelines/scheduler/triggers.py",),
     "yfinance": ("infra/sources",),
     "exchange_calendars": ("infra/calendars.py",),

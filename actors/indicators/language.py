@@ -1,0 +1,311 @@
+"""Indicators as people write them: `rsi(21),bbands(20,2.5),cdlengulfing`, and conditions on them.
+
+The grammar, with the usual precedence:
+
+    condition:  condition "or" condition | condition "and" condition | "not" condition
+                | "(" condition ")" | value comparison value | value crossing value ["within" bars]
+    comparison: "<" | "<=" | ">" | ">=" | "==" | "!="
+    crossing:   "crossed_above" | "crossed_below"
+    value:      value ("+" | "-" | "*" | "/") value | "-" value | "(" value ")" | number | name
+    name:       open | high | low | close | volume
+                | an indicator, `sma(50)`, one of its outputs, `macd.signal`, `macd(8,21,5).signal`
+                any of them so many bars before: `close[1]`, `sma(50)[5]`
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+from typing import Any
+
+from lark import Lark, Token, Transformer, UnexpectedInput, v_args
+
+from actors.indicators.functions import Function, function_named
+from actors.indicators.live.kernel import Params
+from infra.errors import ExpressionInvalid, ParameterInvalid, RangeInvalid
+
+FIELDS = ("open", "high", "low", "close", "volume")
+MOST_CHARS = 2_000
+MOST_CALLS = 50
+MOST_BARS_BACK = 500
+
+_GRAMMAR = r"""
+calls: call ("," call)*
+call: NAME ["(" [NUMBERS ("," NUMBERS)*] ")"]
+
+?condition: both ("or" both)* -> any_of
+?both: inverted ("and" inverted)* -> all_of
+?inverted: "not" inverted -> inverse | test
+?test: value COMPARISON value -> compared
+    | value CROSSING value ["within" INT] -> crossed
+    | "(" condition ")"
+?value: product | value "+" product -> added | value "-" product -> taken
+?product: signed | product "*" signed -> times | product "/" signed -> divided
+?signed: "-" signed -> negative | past
+?past: atom "[" INT "]" -> before | atom
+?atom: UNSIGNED -> number | call ["." NAME] -> output | "(" value ")"
+
+COMPARISON: "<=" | ">=" | "==" | "!=" | "<" | ">"
+CROSSING: "crossed_above" | "crossed_below"
+NAME: /(?!(?:and|or|not|within|crossed_above|crossed_below)\b)[A-Za-z][A-Za-z0-9_]*/
+NUMBERS: /[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?/
+UNSIGNED.2: /(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?/
+INT.3: /\d+/
+%ignore /[ \t\r\n]+/
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """An indicator with all its parameters."""
+
+    function: Function
+    params: Params
+
+    @property
+    def text(self) -> str:
+        """Return it in one spelling: `sma(20)`."""
+        if not self.params:
+            return self.function.name
+        return f"{self.function.name}({','.join(f'{value:g}' for value in self.params)})"
+
+
+@dataclass(frozen=True, slots=True)
+class Number:
+    """A constant."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of the bars, so many bars before."""
+
+    name: str
+    back: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """One output of an indicator, so many bars before."""
+
+    call: Call
+    name: str
+    back: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """Two values and `+`, `-`, `*` or `/` between them."""
+
+    sign: str
+    left: Value
+    right: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """Two values and `<`, `<=`, `>`, `>=`, `==` or `!=` between them."""
+
+    sign: str
+    left: Value
+    right: Value
+
+
+@dataclass(frozen=True, slots=True)
+class Crossing:
+    """One value went above (below) another one within the last bars, 1 being the last."""
+
+    above: bool
+    left: Value
+    right: Value
+    within: int
+
+
+@dataclass(frozen=True, slots=True)
+class Every:
+    """All of these hold."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Either:
+    """One of these holds, or more."""
+
+    parts: tuple[Condition, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inverse:
+    """This does not hold."""
+
+    part: Condition
+
+
+Value = Number | Field | Output | Arithmetic
+Condition = Comparison | Crossing | Every | Either | Inverse
+
+
+def parse_calls(text: str) -> tuple[Call, ...]:
+    """Return the indicators that a list names, each once, in its order.
+
+    Raises ExpressionInvalid for what cannot be read, ParameterInvalid for an unknown name,
+    RangeInvalid for a parameter out of bounds.
+    """
+    found = dict.fromkeys(_parsed(text, "calls"))
+    return tuple(found)
+
+
+def parse_condition(text: str) -> Condition:
+    """Return the condition that a text says; raises as `parse_calls`."""
+    parsed: Condition = _parsed(text, "condition")
+    return parsed
+
+
+def parse_value(text: str) -> Value:
+    """Return the value that a text says, such as `close / sma(50)`; raises as `parse_calls`."""
+    parsed: Value = _parsed(text, "value")
+    return parsed
+
+
+def calls_of(node: Any) -> tuple[Call, ...]:
+    """Return every indicator in a condition, each once."""
+    found: dict[Call, None] = {}
+
+    def walk(part: Any) -> None:
+        if isinstance(part, Output):
+            found[part.call] = None
+        elif isinstance(part, (Arithmetic, Comparison, Crossing)):
+            walk(part.left)
+            walk(part.right)
+        elif isinstance(part, (Every, Either)):
+            for inner in part.parts:
+                walk(inner)
+        elif isinstance(part, Inverse):
+            walk(part.part)
+
+    walk(node)
+    return tuple(found)
+
+
+@functools.cache
+def _parser() -> Lark:
+    return Lark(_GRAMMAR, start=["calls", "condition", "value"], parser="earley", lexer="dynamic")
+
+
+def _parsed(text: str, start: str) -> Any:
+    if len(text) > MOST_CHARS:
+        raise ExpressionInvalid(MOST_CHARS, f"at most {MOST_CHARS} characters", text)
+    try:
+        tree = _parser().parse(text.lower(), start=start)
+    except UnexpectedInput as error:
+        column = (
+            error.column if isinstance(error.column, int) and error.column > 0 else len(text) + 1
+        )
+        raise ExpressionInvalid(column, "this cannot be read here", text) from None
+    try:
+        return _Builder(text).transform(tree)
+    except Exception as error:
+        origin = getattr(error, "orig_exc", error)
+        if isinstance(origin, (ExpressionInvalid, ParameterInvalid, RangeInvalid)):
+            raise origin from None
+        raise
+
+
+@v_args(inline=True)
+class _Builder(Transformer[Token, Any]):
+    """Makes values and conditions of what was parsed."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self._text = text
+        self._calls = 0
+
+    def calls(self, *calls: Any) -> list[Call]:
+        for call in calls:
+            if isinstance(call, Field):
+                raise ExpressionInvalid(1, f"{call.name} is a price, not an indicator", self._text)
+        return list(calls)
+
+    def call(self, name: Token, *numbers: Token | None) -> Call | Field:
+        given = [float(number) for number in numbers if number is not None]
+        if str(name) in FIELDS and not given:
+            return Field(str(name))
+        self._calls += 1
+        if self._calls > MOST_CALLS:
+            raise ExpressionInvalid(
+                name.column or 1, f"at most {MOST_CALLS} indicators", self._text
+            )
+        function = function_named(str(name))
+        return Call(function, function.params(given))
+
+    def output(self, call: Call | Field, name: Token | None) -> Value:
+        if isinstance(call, Field):
+            if name is not None:
+                raise ExpressionInvalid(
+                    name.column or 1, f"{call.name} has no outputs", self._text
+                )
+            return call
+        outputs = call.function.outputs
+        if name is None:
+            return Output(call, outputs[0])
+        if str(name) not in outputs:
+            said = f"{call.function.name} has {', '.join(outputs)}"
+            raise ExpressionInvalid(name.column or 1, said, self._text)
+        return Output(call, str(name))
+
+    def before(self, value: Value, bars: Token) -> Value:
+        back = int(bars)
+        if back > MOST_BARS_BACK:
+            said = f"at most {MOST_BARS_BACK} bars before"
+            raise ExpressionInvalid(bars.column or 1, said, self._text)
+        return _moved(value, back)
+
+    def number(self, text: Token) -> Number:
+        return Number(float(text))
+
+    def negative(self, value: Value) -> Value:
+        return Arithmetic("-", Number(0.0), value)
+
+    def added(self, left: Value, right: Value) -> Value:
+        return Arithmetic("+", left, right)
+
+    def taken(self, left: Value, right: Value) -> Value:
+        return Arithmetic("-", left, right)
+
+    def times(self, left: Value, right: Value) -> Value:
+        return Arithmetic("*", left, right)
+
+    def divided(self, left: Value, right: Value) -> Value:
+        return Arithmetic("/", left, right)
+
+    def compared(self, left: Value, sign: Token, right: Value) -> Condition:
+        return Comparison(str(sign), left, right)
+
+    def crossed(self, left: Value, how: Token, right: Value, within: Token | None) -> Condition:
+        bars = 1 if within is None else int(within)
+        if not 1 <= bars <= MOST_BARS_BACK:
+            said = f"within 1 to {MOST_BARS_BACK} bars"
+            raise ExpressionInvalid((within and within.column) or 1, said, self._text)
+        return Crossing(str(how) == "crossed_above", left, right, bars)
+
+    def any_of(self, *parts: Condition) -> Condition:
+        return parts[0] if len(parts) == 1 else Either(parts)
+
+    def all_of(self, *parts: Condition) -> Condition:
+        return parts[0] if len(parts) == 1 else Every(parts)
+
+    def inverse(self, part: Condition) -> Condition:
+        return Inverse(part)
+
+
+def _moved(value: Value, back: int) -> Value:
+    """Return a value so many bars earlier."""
+    if isinstance(value, Field):
+        return Field(value.name, value.back + back)
+    if isinstance(value, Output):
+        return Output(value.call, value.name, value.back + back)
+    if isinstance(value, Arithmetic):
+        return Arithmetic(value.sign, _moved(value.left, back), _moved(value.right, back))
+    return value

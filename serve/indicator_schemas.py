@@ -1,0 +1,122 @@
+"""The shapes of the catalogue, of named indicators, screens, rankings and correlations."""
+
+from __future__ import annotations
+
+from datetime import date
+
+from pydantic import Field
+
+from serve.rest.parameters import Interval
+from serve.schemas import ErrorDetail, Origin, Shape
+
+
+class CatalogueParameter(Shape):
+    """One number that an indicator takes."""
+
+    name: str
+    default: float
+    minimum: float
+    maximum: float
+    whole: bool
+
+
+class CatalogueEntry(Shape):
+    """One indicator; `warm_up_bars` with its defaults."""
+
+    name: str
+    title: str
+    group: str
+    usage: str
+    inputs: list[str]
+    parameters: list[CatalogueParameter]
+    outputs: list[str]
+    warm_up_bars: int
+    formula: str
+    source: str
+    live: bool
+    intraday_only: bool
+
+
+class Catalogue(Shape):
+    """Every indicator that there is."""
+
+    count: int
+    items: list[CatalogueEntry]
+
+
+class NamedIndicators(Origin):
+    """The last values of indicators as they were asked for, by output."""
+
+    indicators: dict[str, dict[str, float | None]]
+
+
+class IndicatorSeries(Origin):
+    """The last bars' values, oldest first; `timestamps` are Unix seconds of the bars' opening."""
+
+    timestamps: list[int]
+    series: dict[str, dict[str, list[float | None]]]
+
+
+class ScreenRequest(Shape):
+    """A condition over indicators, asked of symbols; of all known ones without a list."""
+
+    expression: str = Field(max_length=2_000)
+    symbols: list[str] = []
+    interval: Interval = "1d"
+    as_of: date | None = None
+    limit: int = Field(1_000, ge=1, le=10_000)
+
+
+class ScreenMatch(Shape):
+    """A symbol that fulfils the condition, with the values of what it names."""
+
+    symbol: str
+    session: str
+    values: dict[str, float | None]
+
+
+class ScreenResult(Shape):
+    """What fulfils a condition, in the order of the symbols."""
+
+    timestamp: str
+    source: str
+    expression: str
+    interval: str
+    as_of: str | None
+    screened_symbols: int
+    matched_symbols: int
+    matches: list[ScreenMatch]
+    errors: dict[str, ErrorDetail]
+
+
+class Ranked(Shape):
+    """A symbol's place."""
+
+    rank: int
+    symbol: str
+    session: str
+    value: float
+
+
+class RankingResult(Shape):
+    """Symbols by a value, the highest first."""
+
+    timestamp: str
+    source: str
+    by: str
+    interval: str
+    ranked_symbols: int
+    items: list[Ranked]
+    errors: dict[str, ErrorDetail]
+
+
+class CorrelationResult(Shape):
+    """Pearson's correlation of log returns, row by row; null where a price never moved."""
+
+    timestamp: str
+    source: str
+    period: str
+    interval: str
+    bars: int
+    symbols: list[str]
+    matrix: list[list[float | None]]

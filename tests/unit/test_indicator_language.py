@@ -1,0 +1,256 @@
+"""Indicators and conditions are read as people write them, and errors point at the place."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import talib
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.indicators.correlation import correlation
+from actors.indicators.functions import function_named, functions
+from actors.indicators.language import calls_of, parse_calls, parse_condition, parse_value
+from actors.indicators.screen import Ranking, Screen
+from infra.bars import NS_PER_DAY, Bars
+from infra.errors import ExpressionInvalid, ParameterInvalid, RangeInvalid, RequestError
+from infra.sources.replay import load_records
+from tests.contract.test_live_indicators import random_bars
+
+AAPL = load_records()["AAPL"].bars[-400:]
+
+
+def made(closes: list[float]) -> Bars:
+    close = np.array(closes)
+    stamps = np.arange(len(close), dtype=np.int64) * NS_PER_DAY
+    return Bars(stamps, close, close + 1, close - 1, close, np.full(len(close), 100, np.int64))
+
+
+def holds(expression: str, closes: list[float]) -> bool:
+    condition = parse_condition(expression)
+    return Screen(condition, calls_of(condition)).holds(made(closes))[0]
+
+
+# -- lists -------------------------------------------------------------------------------------
+
+
+def test_a_list_names_indicators_with_their_parameters() -> None:
+    calls = parse_calls(" RSI(21), bbands(20,2.5) ,cdlengulfing,macd(8,21),sma ")
+
+    assert [call.text for call in calls] == [
+        "rsi(21)",
+        "bbands(20,2.5,2.5,0)",
+        "cdlengulfing",
+        "macd(8,21,9)",
+        "sma(20)",
+    ]
+
+
+def test_an_indicator_named_twice_is_one() -> None:
+    assert len(parse_calls("sma(20),sma,sma( 20.0 )")) == 1
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "said"),
+    [
+        ("rsi(1)", RangeInvalid, "period must be a whole number from 2 to 500, got 1"),
+        ("rsi(2.5)", RangeInvalid, "whole"),
+        ("rsi(1e9)", RangeInvalid, "to 500"),
+        ("rsy(14)", ParameterInvalid, "use one of rsi"),
+        ("sma(1,2)", ParameterInvalid, r"sma\(period\)"),
+        ("rsi(14", ExpressionInvalid, "the end"),
+        ("rsi 14", ExpressionInvalid, "column 5, at '14'"),
+        ("rsi(14),", ExpressionInvalid, "the end"),
+        ("close", ExpressionInvalid, "is a price"),
+        ("", ExpressionInvalid, "cannot be read"),
+        ("a$b", ExpressionInvalid, "column 2"),
+        ("sma," * 600, ExpressionInvalid, "at most 2000 characters"),
+        (",".join(["sma"] * 51), ExpressionInvalid, "at most 50 indicators"),
+    ],
+)
+def test_what_is_wrong_with_a_list_is_said(
+    text: str, error: type[RequestError], said: str
+) -> None:
+    with pytest.raises(error, match=said):
+        parse_calls(text)
+
+
+# -- conditions --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("expression", "closes", "wanted"),
+    [
+        ("close > 3", [1, 2, 4], True),
+        ("close > 3", [4, 4, 3], False),
+        ("close >= close[1] and close[1] >= close[2]", [1, 2, 2], True),
+        ("close * 2 - 1 == 7", [1, 4], True),
+        ("-close < -3", [1, 4], True),
+        ("close / 2 + 1 * 2 == 4", [4], True),
+        ("(close + 1) * 2 == 10", [4], True),
+        ("close > 100 or close < 5 and close != 4", [3], True),
+        ("(close > 100 or close < 5) and close != 4", [4], False),
+        ("not close > 3", [1], True),
+        ("not (close > 3 or close < 1)", [2], True),
+        ("close > sma(3)", [1, 2, 6], True),
+        ("sma(2)[1] == 1.5", [1, 2, 6], True),
+        ("(close - sma(2))[1] == 0.5", [1, 2, 6], True),
+        ("close crossed_above 3", [2, 4], True),
+        ("close crossed_above 3", [4, 5], False),
+        ("close crossed_above 3", [2, 4, 5], False),
+        ("close crossed_above 3 within 2", [2, 4, 5], True),
+        ("close crossed_below sma(2) within 3", [1, 5, 4, 3], True),
+        ("3 crossed_below close", [2, 4], True),
+        ("bollinger(2,2).upper >= close", [1, 2], True),
+        ("volume == 100 and high > low and open == close", [1], True),
+    ],
+)
+def test_a_condition_means_what_it_says(
+    expression: str, closes: list[float], wanted: bool
+) -> None:
+    assert holds(expression, closes) is wanted
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "close > sma(9)",
+        "not close > sma(9)",
+        "close[5] > 0",
+        "close / 0 > 1",
+        "not close / 0 > 1",
+        "close crossed_above sma(9)",
+        "close > 0 and close > sma(9)",
+    ],
+)
+def test_what_cannot_be_said_does_not_hold_either_way(expression: str) -> None:
+    assert holds(expression, [1, 2, 3]) is False
+    assert holds("close > 0", []) is False
+
+
+def test_one_part_that_holds_is_enough_where_another_cannot_be_said() -> None:
+    assert holds("close > sma(9) or close > 1", [1, 2, 3])
+    assert not holds("close > sma(9) and close > 100", [1, 2, 3])
+
+
+@pytest.mark.parametrize(
+    ("expression", "said"),
+    [
+        ("rsi(14) <", "the end"),
+        ("rsi(14) < 30 an close > 3", "column 14, at 'an close"),
+        ("macd.foo > 1", "column 6.*macd has macd, signal, histogram"),
+        ("close.upper > 1", "close has no outputs"),
+        ("close", "the end"),
+        ("close crossed_above 5 within 9999", "within 1 to 500 bars"),
+        ("close[501] > 1", "at most 500 bars before"),
+        ("close > 3 within 2", "column 11"),
+        ("__import__('os') > 1", "column 1"),
+    ],
+)
+def test_what_is_wrong_with_a_condition_is_said_with_its_place(expression: str, said: str) -> None:
+    with pytest.raises(ExpressionInvalid, match=said):
+        parse_condition(expression)
+
+
+@given(st.text(alphabet="close sma(20)><=andornt.[]+-*/1356,rsi_within", max_size=40))
+def test_whatever_is_written_is_read_or_refused(text: str) -> None:
+    for parse in (parse_condition, parse_value, parse_calls):
+        try:
+            parse(text)
+        except RequestError as error:
+            said = error.message
+            assert said
+
+
+def test_matches_carry_the_values_of_what_was_asked() -> None:
+    condition = parse_condition("rsi(14) > 0 and close > macd.signal")
+    found, values = Screen(condition, calls_of(condition)).holds(AAPL)
+
+    assert found
+    assert values["rsi(14)"] == pytest.approx(talib.RSI(AAPL.close, 14)[-1], rel=1e-9)
+    assert values["macd(12,26,9).signal"] == pytest.approx(talib.MACD(AAPL.close)[1][-1])
+    assert values["close"] == AAPL.close[-1]
+
+
+def test_a_ranking_takes_any_value() -> None:
+    value = parse_value("close / sma(50) - 1")
+
+    found = Ranking(value, calls_of(value)).of(AAPL)
+
+    assert found == pytest.approx(AAPL.close[-1] / AAPL.close[-50:].mean() - 1)
+    assert Ranking(value, calls_of(value)).of(AAPL[:10]) is None
+
+
+# -- the catalogue -----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(functions()))
+def test_every_indicator_gives_what_its_entry_says(name: str) -> None:
+    entry = function_named(name)
+    described, params = entry.described(), entry.params([])
+
+    lines = entry.compute(AAPL, params)
+
+    assert tuple(lines) == entry.outputs == tuple(described["outputs"])
+    first = min(np.flatnonzero(np.isfinite(line)).min(initial=10**6) for line in lines.values())
+    assert {len(line) for line in lines.values()} == {len(AAPL)}
+    if name in ("acos", "asin"):  # of prices above 1 there is none
+        return
+    assert any(np.isfinite(line).any() for line in lines.values())
+    if "Pattern" not in entry.group and entry.group != "Live":
+        assert first <= entry.warm_up(params)
+    for parameter in entry.parameters:
+        assert parameter.least <= parameter.default <= parameter.most
+
+
+@pytest.mark.parametrize("name", sorted(functions()))
+@pytest.mark.parametrize("count", [0, 1, 2, 40])
+def test_no_indicator_breaks_on_few_flat_or_empty_bars(name: str, count: int) -> None:
+    entry = function_named(name)
+    price = np.full(count, 5.0)
+    stamps = np.arange(count, dtype=np.int64) * NS_PER_DAY
+    flat = Bars(stamps, price, price, price, price, np.zeros(count, np.int64))
+    for bars in (flat, random_bars(1, 40)[:count]):
+        lines = entry.compute(bars, entry.params([]))
+        assert {len(line) for line in lines.values()} == {count}
+
+
+def test_all_of_talib_is_there() -> None:
+    names = {name.lower() for name in talib.get_functions()}  # type: ignore[no-untyped-call]
+
+    assert names <= set(functions())
+    assert len(functions()) > 201
+
+
+def test_bounds_of_talib_are_its_own() -> None:
+    with pytest.raises(RangeInvalid):
+        parse_calls("mama(2)")
+    with pytest.raises(RangeInvalid, match="from 0 to"):
+        parse_calls("bbands(20,2,2,99)")
+
+
+# -- correlation -------------------------------------------------------------------------------
+
+
+def test_correlation_is_of_returns_on_common_bars() -> None:
+    stamps = np.arange(50, dtype=np.int64)
+    walk = np.exp(np.cumsum(np.random.default_rng(1).normal(0, 0.01, 50)))
+    other = np.exp(np.cumsum(np.random.default_rng(2).normal(0, 0.01, 50)))
+    flat = np.ones(50)
+
+    found = correlation(
+        {
+            "A": (stamps, walk),
+            "B": (stamps[5:], other[5:]),
+            "C": (stamps, 3 / walk),
+            "D": (stamps, flat),
+        }
+    )
+
+    assert found.bars == 45
+    assert found.matrix[0, 2] == pytest.approx(-1)
+    wanted = np.corrcoef(np.diff(np.log(walk[5:])), np.diff(np.log(other[5:])))[0, 1]
+    assert found.matrix[0, 1] == pytest.approx(wanted)
+    assert np.isnan(found.matrix[3]).all()
+    none = correlation({"A": (stamps[:2], walk[:2]), "B": (stamps[:2], walk[:2])})
+    assert np.isnan(none.matrix).all()
