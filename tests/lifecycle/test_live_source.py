@@ -19,10 +19,15 @@ from tests.fakes.yahoo_faults import Html, Status
 from tests.service import Service, running, wait_until
 
 
+ROUND_THE_CLOCK = "META-USD"  # whatever the hour of the test, its ticks are of regular hours
+
+
 @pytest.fixture(scope="module")
 def fake() -> Iterator[FakeYahoo]:
     today = datetime.fromtimestamp(time.time(), UTC).date()
-    with serving_in_thread(market=Market.until(today), now_s=time.time) as fake:
+    market = Market.until(today)
+    market.set_bars(ROUND_THE_CLOCK, "1d", market.books["AAPL"].record.bars)
+    with serving_in_thread(market=market, now_s=time.time) as fake:
         yield fake
 
 
@@ -102,21 +107,21 @@ async def test_a_socket_gets_ticks_of_a_symbol_that_nobody_asked_for_before(
     url = service.url.replace("http", "ws") + "/ws/realtime"
     async with websockets.connect(url) as socket:
         await socket.recv()
-        ask = {"action": "subscribe", "type": "prices", "symbols": ["META", "NO.SUCH2"]}
+        ask = {"action": "subscribe", "type": "prices", "symbols": [ROUND_THE_CLOCK, "NO.SUCH2"]}
         await socket.send(orjson.dumps(ask).decode())
         assert orjson.loads(await socket.recv())["code"] == 105
-        ask["symbols"] = ["META"]
+        ask["symbols"] = [ROUND_THE_CLOCK]
         await socket.send(orjson.dumps(ask).decode())
         assert orjson.loads(await socket.recv())["action"] == "subscribed"
         await asyncio.to_thread(
-            wait_until, lambda: "META" in fake.subscriptions, 5, "subscribed upstream"
+            wait_until, lambda: ROUND_THE_CLOCK in fake.subscriptions, 5, "subscribed upstream"
         )
-        price = round((await quoted(service, "META"))["current_price"] * 1.01, 2)
-        send(fake, "META", price)
+        price = round((await quoted(service, ROUND_THE_CLOCK))["current_price"] * 1.01, 2)
+        send(fake, ROUND_THE_CLOCK, price)
         async with asyncio.timeout(30):
             while orjson.loads(await socket.recv()).get("current_price") != price:
                 pass
-    assert (await quoted(service, "META"))["current_price"] == price
+    assert (await quoted(service, ROUND_THE_CLOCK))["current_price"] == price
     assert fake.stream_connections == 1
 
 
