@@ -270,6 +270,20 @@ def test_many_symbols_do_not_touch_each_other(name: str) -> None:
 # -- the engine --------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("name", NAMES)
+def test_a_tick_of_one_symbol_is_an_update_of_it(name: str) -> None:
+    bars, key = random_bars(6, 130), SetKey(name, LIVE_INDICATORS[name].params([]))
+    engine, plain = engine_over(bars, key, 120), engine_over(bars, key, 120)
+    for row in range(120, 130):
+        values = [float(getattr(bars, n)[row]) for n in ("open", "high", "low", "close", "volume")]
+        engine.tick(0, int(bars.opened_at_ns[row]), [v * 1.01 for v in values])
+        engine.tick(0, int(bars.opened_at_ns[row]), values)
+        engine.tick(0, int(bars.opened_at_ns[row - 5]), values)  # late: left out
+        feed(plain, bars, row, final=False)
+        np.testing.assert_array_equal(engine.column(key), plain.column(key))
+        np.testing.assert_array_equal(engine.column(key, True), plain.column(key, True))
+
+
 def test_sets_and_symbols_come_and_go_in_any_order() -> None:
     books = {f"S{n}": random_bars(n, 300) for n in range(3)}
     engine = LiveEngine(books.__getitem__)

@@ -18,7 +18,6 @@ from tests.fakes.yahoo_data import Market
 from tests.fakes.yahoo_faults import Html, Status
 from tests.service import Service, running, wait_until
 
-
 ROUND_THE_CLOCK = "META-USD"  # whatever the hour of the test, its ticks are of regular hours
 
 

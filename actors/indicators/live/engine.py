@@ -43,6 +43,7 @@ class LiveSet:
     """
 
     key: SetKey
+    kernel: Callable[..., None]
     state: Floats
     value: Floats
     closed: Floats
@@ -53,6 +54,14 @@ class LiveSet:
     def indicator(self) -> LiveIndicator:
         """Return what this computes."""
         return LIVE_INDICATORS[self.key.name]
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__slots__ if name != "kernel"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        for name, value in state.items():
+            setattr(self, name, value)
+        self.kernel = self.indicator.kernel
 
 
 class LiveEngine:
@@ -77,6 +86,8 @@ class LiveEngine:
         self._opened_ns: Ints = np.zeros((_START_ROWS, self._columns.capacity), np.int64)
         self._count: Ints = np.zeros(_START_ROWS, np.int64)
         self._has_open: NDArray[np.bool_] = np.zeros(_START_ROWS, np.bool_)
+        self._one_row, self._one_index = np.zeros(1, np.int64), np.zeros(1, np.int64)
+        self._not_final = np.zeros(1, np.bool_)
 
     def __getstate__(self) -> dict[str, Any]:
         return self.__dict__ | {"_bars_of": None}
@@ -140,6 +151,7 @@ class LiveEngine:
         size, outputs, rows = indicator.state_size(key.params), len(indicator.outputs), self._room
         live = LiveSet(
             key,
+            indicator.kernel,
             np.zeros((rows, size)),
             np.full((rows, outputs), np.nan),
             np.full((rows, outputs), np.nan),
@@ -247,12 +259,37 @@ class LiveEngine:
         for live in sets:
             live.saved[row, (first // STRIDE) % KEPT] = live.state[row]
             out = np.empty((len(rows), live.value.shape[1]))
-            live.indicator.kernel(
-                rows, index, final, self._columns.arrays, live.state, live.params, out
-            )
+            live.kernel(rows, index, final, self._columns.arrays, live.state, live.params, out)
             live.value[row] = live.closed[row] = out[-1]
 
     # -- ticks --------------------------------------------------------------------------------
+
+    def tick(self, row: int, opened_at_ns: int, values: Sequence[float]) -> None:
+        """Take the bar under way of one symbol: as `update`, for one at a time quicker."""
+        count, arrays = int(self._count[row]), self._columns.arrays
+        mask = self._columns.capacity - 1
+        opened_ns, place = self._opened_ns[row], count & mask
+        if self._has_open[row] and opened_at_ns > opened_ns[place]:
+            columns = [np.array([value]) for value in values]
+            self.update(np.array([row]), np.array([opened_at_ns]), columns, np.zeros(1, np.bool_))
+            return
+        if count and opened_at_ns <= opened_ns[(count - 1) & mask]:
+            return
+        arrays[:5, row, place] = values
+        arrays[SESSION, row, place] = opened_at_ns // NS_PER_DAY
+        opened_ns[place] = opened_at_ns
+        self._has_open[row] = True
+        self._one_row[0], self._one_index[0] = row, count
+        for live in self._sets.values():
+            live.kernel(
+                self._one_row,
+                self._one_index,
+                self._not_final,
+                arrays,
+                live.state,
+                live.params,
+                live.value[row : row + 1],
+            )
 
     def update(
         self,
@@ -307,9 +344,15 @@ class LiveEngine:
 
     def _compute(self, rows: Ints, final: NDArray[np.bool_], sets: Iterable[LiveSet]) -> None:
         index, arrays = self._count[rows], self._columns.arrays
+        first = int(rows[0])
+        is_run = rows[-1] - first == len(rows) - 1 and bool(np.all(rows[1:] > rows[:-1]))
         for live in sets:
+            if is_run:  # rows of one piece: kernels write where the values are kept
+                out = live.value[first : first + len(rows)]
+                live.kernel(rows, index, final, arrays, live.state, live.params, out)
+                continue
             out = np.empty((len(rows), live.value.shape[1]))
-            live.indicator.kernel(rows, index, final, arrays, live.state, live.params, out)
+            live.kernel(rows, index, final, arrays, live.state, live.params, out)
             live.value[rows] = out
 
     # -- revisions ----------------------------------------------------------------------------

@@ -30,32 +30,40 @@ def _fast(rows, index, final, bars, state, params, out):
     count, smooth = int(params[0]), int(params[1])
     for k in range(len(rows)):
         row, b = rows[k], index[k]
-        if b < count + smooth - 2:
-            out[k, 0], out[k, 1] = np.nan, np.nan
+        out[k, 0], out[k, 1] = np.nan, np.nan
+        if b < count - 1:
             continue
         newest = _percent(bars, row, b, count)
-        total = newest
-        for back in range(1, smooth):
-            total += _percent(bars, row, b - back, count)
-        out[k, 0], out[k, 1] = newest, total / smooth
+        if b >= count + smooth - 2:
+            total = newest
+            for back in range(1, smooth):
+                total += state[row, (b - back) % smooth]
+            out[k, 0], out[k, 1] = newest, total / smooth
+        if final[k]:
+            state[row, b % smooth] = newest
 
 
 @kernel
 def _slow(rows, index, final, bars, state, params, out):
     count, smooth, again = int(params[0]), int(params[1]), int(params[2])
+    kept = smooth + again - 1
     for k in range(len(rows)):
         row, b = rows[k], index[k]
-        if b < count + smooth + again - 3:
-            out[k, 0], out[k, 1] = np.nan, np.nan
+        out[k, 0], out[k, 1] = np.nan, np.nan
+        if b < count - 1:
             continue
-        newest, total = 0.0, 0.0
-        for back in range(smooth + again - 1):
-            percent = _percent(bars, row, b - back, count)
-            if back < smooth:
-                newest += percent
-            # how many of the last slow values hold this one
-            total += percent * min(back + 1, smooth, again, smooth + again - 1 - back)
-        out[k, 0], out[k, 1] = newest / smooth, total / (smooth * again)
+        fastest = _percent(bars, row, b, count)
+        if b >= count + smooth + again - 3:
+            newest, total = 0.0, 0.0
+            for back in range(kept):
+                percent = fastest if back == 0 else state[row, (b - back) % kept]
+                if back < smooth:
+                    newest += percent
+                # how many of the last slow values hold this one
+                total += percent * min(back + 1, smooth, again, kept - back)
+            out[k, 0], out[k, 1] = newest / smooth, total / (smooth * again)
+        if final[k]:
+            state[row, b % kept] = fastest
 
 
 _SOURCE = "G. C. Lane, Lane's Stochastics, Stocks & Commodities 2:3, 1984"
@@ -67,8 +75,8 @@ FAST = LiveIndicator(
     outputs=("k_percent", "d_percent"),
     kernel=_fast,
     warm_up=lambda p: int(p[0] + p[1]) - 2,
-    window=lambda p: int(p[0] + p[1]),
-    state_size=lambda p: 0,
+    window=lambda p: int(p[0]),
+    state_size=lambda p: int(p[1]),
     formula="100 * (close - lowest low) / (highest high - lowest low) over k bars, 50 without any "
     "range; %D is the mean of d of them",
     source=_SOURCE,
@@ -85,8 +93,8 @@ SLOW = LiveIndicator(
     outputs=("k_percent", "d_percent"),
     kernel=_slow,
     warm_up=lambda p: int(sum(p)) - 3,
-    window=lambda p: int(sum(p)),
-    state_size=lambda p: 0,
+    window=lambda p: int(p[0]),
+    state_size=lambda p: int(p[1] + p[2]) - 1,
     formula="%K is the mean of the last `smooth` fast %K, %D the mean of d of those",
     source=_SOURCE,
     inputs=("high", "low", "close"),

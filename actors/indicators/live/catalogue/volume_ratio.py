@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from actors.indicators.live.kernel import VOLUME, LiveIndicator, at, kernel, period, window_sum
+from actors.indicators.live.kernel import VOLUME, LiveIndicator, at, kernel, period
 
 
 @kernel
@@ -15,7 +15,10 @@ def _ratio(rows, index, final, bars, state, params, out):
         out[k, 0] = np.nan
         if b < count - 1:
             continue
-        mean = window_sum(bars, VOLUME, row, b, count) / count
+        total = 0.0  # of whole numbers, so without rounding
+        for back in range(count):
+            total += at(bars, VOLUME, row, b - back)
+        mean = total / count
         if mean > 0.0:
             out[k, 0] = at(bars, VOLUME, row, b) / mean
 
