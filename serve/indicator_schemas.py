@@ -110,6 +110,40 @@ class RankingResult(Shape):
     errors: dict[str, ErrorDetail]
 
 
+class SignalRow(Shape):
+    """A signal at the close of a bar; `triggered_at` is when that bar opened."""
+
+    symbol: str
+    signal_type: str
+    direction: str
+    timeframe: str
+    triggered_at: str
+    current_price: float
+    indicator_value: float
+    signal_strength: float
+    volume: int
+
+
+class SignalList(Shape):
+    """Signals, newest first."""
+
+    timestamp: str
+    source: str
+    timeframe: str
+    total: int
+    signals: list[SignalRow]
+    errors: dict[str, ErrorDetail]
+
+
+class SentimentBody(Origin):
+    """What the last bar's indicators add up to; null of fewer than 100 bars."""
+
+    score: int | None
+    ratio: float | None
+    label: str | None
+    components: dict[str, int]
+
+
 class CorrelationResult(Shape):
     """Pearson's correlation of log returns, row by row; null where a price never moved."""
 

@@ -25,7 +25,7 @@ from actors.indicators.correlation import Correlation, correlation
 from actors.indicators.functions import functions
 from actors.indicators.language import calls_of, parse_calls, parse_condition, parse_value
 from actors.indicators.screen import Ranking, Screen
-from actors.indicators.tables import IndicatorTable, Match
+from actors.indicators.tables import IndicatorTable, Match, Sentiment, Signal
 from infra.bars import BarSeries, History, Quote
 from infra.clock import FakeClock
 from infra.db.store import Store, Work
@@ -231,6 +231,22 @@ class LocalIndicators:
         self, symbols: Sequence[str], period: str = "1y", interval: str = "1d"
     ) -> Correlation:
         return correlation({s: self.core.closes(s, period, interval) for s in symbols})
+
+    async def signals(
+        self, symbols: Sequence[str] = (), interval: str = "1d", last: int = 1
+    ) -> dict[str, list[Signal] | FinstageError]:
+        answers: dict[str, list[Signal] | FinstageError] = {}
+        for symbol in symbols or sorted(self.book.symbols):
+            try:
+                answers[symbol] = self.core.signals(symbol, interval, last)
+            except FinstageError as error:
+                answers[symbol] = error
+        return answers
+
+    async def sentiment(
+        self, symbol: str, interval: str = "1d"
+    ) -> tuple[dict[str, Any], Sentiment | None]:
+        return self.core.sentiment(symbol, interval)
 
     def _each(
         self, symbols: Sequence[str], ask: Callable[[str], Match | None]

@@ -22,7 +22,7 @@ from actors.indicators.language import calls_of, parse_calls, parse_condition, p
 from actors.indicators.live.warm import warm
 from actors.indicators.screen import Ranking, Screen
 from actors.indicators.slices import Slice
-from actors.indicators.tables import IndicatorTable, Match
+from actors.indicators.tables import IndicatorTable, Match, Sentiment, Signal
 from actors.runtime import ServiceActor, exposed, report_metrics
 from infra.bars import Bars, BarSeries, History
 from infra.clock import SystemClock
@@ -342,6 +342,35 @@ class IndicatorActor(ServiceActor):
         if errors:
             raise next(iter(errors.values()))
         return correlation({s: self._core.closes(s, period, interval) for s in symbols})
+
+    @exposed
+    async def signals(
+        self, symbols: Sequence[str], interval: str, last: int
+    ) -> dict[str, list[Signal] | FinstageError]:
+        """Return the signals of each symbol's last closed bars, oldest first, or its error."""
+        await self._loaded.wait()
+        asked = symbols or tuple(sorted(self._versions))
+        errors = await self._held(asked, interval)
+        await self._compiled.wait()
+        answers: dict[str, list[Signal] | FinstageError] = dict(errors)
+        slice_ = Slice()
+        for symbol in asked:
+            if symbol not in errors:
+                try:
+                    answers[symbol] = self._core.signals(symbol, interval, last)
+                except FinstageError as error:
+                    answers[symbol] = error
+                await slice_.breathe()
+        return answers
+
+    @exposed
+    async def sentiment(
+        self, symbol: str, interval: str
+    ) -> tuple[dict[str, Any], Sentiment | None]:
+        """Return the mood of a symbol's last closed bar; raises SymbolUnknown."""
+        await self._held_one(symbol, interval)
+        await self._compiled.wait()
+        return self._core.sentiment(symbol, interval)
 
     @exposed
     async def compiling(self) -> bool:

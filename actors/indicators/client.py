@@ -8,7 +8,13 @@ from typing import Any
 
 from actors.indicators.correlation import Correlation
 from actors.indicators.names import METHODS, NAMES, parse_names
-from actors.indicators.tables import IndicatorTable, Match
+from actors.indicators.tables import (
+    SIGNAL_TYPES,
+    IndicatorTable,
+    Match,
+    Sentiment,
+    Signal,
+)
 from actors.runtime import ActorClient
 from infra.bars import BarSeries
 from infra.errors import FinstageError
@@ -17,10 +23,13 @@ __all__ = [
     "INDICATORS",
     "METHODS",
     "NAMES",
+    "SIGNAL_TYPES",
     "Correlation",
     "IndicatorClient",
     "IndicatorTable",
     "Match",
+    "Sentiment",
+    "Signal",
     "parse_names",
 ]
 
@@ -166,6 +175,24 @@ class IndicatorClient(ActorClient):
     ) -> Correlation:
         """Return how the returns of symbols moved together; raises the first error of any."""
         found: Correlation = await self._upstream("correlation", tuple(symbols), period, interval)
+        return found
+
+    async def signals(
+        self, symbols: Sequence[str] = (), interval: str = "1d", last: int = 1
+    ) -> dict[str, list[Signal] | FinstageError]:
+        """Return the signals of each symbol's last closed bars; without symbols, of all held."""
+        found: dict[str, list[Signal] | FinstageError] = await self._upstream(
+            "signals", tuple(symbols), interval, last
+        )
+        return found
+
+    async def sentiment(
+        self, symbol: str, interval: str = "1d"
+    ) -> tuple[dict[str, Any], Sentiment | None]:
+        """Return the mood of a symbol's last closed bar; raises SymbolUnknown."""
+        found: tuple[dict[str, Any], Sentiment | None] = await self._upstream(
+            "sentiment", symbol, interval
+        )
         return found
 
     async def compiling(self) -> bool:

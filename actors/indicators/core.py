@@ -10,8 +10,9 @@ from actors.indicators import results
 from actors.indicators.book import BarBook
 from actors.indicators.language import Call
 from actors.indicators.screen import Ranking, Screen
+from actors.indicators.signals import sentiment_of, signals_of
 from actors.indicators.standard import at_end, without_nan
-from actors.indicators.tables import IndicatorTable, Match
+from actors.indicators.tables import IndicatorTable, Match, Sentiment, Signal
 from infra.bars import Bars, BarSeries, Floats, History, Ints
 from infra.clock import utc
 from infra.errors import FinstageError, IntervalUnsupported, RangeInvalid, SymbolUnknown
@@ -177,6 +178,15 @@ class IndicatorCore:
         if value is None:
             return None
         return Match(symbol, bars.session(-1).isoformat(), {"value": value})
+
+    def signals(self, symbol: str, interval: str, last: int) -> list[Signal]:
+        """Return the signals of the last closed bars, oldest first."""
+        return signals_of(self._bars_by(symbol, interval, None), last)
+
+    def sentiment(self, symbol: str, interval: str) -> tuple[dict[str, Any], Sentiment | None]:
+        """Return what the API says of the bars, and the mood of the last closed one."""
+        bars = self._bars_by(symbol, interval, None)
+        return _origin(self._known(symbol, interval), bars, "6mo", interval), sentiment_of(bars)
 
     def closes(self, symbol: str, period: str, interval: str) -> tuple[Ints, Floats]:
         """Return when the bars of a period opened, and their adjusted closes."""

@@ -1,10 +1,23 @@
-"""What is computed of one symbol: the lines of several indicators beside their bars."""
+"""What is computed of symbols, as it travels: lines, matches, signals, moods."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from infra.bars import Floats, Ints
+
+BULLISH = frozenset(
+    {
+        "MA20_breakout_up", "MA50_breakout_up", "MA200_breakout_up", "RSI_oversold", "RSI_bullish",
+        "BB_touch_lower", "BB_break_lower", "golden_cross",
+    }
+)  # fmt: skip
+SIGNAL_TYPES = (
+    "MA20_breakout_up", "MA20_breakout_down", "MA50_breakout_up", "MA50_breakout_down",
+    "MA200_breakout_up", "MA200_breakout_down", "RSI_overbought", "RSI_oversold", "RSI_bullish",
+    "RSI_bearish", "BB_touch_upper", "BB_touch_lower", "BB_break_upper", "BB_break_lower",
+    "golden_cross", "dead_cross",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -28,3 +41,39 @@ class Match:
     symbol: str
     session: str
     values: dict[str, float | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal at the close of a bar.
+
+    `value`: the average, band or RSI that made it. `strength`: percent between price and average
+    or band, points between RSI and 50, percent between the two averages of a cross.
+    """
+
+    type: str
+    row: int
+    opened_at_ns: int
+    price: float
+    value: float
+    strength: float
+    volume: int
+
+    @property
+    def direction(self) -> str:
+        """Return bullish or bearish; a band broken or touched from below is bearish."""
+        return "bullish" if self.type in BULLISH else "bearish"
+
+
+@dataclass(frozen=True, slots=True)
+class Sentiment:
+    """What indicators of the last bar add up to.
+
+    `score`: the sum of `components`, -2 to 2 each, volume -1 to 1. `ratio`: 0 to 1, where the
+    score lies between the least and the most that the components allow.
+    """
+
+    score: int
+    ratio: float
+    label: str
+    components: dict[str, int]

@@ -1,0 +1,129 @@
+"""Signals and moods, computed from the bars that are held."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from starlette.responses import Response
+
+from actors.indicators.client import SIGNAL_TYPES, Signal
+from infra.clock import utc
+from infra.errors import FinstageError, ParameterInvalid
+from infra.symbols import normalise
+from serve.errors import error_detail
+from serve.indicator_schemas import SentimentBody, SignalList
+from serve.rest.answers import fresh, now_iso, supported
+from serve.rest.parameters import IntervalQuery, SymbolPath
+from serve.schemas import documented
+from serve.services import Services, State
+
+router = APIRouter(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
+
+SignalType = Annotated[
+    str | None, Query(max_length=50, description="Only these, such as golden_cross.")
+]
+LastBars = Annotated[int, Query(ge=1, le=5_000, description="Of the last so many closed bars.")]
+Limit = Annotated[int, Query(ge=1, le=1_000)]
+
+
+@router.get("/signals", response_model=SignalList, responses=documented(404, 503))
+async def read_signals(
+    services: State,
+    symbols: Annotated[
+        str | None, Query(description="Symbols, comma separated; default: all that have bars.")
+    ] = None,
+    signal_type: SignalType = None,
+    interval: IntervalQuery = "1d",
+    last: LastBars = 1,
+    limit: Limit = 100,
+) -> Response:
+    """What crossed or touched what in the last bars of many symbols, newest first.
+
+    Moving averages of 20, 50 and 200 bars, RSI(14), Bollinger bands (20, 2), the cross of 50 and
+    200: sixteen types, from all closed adjusted bars held.
+    """
+    asked = [] if symbols is None else services.symbol_list(symbols)
+    return await _signals(services, asked, signal_type, interval, last, limit)
+
+
+@router.get("/signals/{symbol}", response_model=SignalList, responses=documented(404, 503))
+async def read_symbol_signals(
+    services: State,
+    symbol: SymbolPath,
+    signal_type: SignalType = None,
+    interval: IntervalQuery = "1d",
+    last: LastBars = 100,
+    limit: Limit = 100,
+) -> Response:
+    """The same of one symbol; 404 for an unknown one."""
+    name = normalise(symbol)
+    return await _signals(services, [name], signal_type, interval, last, limit, name)
+
+
+@router.get("/sentiment/{symbol}", response_model=SentimentBody, responses=documented(404, 503))
+async def read_sentiment(
+    services: State, symbol: SymbolPath, interval: IntervalQuery = "1d"
+) -> Response:
+    """What RSI, MACD, stochastic, averages and volume of the last closed bar add up to.
+
+    `score` is the sum of the components, `ratio` its place between the least and the most.
+    """
+    supported(services, interval)
+    origin, mood = await services.indicators.sentiment(normalise(symbol), interval)
+    found = {
+        "score": None if mood is None else mood.score,
+        "ratio": None if mood is None else mood.ratio,
+        "label": None if mood is None else mood.label,
+        "components": {} if mood is None else mood.components,
+    }
+    return fresh({**origin, "method": "standard", **found})
+
+
+async def _signals(
+    services: Services,
+    symbols: list[str],
+    signal_type: str | None,
+    interval: str,
+    last: int,
+    limit: int,
+    only: str | None = None,
+) -> Response:
+    supported(services, interval)
+    if signal_type is not None and signal_type not in SIGNAL_TYPES:
+        raise ParameterInvalid(("query", "signal_type"), signal_type, SIGNAL_TYPES)
+    answers = await services.indicators.signals(symbols, interval, last)
+    errors = {s: a for s, a in answers.items() if isinstance(a, FinstageError)}
+    if only in errors:
+        raise errors[only]
+    found = [
+        (symbol, signal)
+        for symbol, answer in answers.items()
+        if not isinstance(answer, FinstageError)
+        for signal in answer
+        if signal_type in (None, signal.type)
+    ]
+    found.sort(key=lambda pair: (-pair[1].opened_at_ns, pair[0]))
+    body = {
+        "timestamp": now_iso(services),
+        "source": services.source.name,
+        "timeframe": interval,
+        "total": len(found),
+        "signals": [_row(symbol, signal, interval) for symbol, signal in found[:limit]],
+        "errors": {symbol: error_detail(error) for symbol, error in errors.items()},
+    }
+    return fresh(body)
+
+
+def _row(symbol: str, signal: Signal, interval: str) -> dict[str, Any]:
+    return {
+        "symbol": symbol,
+        "signal_type": signal.type,
+        "direction": signal.direction,
+        "timeframe": interval,
+        "triggered_at": utc(signal.opened_at_ns // 10**9).isoformat(),
+        "current_price": signal.price,
+        "indicator_value": signal.value,
+        "signal_strength": signal.strength,
+        "volume": signal.volume,
+    }
