@@ -134,8 +134,12 @@ class ActorMarket(AsyncMarket):
     async def _indicators(
         self, symbol: str, period: str, indicators: str, interval: str, method: str
     ) -> dict[str, Any]:
-        from actors.indicators.client import parse_names
+        from actors.indicators.client import is_of_the_six, parse_names
 
+        if not is_of_the_six(indicators):
+            asked = indicators.strip().lower()
+            table = await self._computed.table(symbol, asked, period, interval, 1)
+            return table.latest()
         names = parse_names(indicators)
         return await self._computed.indicators(symbol, period, interval, names, method, False)
 

@@ -78,8 +78,9 @@ class AsyncMarket(ABC):
     ) -> dict[str, Any]:
         """Return the last values of `indicators` (`all`, or a comma list), from closed bars.
 
-        A value that needs more bars than there are is None. `method` is `standard` or
-        `reference`; `period` sets how much is reported, never what is computed from.
+        The list may name any of the catalogue, with parameters: `rsi(21),bbands(20,2.5)`. A value
+        that needs more bars than there are is None. `method` is `standard` or `reference`;
+        `period` sets how much is reported, never what is computed from.
         """
         return await self._indicators(normalise(symbol), period, indicators, interval, method)
 

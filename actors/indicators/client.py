@@ -7,7 +7,7 @@ from datetime import date
 from typing import Any
 
 from actors.indicators.correlation import Correlation
-from actors.indicators.names import METHODS, NAMES, parse_names
+from actors.indicators.names import METHODS, NAMES, is_of_the_six, parse_names
 from actors.indicators.tables import (
     SIGNAL_TYPES,
     IndicatorTable,
@@ -30,6 +30,7 @@ __all__ = [
     "Match",
     "Sentiment",
     "Signal",
+    "is_of_the_six",
     "parse_names",
 ]
 

@@ -20,6 +20,12 @@ def parse_names(text: str) -> tuple[str, ...]:
     return NAMES if "all" in asked else tuple(name for name in NAMES if name in asked)
 
 
+def is_of_the_six(text: str) -> bool:
+    """Return whether a list names none but the six that have a shape of their own, or nothing."""
+    names = {part.strip() for part in text.split(",")}
+    return names <= {*NAMES, "all", ""}
+
+
 def check_method(method: str) -> str:
     """Return `method` if it is one of `METHODS`, else raise ParameterInvalid."""
     if method not in METHODS:

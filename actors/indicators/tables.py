@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
 
 from infra.bars import Floats, Ints
 
@@ -32,6 +35,18 @@ class IndicatorTable:
     opened_at_ns: Ints
     lines: dict[str, dict[str, Floats]]
     stale_since_s: float | None
+
+    def latest(self) -> dict[str, Any]:
+        """Return the values of the last bar as the API gives them, None where there is none."""
+        last = {
+            text: {name: _finite(line) for name, line in outputs.items()}
+            for text, outputs in self.lines.items()
+        }
+        return {**self.origin, "method": "standard", "indicators": last}
+
+
+def _finite(line: Floats) -> float | None:
+    return float(line[-1]) if len(line) and np.isfinite(line[-1]) else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Query, Request
 from starlette.responses import Response
 
-from actors.indicators.client import NAMES, parse_names
+from actors.indicators.client import NAMES, is_of_the_six, parse_names
 from infra.clock import utc
 from infra.errors import FinstageError
 from infra.symbols import normalise
@@ -35,7 +35,7 @@ from serve.rest.parameters import (
 )
 from serve.rest.prices import recent_bodies
 from serve.rest.questions import IndicatorQuestion
-from serve.rest.tables import TableQuestion, is_of_the_six
+from serve.rest.tables import TableQuestion
 from serve.schemas import (
     BatchIndicators,
     BatchIndicatorsRequest,
@@ -98,7 +98,7 @@ async def read_indicators(
     if not is_of_the_six(indicators):
         table = TableQuestion(name, period, interval, indicators.strip().lower(), 1)
         if open_bar:
-            return fresh(table.body(await table.table(services, True)))
+            return fresh((await table.table(services, True)).latest())
         return await kept(request, services, table)
     names = parse_names(indicators)
     if open_bar:

@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from starlette.responses import Response
 
-from actors.indicators.client import NAMES, IndicatorTable
+from actors.indicators.client import IndicatorTable
 from serve.near import Rendered
 from serve.rest import formats
 from serve.rest.answers import Question, fresh, rendered
 from serve.rest.questions import INDICATORS_ROUTE
 from serve.services import Services
-
-
-def is_of_the_six(text: str) -> bool:
-    """Return whether a list names none but the six that have a shape of their own, or nothing."""
-    names = {part.strip() for part in text.split(",")}
-    return names <= {*NAMES, "all", ""}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +29,7 @@ class TableQuestion(Question):
         """Ask the indicators; raises SymbolUnknown, and what is wrong with the text."""
         table = await self.table(services, False)
         return services.rendered(
-            rendered(self.body(table)),
+            rendered(table.latest()),
             self.symbol,
             str(table.origin["data_version"]),
             INDICATORS_ROUTE,
@@ -49,18 +42,6 @@ class TableQuestion(Question):
         return await services.indicators.table(
             self.symbol, self.indicators, self.period, self.interval, self.last, open_bar
         )
-
-    def body(self, table: IndicatorTable) -> dict[str, Any]:
-        """Return the last values as the API shows them."""
-        lines = table.lines.items()
-        return {
-            **table.origin,
-            "method": "standard",
-            "indicators": {
-                text: {name: line[-1] if len(line) else None for name, line in outputs.items()}
-                for text, outputs in lines
-            },
-        }
 
     async def series(self, services: Services, open_bar: bool, wanted: formats.Format) -> Response:
         """Return the lines of many bars in the format wanted."""

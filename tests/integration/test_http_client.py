@@ -478,6 +478,18 @@ async def test_http_and_actors_answer_alike(api: tuple[str, LocalService]) -> No
         assert set((await http.analyze(["NOPE"]))["NOPE"]) == {"symbol", "error"}
 
 
+async def test_http_and_actors_compute_any_indicator_alike(api: tuple[str, LocalService]) -> None:
+    where, service = api
+    actors = ActorMarket(cast(FeedClient, service.feed), cast(IndicatorClient, service.indicators))
+
+    async with finstage.Client(where) as http:
+        asked = "RSI(21), bbands(20,2.5),sma(500)"
+        mine, theirs = [await m.indicators("AAPL", indicators=asked) for m in (http, actors)]
+
+    assert mine == theirs
+    assert set(mine["indicators"]) == {"rsi(21)", "bbands(20,2.5,2.5,0)", "sma(500)"}
+
+
 async def test_http_and_actors_refuse_alike(api: tuple[str, LocalService]) -> None:
     where, service = api
     actors = ActorMarket(cast(FeedClient, service.feed), cast(IndicatorClient, service.indicators))
@@ -492,7 +504,7 @@ async def test_http_and_actors_refuse_alike(api: tuple[str, LocalService]) -> No
                 {"period": "7q"},
                 {"interval": "1h"},
                 {"method": "best"},
-                {"indicators": "vwap"},
+                {"indicators": "rsy(3)"},
             ):
                 with pytest.raises(RequestError, match="is not allowed; use one of"):
                     await market.indicators("AAPL", **question)
