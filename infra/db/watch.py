@@ -17,7 +17,7 @@ from infra.clock import Clock
 _KINDS = 500  # of queries: ours have few dozens
 _SLOW_KEPT = 1_000
 _LITERALS = re.compile(r"'(?:[^']|'')*'|\b\d+(?:\.\d+)?\b")
-_TABLES = re.compile(r"\b(?:FROM|INTO|UPDATE|JOIN|TABLE)\s+[`\"]?(\w+)", re.IGNORECASE)
+_TABLES = re.compile(r"(?:\b(?:FROM|INTO|JOIN|TABLE)|^\s*UPDATE)\s+[`\"]?(\w+)", re.IGNORECASE)
 _LISTS = re.compile(r"\((?:\s*(?:\?|%S|:\w+)\s*,?)+\)")
 _OWN_TABLE = "slow_query_logs"
 
