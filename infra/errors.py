@@ -155,6 +155,21 @@ class JobUnknown(RequestError):
         return {"known": self.known}
 
 
+class SignalUnknown(RequestError):
+    """Raised when no kept signal has this number, or nothing is known of what became of it."""
+
+    status_code = 404
+    code = "signal_unknown"
+
+    def __init__(self, signal_id: int) -> None:
+        super().__init__(signal_id)
+        self.signal_id = signal_id
+
+    @property
+    def message(self) -> str:
+        return f"nothing is known yet of what became of signal {self.signal_id}"
+
+
 class JobRunning(RequestError):
     """Raised when a job is asked to run that runs already."""
 

@@ -135,6 +135,55 @@ class SignalList(Shape):
     errors: dict[str, ErrorDetail]
 
 
+class KeptSignal(SignalRow):
+    """A signal that is kept."""
+
+    id: int
+    created_at: str
+
+
+class KeptSignals(Shape):
+    """Signals that the jobs kept, newest first; `stale` while the store does not answer."""
+
+    timestamp: str
+    source: str
+    stale: bool
+    signals: list[KeptSignal]
+
+
+class SignalPerformance(Shape):
+    """How signals of a type did by a horizon; returns are percent, adjusted for direction."""
+
+    signal_type: str
+    horizon: str
+    samples: int
+    success_rate: float
+    mean_return: float
+    worst_return: float
+    best_return: float
+
+
+class SignalPerformances(Shape):
+    """How signals did; horizons without a sample are left out."""
+
+    timestamp: str
+    source: str
+    stale: bool
+    performance: list[SignalPerformance]
+
+
+class SignalOutcome(Shape):
+    """What became of a signal, by horizon; one without a bar near it is left out."""
+
+    signal_id: int
+    prices: dict[str, float]
+    returns: dict[str, float]
+    max_return: float | None
+    max_drawdown: float | None
+    is_complete: bool
+    last_updated_at: str
+
+
 class SentimentBody(Origin):
     """What the last bar's indicators add up to; null of fewer than 100 bars."""
 

@@ -9,6 +9,7 @@ from typing import Any
 from actors.indicators.correlation import Correlation
 from actors.indicators.names import METHODS, NAMES, is_of_the_six, parse_names
 from actors.indicators.tables import (
+    BULLISH,
     SIGNAL_TYPES,
     IndicatorTable,
     Match,
@@ -20,6 +21,7 @@ from infra.bars import BarSeries
 from infra.errors import FinstageError
 
 __all__ = [
+    "BULLISH",
     "INDICATORS",
     "METHODS",
     "NAMES",

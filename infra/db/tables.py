@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import (
     BigInteger,
     Column,
+    ForeignKey,
     Index,
     Integer,
     MetaData,
@@ -166,4 +167,52 @@ slow_query_logs = _table(
     Index("ix_slow_query_logs_hash_time", "query_hash", "execution_timestamp"),
     Index("ix_slow_query_logs_time", "execution_timestamp"),
     Index("ix_slow_query_logs_duration", "duration"),
+)
+
+technical_signals = _table(
+    "technical_signals",
+    _id(),
+    Column("symbol", code(32), nullable=False),
+    Column("source", code(32), nullable=False),
+    Column("signal_type", code(50), nullable=False),
+    Column("timeframe", code(10), nullable=False),
+    Column("triggered_at", UtcTime, nullable=False),
+    Column("current_price", Number, nullable=False),
+    Column("indicator_value", Number),
+    Column("signal_strength", Number),
+    Column("volume", BigInteger),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint(
+        "symbol",
+        "source",
+        "signal_type",
+        "timeframe",
+        "triggered_at",
+        name="uq_technical_signals_once",
+    ),
+    Index("ix_technical_signals_symbol_triggered_at", "symbol", "triggered_at"),
+    Index("ix_technical_signals_triggered_at", "triggered_at"),
+    Index("ix_technical_signals_signal_type", "signal_type"),
+)
+
+HORIZONS = ("1h", "4h", "1d", "1w", "1m")
+
+# Returns are percent and adjusted for direction: above 0 the signal was right.
+signal_outcomes = _table(
+    "signal_outcomes",
+    Column(
+        "signal_id",
+        BigInteger().with_variant(Integer(), "sqlite"),
+        ForeignKey(
+            "technical_signals.id", name="fk_signal_outcomes_signal_id", ondelete="CASCADE"
+        ),
+        primary_key=True,
+        autoincrement=False,
+    ),
+    *(Column(f"{name}_{horizon}", Number) for horizon in HORIZONS for name in ("price", "return")),
+    Column("max_return", Number),
+    Column("max_drawdown", Number),
+    Column("is_complete", Integer, nullable=False),
+    Column("last_updated_at", UtcTime, nullable=False),
+    Index("ix_signal_outcomes_is_complete", "is_complete"),
 )

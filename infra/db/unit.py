@@ -11,6 +11,7 @@ from infra.db.analyses import Analyses
 from infra.db.contents import Contents
 from infra.db.high_records import HighRecords
 from infra.db.imports import Imports
+from infra.db.signals import Signals
 from infra.db.slow_queries import SlowQueries
 from infra.db.snapshots import Snapshots
 from infra.db.stored_bars import StoredBars
@@ -56,6 +57,11 @@ class Unit:
     def contents(self) -> Contents:
         """News."""
         return Contents(self.connection)
+
+    @cached_property
+    def signals(self) -> Signals:
+        """Signals and their outcomes."""
+        return Signals(self.connection)
 
     @cached_property
     def slow_queries(self) -> SlowQueries:

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
-from actors.indicators.client import SIGNAL_TYPES, Signal
+from actors.indicators.client import BULLISH, SIGNAL_TYPES, Signal
 from infra.clock import utc
-from infra.errors import FinstageError, ParameterInvalid
+from infra.db.signals import StoredSignal
+from infra.errors import FinstageError, ParameterInvalid, SignalUnknown
 from infra.symbols import normalise
 from serve.errors import error_detail
-from serve.indicator_schemas import SentimentBody, SignalList
+from serve.indicator_schemas import (
+    KeptSignals,
+    SentimentBody,
+    SignalList,
+    SignalOutcome,
+    SignalPerformances,
+)
 from serve.rest.answers import fresh, now_iso, supported
 from serve.rest.parameters import IntervalQuery, SymbolPath
 from serve.schemas import documented
@@ -45,6 +54,73 @@ async def read_signals(
     """
     asked = [] if symbols is None else services.symbol_list(symbols)
     return await _signals(services, asked, signal_type, interval, last, limit)
+
+
+@router.get("/signals/kept", response_model=KeptSignals, responses=documented(404, 503))
+async def read_kept(
+    services: State,
+    symbol: Annotated[str | None, Query(description="Only of this symbol.")] = None,
+    signal_type: SignalType = None,
+    hours: Annotated[
+        int | None, Query(ge=1, le=87_600, description="Only so far back from now.")
+    ] = None,
+    limit: Limit = 50,
+    offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
+) -> Response:
+    """Signals of the monitored symbols as the job kept them, newest first."""
+    name = None if symbol is None else normalise(symbol)
+    _check_type(signal_type)
+    now = utc(services.clock.time_s())
+    since = None if hours is None else now - timedelta(hours=hours)
+    source = services.source.name
+    kept = await services.last_good.ask(
+        ("signals", name, signal_type, hours, limit, offset),
+        lambda: services.store.read(
+            lambda unit: unit.signals.latest(source, name, signal_type, since, limit, offset)
+        ),
+    )
+    rows = [_kept_row(number, signal) for number, signal in kept.value]
+    body = {
+        "timestamp": now_iso(services),
+        "source": source,
+        "stale": kept.stale_since_s is not None,
+        "signals": rows,
+    }
+    return fresh(body)
+
+
+@router.get("/signals/performance", response_model=SignalPerformances, responses=documented(503))
+async def read_performance(services: State) -> Response:
+    """How kept signals did by each horizon: sample sizes, success rates, returns.
+
+    A return is adjusted for direction: above 0 the signal was right.
+    """
+    source = services.source.name
+    kept = await services.last_good.ask(
+        ("performance",),
+        lambda: services.store.read(lambda unit: unit.signals.performance(source)),
+    )
+    body = {
+        "timestamp": now_iso(services),
+        "source": source,
+        "stale": kept.stale_since_s is not None,
+        "performance": [asdict(row) for row in kept.value],
+    }
+    return fresh(body)
+
+
+@router.get(
+    "/signals/outcomes/{signal_id}", response_model=SignalOutcome, responses=documented(404, 503)
+)
+async def read_outcome(
+    services: State, signal_id: Annotated[int, Path(ge=1, le=2**62)]
+) -> Response:
+    """What became of a kept signal; 404 where nothing is known of it."""
+    found = await services.store.read(lambda unit: unit.signals.outcome(signal_id))
+    if found is None:
+        raise SignalUnknown(signal_id)
+    shown = {name: getattr(found, name) for name in SignalOutcome.model_fields}
+    return fresh(shown | {"last_updated_at": found.last_updated_at.isoformat()})
 
 
 @router.get("/signals/{symbol}", response_model=SignalList, responses=documented(404, 503))
@@ -90,8 +166,7 @@ async def _signals(
     only: str | None = None,
 ) -> Response:
     supported(services, interval)
-    if signal_type is not None and signal_type not in SIGNAL_TYPES:
-        raise ParameterInvalid(("query", "signal_type"), signal_type, SIGNAL_TYPES)
+    _check_type(signal_type)
     answers = await services.indicators.signals(symbols, interval, last)
     errors = {s: a for s, a in answers.items() if isinstance(a, FinstageError)}
     if only in errors:
@@ -113,6 +188,27 @@ async def _signals(
         "errors": {symbol: error_detail(error) for symbol, error in errors.items()},
     }
     return fresh(body)
+
+
+def _check_type(signal_type: str | None) -> None:
+    if signal_type is not None and signal_type not in SIGNAL_TYPES:
+        raise ParameterInvalid(("query", "signal_type"), signal_type, SIGNAL_TYPES)
+
+
+def _kept_row(number: int, signal: StoredSignal) -> dict[str, Any]:
+    return {
+        "id": number,
+        "symbol": signal.symbol,
+        "signal_type": signal.signal_type,
+        "direction": "bullish" if signal.signal_type in BULLISH else "bearish",
+        "timeframe": signal.timeframe,
+        "triggered_at": signal.triggered_at.isoformat(),
+        "current_price": signal.current_price,
+        "indicator_value": signal.indicator_value,
+        "signal_strength": signal.signal_strength,
+        "volume": signal.volume,
+        "created_at": signal.created_at.isoformat(timespec="milliseconds"),
+    }
 
 
 def _row(symbol: str, signal: Signal, interval: str) -> dict[str, Any]:

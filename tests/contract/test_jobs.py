@@ -14,12 +14,13 @@ import pyarrow.parquet as pq
 import pytest
 
 from actors.feed.client import FeedClient
-from actors.indicators.client import IndicatorClient
+from actors.indicators.client import BULLISH, IndicatorClient
 from infra.bars import NS_PER_DAY, Quote
 from infra.clock import SystemClock
 from infra.db.bulk import import_bars, upsert_bars
 from infra.db.contents import Content
 from infra.db.expired import CONTENTS, Expired, older_than
+from infra.db.signals import StoredSignal
 from infra.db.snapshots import Snapshot
 from infra.db.store import Store
 from infra.errors import NotBuilt, SourceUnavailable
@@ -30,6 +31,7 @@ from pipelines.jobs.base import JobContext, JobFailed
 from pipelines.jobs.prices import COOL_DOWN, alerts_of, is_due
 from pipelines.jobs.records import reason_of
 from pipelines.jobs.registry import all_jobs
+from pipelines.jobs.signals import outcome_of
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
 from tests.local import LocalService
@@ -328,6 +330,68 @@ async def test_a_source_without_news_says_so(context: JobContext) -> None:
     assert "has no news" in await ran("news.stocks", context)
     with pytest.raises(NotBuilt):
         await context.feed.news("AAPL", 1)
+
+
+# -- signals -----------------------------------------------------------------------------------
+
+
+async def test_signals_are_kept_once_and_followed(
+    context: JobContext, local: LocalService
+) -> None:
+    first = await ran("signals.daily", context)
+    again = await ran("signals.daily", context)
+    followed = await ran("signals.outcomes", context)
+    kept = await context.store.read(lambda unit: unit.signals.latest("replay", "AAPL"))
+
+    assert again == "7 symbols, 0 new signals"
+    assert first != again
+    assert followed.endswith("outcomes")
+    direct = await local.indicators.signals(["AAPL"], "1d", 30)
+    assert not isinstance(direct["AAPL"], Exception)
+    assert len(kept) == len(direct["AAPL"])
+    number, oldest = kept[-1]
+    outcome = await context.store.read(lambda unit: unit.signals.outcome(number))
+    assert outcome is not None
+    bars = local.indicators.book.closed("AAPL")
+    row = [bars.session(r) for r in range(len(bars))].index(oldest.triggered_at.date())
+    sign = 1 if oldest.signal_type in BULLISH else -1
+    wanted = sign * (bars.close[row + 1] / bars.close[row] - 1) * 100
+    assert outcome.returns["1d"] == pytest.approx(wanted)
+
+
+def signal_at(day: int, kind: str = "golden_cross") -> StoredSignal:
+    at = datetime.fromtimestamp(day * 86_400, UTC)
+    return StoredSignal("AAPL", "yahoo", kind, "1d", at, 1.0, 1.0, 1.0, 1, NOW)
+
+
+def test_an_outcome_takes_the_bar_nearest_each_horizon() -> None:
+    held = replace(bars(60, 15_000), close=np.linspace(100, 159, 60))
+    held = held[np.array([True] * 5 + [False] * 4 + [True] * 51)]  # no bars of days 5 to 8
+
+    outcome = outcome_of(1, signal_at(15_001), held, NOW)
+    falling = outcome_of(1, signal_at(15_001, "dead_cross"), held, NOW)
+
+    assert outcome is not None
+    assert falling is not None
+    assert outcome.prices["1d"] == held.close[2]
+    assert outcome.prices["1w"] == held.close[5]  # day 9, as day 8 is not there
+    assert outcome.is_complete
+    assert outcome.max_return == pytest.approx((131 / 101 - 1) * 100)
+    assert falling.returns["1m"] == -outcome.returns["1m"]
+    assert falling.max_drawdown == pytest.approx(-(131 / 101 - 1) * 100)
+
+
+def test_an_outcome_waits_for_what_has_not_come() -> None:
+    held = bars(5, 15_000)
+
+    young = outcome_of(1, signal_at(15_003), held, NOW)
+    newest = outcome_of(1, signal_at(15_004), held, NOW)
+
+    assert young is not None
+    assert newest is not None
+    assert (set(young.prices), young.is_complete) == ({"1d"}, False)
+    assert (newest.prices, newest.max_return) == ({}, None)
+    assert outcome_of(1, signal_at(14_000), held, NOW) is None
 
 
 # -- retention ---------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from infra.db.contents import Content
 from infra.db.high_records import Record
 from infra.db.imports import Import
 from infra.db.migrate import BASE
+from infra.db.signals import Outcome, StoredSignal
 from infra.db.slow_queries import SlowQueryLog
 from infra.db.snapshots import Snapshot
 from infra.db.store import Store
@@ -372,6 +373,30 @@ async def test_slow_queries_are_found_and_purged(store: Store) -> None:
     assert found == [log]
     assert gone == 1
     assert await store.read(lambda unit: unit.slow_queries.since(since, 10, 1.6)) == []
+
+
+async def test_a_signal_is_kept_once_and_followed_until_it_is_complete(store: Store) -> None:
+    first = StoredSignal("AAPL", "yahoo", "golden_cross", "1d", NOW, 10.0, 9.0, 1.5, 2**40, NOW)
+    other = replace(first, signal_type="dead_cross")
+    added = await store.write(lambda unit: unit.signals.add([first, other, first]))
+    again = await store.write(lambda unit: unit.signals.add([replace(first, current_price=1.0)]))
+    found = await store.read(lambda unit: unit.signals.latest("yahoo", "AAPL", "golden_cross"))
+    ((number, kept),) = found
+
+    assert (added, again, kept) == (2, 0, first)
+    followed = Outcome(number, {"1d": 11.0}, {"1d": 10.0}, 12.0, -1.0, False, NOW)
+    await store.write(lambda unit: unit.signals.put_outcomes([followed]))
+    waiting = await store.read(lambda unit: unit.signals.open("yahoo", 10))
+    done = replace(followed, returns={"1d": 10.0, "1w": -2.0}, is_complete=True)
+    await store.write(lambda unit: unit.signals.put_outcomes([done]))
+
+    assert len(waiting) == 2
+    assert [s for _, s in await store.read(lambda unit: unit.signals.open("yahoo", 10))] == [other]
+    assert await store.read(lambda unit: unit.signals.outcome(number)) == done
+    assert await store.read(lambda unit: unit.signals.outcome(999)) is None
+    day, week = await store.read(lambda unit: unit.signals.performance("yahoo"))
+    assert (day.horizon, day.samples, day.success_rate, day.mean_return) == ("1d", 1, 100.0, 10.0)
+    assert (week.horizon, week.success_rate, week.worst_return) == ("1w", 0.0, -2.0)
 
 
 # -- the watch ---------------------------------------------------------------------------------

@@ -175,8 +175,8 @@ async def test_the_actors_give_every_indicator_unless_some_are_named(
 
     assert set(every["indicators"]) == {"sma", "ema", "rsi", "macd", "bollinger", "stochastic"}
     assert set(some["indicators"]) == {"sma", "rsi"}
-    with pytest.raises(ParameterInvalid, match="use one of sma"):
-        await actors.indicators("AAPL", indicators="vwap")
+    with pytest.raises(ParameterInvalid, match="use one of rsi"):
+        await actors.indicators("AAPL", indicators="rsy(3)")
 
 
 async def test_the_actors_analyse_what_they_know_and_name_the_rest(actors: AsyncMarket) -> None:
