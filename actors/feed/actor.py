@@ -93,6 +93,7 @@ class FeedActor(ServiceActor):
         self._minutes = MinuteBars(self._source.name) if has_minutes else None
         self.keep(self._run())
         self.keep(self._review())
+        self.keep(self._follow_imports())
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
 
     # -- ticks ------------------------------------------------------------------------------
@@ -157,7 +158,6 @@ class FeedActor(ServiceActor):
     async def _review(self) -> None:
         """Keep the wanted set true, and notice new bars of what is wanted from an open source."""
         while True:
-            await self._look_for_imports()
             self._want_now()
             self._measure()
             if self._minutes is not None:
@@ -178,6 +178,12 @@ class FeedActor(ServiceActor):
         asked_for = self._interest.symbols(self._clock.monotonic_s())
         now = asked_for.union(self._monitored.symbols)
         self._wanted.replace(now.difference(self._source.import_only))
+
+    async def _follow_imports(self) -> None:
+        """Look for imports, apart from all else: a store that hangs holds nothing up."""
+        while True:
+            await self._look_for_imports()
+            await asyncio.sleep(_REVIEW_EVERY_S)
 
     async def _look_for_imports(self) -> None:
         """Notice what was imported while the service runs, and tell of it as of new bars."""

@@ -33,6 +33,7 @@ T = TypeVar("T")
 Work = Callable[[Unit], Awaitable[T]]
 
 _TRIES = 5
+_TRIES_AWAY = 2  # each may wait as long as a connection may take
 _FIRST_PAUSE_S = 0.02
 _AWAY_S = 1.0  # a database that did not answer is not asked again for so long
 
@@ -143,7 +144,8 @@ class Store:
                     raise
                 told = told or _told(error)
                 unsure = once and attempted.was_committing
-                if attempt == _TRIES or unsure or not _is_passing(told):
+                is_gone = isinstance(told, StoreUnavailable) and attempt == _TRIES_AWAY
+                if attempt == _TRIES or is_gone or unsure or not _is_passing(told):
                     self._note_away(told)
                     raise told from error
                 logger.info("store.again", extra={"reason": told.code, "attempt": attempt})
