@@ -359,6 +359,42 @@ class PoolBody(Shape):
     recommendations: list[str]
 
 
+class SlowQueriesFlushed(Shape):
+    """Slow queries seen by this replica are in the store."""
+
+    success: bool
+    flushed_at: str
+
+
+class PoolAdvice(Shape):
+    """What to do about connections; nothing is changed, as pools are settings."""
+
+    timestamp: str
+    changed: bool
+    recommendations: list[str]
+
+
+class DatabaseSummary(Shape):
+    """The store's state in a word, and the figures behind it; rates are percent, times seconds."""
+
+    timestamp: str
+    status: str
+    total_queries: int
+    failed_queries: int
+    slow_query_rate: float
+    avg_query_time: float
+    pool_utilization: float
+    recommendations: list[str]
+
+
+class MetricsReset(Shape):
+    """Counts of queries start from zero."""
+
+    success: bool
+    processes: list[str]
+    reset_at: str
+
+
 class IndexRow(Shape):
     """An index; the primary key is called PRIMARY."""
 

@@ -30,7 +30,7 @@ from infra.bars import BarSeries, History, Quote
 from infra.clock import FakeClock
 from infra.db.store import Store, Work
 from infra.db.url import store_url
-from infra.db.watch import PoolStats, QueryStats, StoreReport
+from infra.db.watch import PoolStats, QueryStats, QueryWatch, StoreReport
 from infra.errors import (
     FinstageError,
     JobRunning,
@@ -81,6 +81,9 @@ class LocalFeed:
 
     async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote | FinstageError]:
         return await self.source.quotes(symbols)
+
+    async def reset_store_report(self) -> str:
+        return "feed"
 
     async def store_report(self) -> StoreReport:
         return self.store.report("feed")
@@ -280,6 +283,7 @@ class LocalStore:
 
     def __init__(self, folder: Path) -> None:
         self._url = store_url("", folder)
+        self._watch = QueryWatch(FakeClock(), 1.0)
         self._is_migrated = False
         self.is_away = False
 
@@ -297,6 +301,13 @@ class LocalStore:
             return await store.write(work, once=once)
         finally:
             await store.close()
+
+    @property
+    def watch(self) -> QueryWatch:
+        return self._watch
+
+    async def keep_slow_queries(self, process: str) -> None:
+        self._watch.take_slow()
 
     def report(self, process: str) -> StoreReport:
         kinds = [QueryStats("abc", "SELECT 1", "SELECT", ("bars",), 2, 0, 0.5, 0.2, 0.3, 1.0)]
@@ -333,6 +344,9 @@ class LocalScheduler:
     async def store_state(self) -> StoreState:
         away = self._store.is_away
         return StoreState(not away, "a test says so" if away else "sqlite", 0.0)
+
+    async def reset_store_reports(self) -> str:
+        return "scheduler"
 
     async def store_reports(self) -> list[StoreReport]:
         return [self._store.report("scheduler")]

@@ -329,6 +329,12 @@ class FeedActor(ServiceActor):
         return self._store.report(self.process)
 
     @exposed
+    async def reset_store_report(self) -> str:
+        """Count queries from zero; return this process's name."""
+        self._store.watch.reset()
+        return self.process
+
+    @exposed
     async def actions(self, symbol: str) -> tuple[Action, ...]:
         """Return splits and dividends, oldest first; raises SymbolUnknown, SourceError."""
         return await self._source.actions(symbol)

@@ -51,6 +51,11 @@ class FeedClient(ActorClient):
         report: StoreReport = await self._ask("store_report")
         return report
 
+    async def reset_store_report(self) -> str:
+        """Count the feed's queries from zero; return its process's name."""
+        name: str = await self._ask("reset_store_report")
+        return name
+
     async def actions(self, symbol: str) -> tuple[Action, ...]:
         """Return splits and dividends, oldest first; raises SymbolUnknown, SourceError."""
         actions: tuple[Action, ...] = await self._upstream("actions", symbol)

@@ -205,3 +205,10 @@ class SchedulerActor(ServiceActor):
     async def store_reports(self) -> list[StoreReport]:
         """Return what queries cost here and in the last 500 runs."""
         return [self._store.report(self.process), *self._reports]
+
+    @exposed
+    async def reset_store_reports(self) -> str:
+        """Count queries from zero, those of jobs too; return this process's name."""
+        self._store.watch.reset()
+        self._reports.clear()
+        return self.process

@@ -52,3 +52,8 @@ class SchedulerClient(ActorClient):
         """Return what queries cost in the scheduler and in the jobs so far."""
         reports: list[StoreReport] = await self._ask("store_reports")
         return reports
+
+    async def reset_store_reports(self) -> str:
+        """Count queries from zero; return the scheduler's process's name."""
+        name: str = await self._ask("reset_store_reports")
+        return name

@@ -19,13 +19,17 @@ from serve.rest.answers import fresh, now_iso
 from serve.schemas import documented
 from serve.services import Services, State
 from serve.store_schemas import (
+    DatabaseSummary,
     IndexAnalysis,
     IndexSql,
+    MetricsReset,
     Patterns,
+    PoolAdvice,
     PoolBody,
     QueryStatsBody,
     SlowQueries,
     SlowQueriesCleaned,
+    SlowQueriesFlushed,
     Statistics,
 )
 
@@ -155,10 +159,79 @@ async def clean_slow_queries(
     return fresh(body)
 
 
+@router.post("/slow-queries/flush", response_model=SlowQueriesFlushed, responses=documented(503))
+async def flush_slow_queries(services: State) -> Response:
+    """Write the slow queries of this replica now; every process does so by itself in seconds."""
+    await services.store.keep_slow_queries("api")
+    return fresh({"success": True, "flushed_at": now_iso(services)})
+
+
+@router.post("/connection-pool/optimize", response_model=PoolAdvice, responses=documented(503))
+async def advise_pool(services: State) -> Response:
+    """What to do about connections; nothing is changed."""
+    pool = _pool(_lasting(await _reports(services)))
+    body = {
+        "timestamp": now_iso(services),
+        "changed": False,
+        "recommendations": _pool_advice(pool),
+    }
+    return fresh(body)
+
+
+@router.get("/performance-summary", response_model=DatabaseSummary, responses=documented(503))
+async def read_summary(services: State) -> Response:
+    """The store in a word.
+
+    CRITICAL: over 10 % of queries slow, or 95 % of connections in use; WARNING: over 2 %, or 80 %;
+    GOOD: a query was slow or failed; else EXCELLENT.
+    """
+    reports = await _reports(services)
+    rows = merged(query for report in reports for query in report.queries)
+    pool = _pool(_lasting(reports))
+    total = sum(row.execution_count for row in rows)
+    failed = sum(row.failures for row in rows)
+    slow = sum(row.slow_count for row in rows)
+    rate = slow / total * 100 if total else 0.0
+    used = pool.checked_out / pool.most if pool.most else 0.0
+    body = {
+        "timestamp": now_iso(services),
+        "status": _word(rate, used, slow + failed),
+        "total_queries": total,
+        "failed_queries": failed,
+        "slow_query_rate": rate,
+        "avg_query_time": sum(row.total_s for row in rows) / total if total else 0.0,
+        "pool_utilization": used,
+        "recommendations": _pool_advice(pool),
+    }
+    return fresh(body)
+
+
+@router.post("/maintenance/reset-metrics", response_model=MetricsReset, responses=documented(503))
+async def reset_metrics(services: State) -> Response:
+    """Count queries from zero, in this replica, the feed and the scheduler."""
+    services.store.watch.reset()
+    names = ["api", await services.feed.reset_store_report()]
+    names.append(await services.scheduler.reset_store_reports())
+    return fresh({"success": True, "processes": names, "reset_at": now_iso(services)})
+
+
+def _word(slow_rate_pct: float, used: float, troubles: int) -> str:
+    if slow_rate_pct > 10 or used > _FULL_UTILIZATION:
+        return "CRITICAL"
+    if slow_rate_pct > 2 or used > _HIGH_UTILIZATION:
+        return "WARNING"
+    return "GOOD" if troubles else "EXCELLENT"
+
+
+def _lasting(reports: Sequence[StoreReport]) -> list[StoreReport]:
+    """Return the reports of processes that are still there; those of jobs are not."""
+    return [report for report in reports if not report.process.startswith("jobs-")]
+
+
 @router.get("/connection-pool", response_model=PoolBody, responses=documented(503))
 async def read_pool(services: State) -> Response:
     """Connections of this replica, the feed and the scheduler, and what to do about them."""
-    reports = [r for r in await _reports(services) if not r.process.startswith("jobs-")]
+    reports = _lasting(await _reports(services))
     pool = _pool(reports)
     used = pool.checked_out / pool.most if pool.most else 0.0
     settings = services.settings

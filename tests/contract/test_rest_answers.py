@@ -91,6 +91,10 @@ ANSWERS: list[tuple[str, str, Any, type[BaseModel]]] = [
     ("POST", "/api/database/slow-queries/cleanup?days=1", None,
      store_schemas.SlowQueriesCleaned),
     ("GET", "/api/database/connection-pool", None, store_schemas.PoolBody),
+    ("POST", "/api/database/slow-queries/flush", None, store_schemas.SlowQueriesFlushed),
+    ("POST", "/api/database/connection-pool/optimize", None, store_schemas.PoolAdvice),
+    ("GET", "/api/database/performance-summary", None, store_schemas.DatabaseSummary),
+    ("POST", "/api/database/maintenance/reset-metrics", None, store_schemas.MetricsReset),
     ("GET", "/api/database/indexes/analysis", None, store_schemas.IndexAnalysis),
     ("GET", "/api/database/indexes/optimization-sql", None, store_schemas.IndexSql),
 ]  # fmt: skip

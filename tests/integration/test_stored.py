@@ -119,9 +119,16 @@ def test_results_are_saved_when_asked(http: httpx.Client, service: Service) -> N
     stats = http.get("/api/database/query-stats?limit=100").json()
 
     assert answer.status_code == 200
+    summary = http.get("/api/database/performance-summary").json()
+    assert summary["total_queries"] > 0
+    assert summary["status"] in ("EXCELLENT", "GOOD")
     written = [q for q in stats["query_statistics"] if "analyses" in q["table_names"]]
     assert sum(q["execution_count"] for q in written) >= 1
     assert any(process.startswith("feed-") for process in stats["processes"])
+    reset = http.post("/api/database/maintenance/reset-metrics").json()
+    assert [name.split("-")[0] for name in reset["processes"]] == ["api", "feed", "scheduler"]
+    fewer = http.get("/api/database/performance-summary").json()["total_queries"]
+    assert fewer < summary["total_queries"]
 
 
 def test_the_scheduler_remembers_pauses_when_it_is_killed(http: httpx.Client) -> None:
