@@ -105,9 +105,9 @@ def _sqlite(url: URL, share: PoolShare, synchronous: str) -> AsyncEngine:
         connection.isolation_level = None  # transactions begin below, not by the driver's guess
         cursor = connection.cursor()
         for name, value in (
+            ("busy_timeout", int(BUSY_TIMEOUT_S * 1_000)),
             ("journal_mode", "WAL"),
             ("synchronous", synchronous),
-            ("busy_timeout", int(BUSY_TIMEOUT_S * 1_000)),
             ("foreign_keys", "ON"),
         ):
             cursor.execute(f"PRAGMA {name} = {value}")

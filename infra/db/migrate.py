@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
+from weakref import WeakKeyDictionary
 
 from alembic import command
 from alembic.config import Config
@@ -20,6 +22,7 @@ BASE = "base"
 _HERE = Path(__file__).parent / "migrations"
 _LOCK = "finstage-migration"
 _LOCK_WITHIN_S = 60
+_TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
 
 
 async def migrate(engine: AsyncEngine, to: str = HEAD) -> tuple[str | None, str | None]:
@@ -29,7 +32,9 @@ async def migrate(engine: AsyncEngine, to: str = HEAD) -> tuple[str | None, str 
     StoreVersion for a database of a later Finstage; what MySQL did before a failure stays, as it
     has no transactions for tables, so every migration is safe to run again.
     """
-    async with engine.execution_options(**{WRITES: True}).connect() as connection:
+    # Alembic's context is one for the whole process: two at once would mix their statements.
+    turn = _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
+    async with turn, engine.execution_options(**{WRITES: True}).connect() as connection:
         return await connection.run_sync(_migrate, to)
 
 

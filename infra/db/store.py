@@ -99,10 +99,16 @@ class Store:
 
         Raises StoreVersion for the database of a later Finstage, else StoreError.
         """
-        try:
-            before, after = await migrate(self._engine, to)
-        except Exception as error:
-            raise _told(error) from error
+        for attempt in range(1, _TRIES + 1):
+            try:
+                before, after = await migrate(self._engine, to)
+                break
+            except Exception as error:
+                told = _told(error)
+                # SQLite waits for no lock while it turns a new file into one of its WAL kind.
+                if attempt == _TRIES or not isinstance(told, StoreBusy):
+                    raise told from error
+            await self._clock.sleep(_FIRST_PAUSE_S * 2**attempt * random.uniform(0.5, 1.5))
         if before != after:
             logger.info("store.migrated", extra={"before": before, "after": after})
         self._away = None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import sys
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -104,6 +105,31 @@ async def test_migrating_twice_at_once_is_migrating_once(tmp_path: Path) -> None
             done = await asyncio.gather(*(store.migrate() for store in stores))
             assert [before for before, _ in done].count(None) == 1
             await asyncio.gather(*(store.close() for store in stores))
+
+
+_MIGRATE = """
+import asyncio, sys
+from sqlalchemy import make_url
+from infra.db.store import Store
+async def main():
+    store = Store(make_url(sys.argv[1]))
+    before, after = await store.migrate()
+    print("made" if before is None else "found")
+    await store.close()
+asyncio.run(main())
+"""
+
+
+async def test_of_several_processes_one_migrates(tmp_path: Path) -> None:
+    for kind in KINDS:
+        async with database(kind, tmp_path) as url:
+            given = (sys.executable, "-c", _MIGRATE, url.render_as_string(hide_password=False))
+            started = [
+                await asyncio.create_subprocess_exec(*given, stdout=asyncio.subprocess.PIPE)
+                for _ in range(4)
+            ]
+            told = [(await process.communicate())[0].decode().strip() for process in started]
+            assert sorted(told) == ["found", "found", "found", "made"], kind
 
 
 async def test_without_tables_the_store_says_so(tmp_path: Path) -> None:
