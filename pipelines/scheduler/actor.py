@@ -81,7 +81,7 @@ class SchedulerActor(ServiceActor):
     async def _run(self) -> None:
         while True:
             now_s = self._clock.time_s()
-            if self._schedule.next_due_s() <= now_s:
+            if self._schedule.next_due_s(now_s) <= now_s:
                 for due in self._schedule.due(now_s, await self._market_open(now_s)):
                     self._start(due)
                 self._save()

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 import orjson
+from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from infra.clock import utc
 from infra.errors import JobUnknown
@@ -40,6 +41,8 @@ class JobSpec:
 class JobState:
     """What is known of a job's runs; times are Unix seconds."""
 
+    __pydantic_config__ = ConfigDict(extra="forbid")
+
     paused: bool = False
     last_due_s: float | None = None
     last_started_s: float | None = None
@@ -51,6 +54,9 @@ class JobState:
     failures: int = 0
     skipped: int = 0
     running: str | None = None
+
+
+_STATES = TypeAdapter(dict[str, JobState])
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,8 +103,8 @@ class Schedule:
 
     def _restore(self, saved: bytes) -> None:
         try:
-            states = {name: JobState(**state) for name, state in orjson.loads(saved).items()}
-        except (orjson.JSONDecodeError, AttributeError, TypeError) as error:
+            states = _STATES.validate_json(saved, strict=True)
+        except ValidationError as error:
             raise ValueError(f"the saved schedule is damaged: {error}") from None
         for name, state in states.items():
             if name not in self._jobs:
@@ -117,7 +123,7 @@ class Schedule:
             missed_s = trigger.next_after(max(last_s, now_s - job.spec.grace_s - 1))
             if missed_s <= now_s:
                 return missed_s
-        return trigger.next_after(now_s)
+        return _next_s(job, now_s)
 
     # -- time -------------------------------------------------------------------------------
 
@@ -125,11 +131,12 @@ class Schedule:
         """Return what must start now, the latest due last; it counts as running from here on."""
         found = []
         for job in sorted(self._jobs.values(), key=lambda job: job.next_s):
-            self._mend_clock(job, now_s)
+            job.next_s = min(job.next_s, _next_s(job, now_s))
             if job.next_s > now_s:
                 continue
-            due_s, job.next_s = job.next_s, job.spec.trigger.next_after(now_s)
+            due_s = _last_come_s(job, now_s)
             job.state.last_due_s = due_s
+            job.next_s = _next_s(job, now_s)
             if job.state.paused or (job.spec.market_hours and not market_open):
                 continue
             if now_s - due_s > job.spec.grace_s or job.state.running is not None:
@@ -138,29 +145,25 @@ class Schedule:
             found.append(self._start(job, now_s, _reason(now_s - due_s)))
         return found
 
-    def _mend_clock(self, job: _Job, now_s: float) -> None:
-        """Take an earlier time where the clock was put back, but none that was had already."""
-        trigger, last_s = job.spec.trigger, job.state.last_due_s
-        next_s = trigger.next_after(now_s)
-        if next_s >= job.next_s:
-            return
-        period_s = trigger.next_after(next_s) - next_s
-        if last_s is not None and next_s <= last_s <= now_s + period_s:
-            next_s = trigger.next_after(last_s)
-        job.next_s = min(job.next_s, next_s)
-
-    def next_due_s(self) -> float:
-        """Return when to look again, Unix seconds."""
+    def next_due_s(self, now_s: float) -> float:
+        """Return when to look again, Unix seconds; earlier than before if the clock went back."""
+        for job in self._jobs.values():
+            job.next_s = min(job.next_s, _next_s(job, now_s))
         return min((job.next_s for job in self._jobs.values()), default=float("inf"))
 
     def overdue(self, now_s: float) -> list[tuple[str, str]]:
         """Return name and run id of what runs longer than it may: to end, and tell `finished`."""
-        return [
-            (job.spec.name, job.state.running)
-            for job in self._jobs.values()
-            if job.state.running is not None
-            and now_s - (job.state.last_started_s or now_s) > job.spec.timeout_s
-        ]
+        found = []
+        for job in self._jobs.values():
+            state = job.state
+            if state.running is None:
+                continue
+            # After the clock was put back the run counts from then: late is better than never.
+            started_s = min(state.last_started_s or now_s, now_s)
+            state.last_started_s = started_s
+            if now_s - started_s > job.spec.timeout_s:
+                found.append((job.spec.name, state.running))
+        return found
 
     def finished(
         self, name: str, run_id: str, now_s: float, outcome: Outcome, message: str
@@ -192,6 +195,7 @@ class Schedule:
         """Let a job run again from its next time on."""
         job = self._job(name)
         job.state.paused = False
+        job.state.last_due_s = max(job.state.last_due_s or 0.0, now_s)
         job.next_s = job.spec.trigger.next_after(now_s)
 
     def spec(self, name: str) -> JobSpec:
@@ -218,6 +222,25 @@ class Schedule:
         if found is None:
             raise JobUnknown(name, sorted(self._jobs))
         return found
+
+
+def _next_s(job: _Job, now_s: float) -> float:
+    """Return the first time after now that was not had before the clock was put back."""
+    trigger, last_s = job.spec.trigger, job.state.last_due_s
+    next_s = trigger.next_after(now_s)
+    period_s = trigger.next_after(next_s) - next_s
+    if last_s is not None and next_s <= last_s <= now_s + period_s:
+        return trigger.next_after(last_s)
+    return next_s
+
+
+def _last_come_s(job: _Job, now_s: float) -> float:
+    """Return the latest time that came by now; those before it are made up for with it."""
+    come_s = job.next_s
+    at_s = max(come_s, now_s - job.spec.grace_s - 1)
+    while (next_s := job.spec.trigger.next_after(at_s)) <= now_s:
+        come_s = at_s = next_s
+    return come_s
 
 
 def _reason(late_s: float) -> Reason:

@@ -17,12 +17,18 @@ class Trigger:
 
     text: str  # for people
     _trigger: Any
+    _is_daily: bool = False
 
     def next_after(self, at_s: float) -> float:
         """Return the first due time after an instant, both Unix seconds."""
-        at = datetime.fromtimestamp(at_s, UTC)
-        due: datetime = self._trigger.get_next_fire_time(None, at + timedelta(microseconds=1))
+        due = self._after(datetime.fromtimestamp(at_s, UTC))
+        while self._is_daily and due.fold:  # the hour that the clock goes back is had already
+            due = self._after(due.astimezone(UTC))
         return due.timestamp()
+
+    def _after(self, at: datetime) -> datetime:
+        found: datetime = self._trigger.get_next_fire_time(None, at + timedelta(microseconds=1))
+        return found
 
 
 def every(minutes: int, offset_minutes: int = 0) -> Trigger:
@@ -43,10 +49,11 @@ def hourly(minute: int) -> Trigger:
 def daily(hour: int, minute: int, time_zone: str, day_of_week: str | None = None) -> Trigger:
     """Return a trigger at a time of a zone's clock, on all days or on some (`mon-fri`, `sun`).
 
-    A time that the clock jumps over is due an hour later by that clock, once.
+    A time that the clock jumps over is due an hour later by that clock, once; one that it comes
+    by twice is due the first time.
     """
     text = f"{day_of_week or 'daily'} at {hour:02}:{minute:02} {time_zone}"
     trigger = CronTrigger(
         day_of_week=day_of_week, hour=hour, minute=minute, timezone=ZoneInfo(time_zone)
     )
-    return Trigger(text, trigger)
+    return Trigger(text, trigger, _is_daily=True)

@@ -72,6 +72,15 @@ def test_a_time_that_the_clock_jumps_over_is_due_once() -> None:
     assert local(second, "America/New_York") == "03-09 02:30"
 
 
+def test_a_time_that_the_clock_comes_by_twice_is_due_once() -> None:
+    trigger = daily(1, 30, "America/New_York")
+    first = trigger.next_after(at("2026-10-31 12:00", "America/New_York"))
+    second = trigger.next_after(first)
+
+    assert local(first, "America/New_York") == "11-01 01:30"
+    assert local(second, "America/New_York") == "11-02 01:30"
+
+
 # -- due ---------------------------------------------------------------------------------------
 
 
@@ -79,7 +88,7 @@ def test_a_new_job_waits_for_its_time() -> None:
     schedule = Schedule([spec()], T0)
 
     assert schedule.due(T0) == []
-    assert schedule.next_due_s() == at("2026-03-04 12:10")
+    assert schedule.next_due_s(T0) == at("2026-03-04 12:10")
     (due,) = schedule.due(at("2026-03-04 12:10"))
     assert (due.name, due.reason) == ("job", "schedule")
     assert schedule.due(at("2026-03-04 12:10")) == []
@@ -102,7 +111,7 @@ def test_several_missed_times_are_one_run() -> None:
     (due,) = schedule.due(T0 + HOUR)
 
     assert due.reason == "missed"
-    assert schedule.next_due_s() > T0 + HOUR
+    assert schedule.next_due_s(T0 + HOUR) > T0 + HOUR
 
 
 def test_what_is_late_beyond_its_grace_is_skipped() -> None:
@@ -129,8 +138,13 @@ def test_a_clock_that_is_put_back_stops_nothing_and_doubles_nothing() -> None:
     assert schedule.due(at("2026-03-04 12:10:01")) == []
     assert len(schedule.due(at("2026-03-04 12:20"))) == 1
     assert schedule.finished("job", row(schedule)["run_id"], at("2026-03-04 12:20"), "ok", "")  # type: ignore[arg-type]
-    assert len(schedule.due(at("2026-03-03 12:00"))) == 0
-    assert schedule.next_due_s() <= at("2026-03-03 12:20")
+    assert schedule.next_due_s(at("2026-03-03 12:00")) <= at("2026-03-03 12:20")
+
+
+def test_a_stall_longer_than_the_grace_still_runs_the_latest_time() -> None:
+    schedule = Schedule([spec(every(10), grace_s=300)], T0)
+
+    assert len(schedule.due(at("2026-03-04 13:31"))) == 1
 
 
 # -- runs --------------------------------------------------------------------------------------
@@ -160,6 +174,14 @@ def test_what_runs_too_long_is_overdue_and_its_late_end_counts_no_more() -> None
 
     assert not schedule.finished("job", due.run_id, late_s + 1, "ok", "")
     assert row(schedule)["last_outcome"] == "timeout"
+
+
+def test_a_run_is_overdue_though_the_clock_was_put_back() -> None:
+    schedule = Schedule([spec(timeout_s=100)], T0)
+    (due,) = schedule.due(at("2026-03-04 12:10"))
+
+    assert schedule.overdue(at("2026-03-04 11:00")) == []
+    assert schedule.overdue(at("2026-03-04 11:02")) == [("job", due.run_id)]
 
 
 # -- people ------------------------------------------------------------------------------------
@@ -221,7 +243,7 @@ def test_a_run_that_the_restart_missed_is_made_up_for_within_its_grace() -> None
 
     assert made_up.reason == "missed"
     assert late.due(at("2026-03-04 12:25")) == []
-    assert late.next_due_s() == at("2026-03-04 12:30")
+    assert late.next_due_s(at("2026-03-04 12:25")) == at("2026-03-04 12:30")
 
 
 def test_a_run_that_the_restart_cut_is_lost_and_made_up_for() -> None:
@@ -234,6 +256,36 @@ def test_a_run_that_the_restart_cut_is_lost_and_made_up_for() -> None:
     assert [due.reason for due in after.due(at("2026-03-04 12:12"))] == ["missed"]
 
 
+def test_what_was_made_up_for_is_not_made_up_for_again() -> None:
+    schedule = Schedule([spec(grace_s=2 * HOUR)], T0)
+    (due,) = schedule.due(T0 + HOUR)
+    finish(schedule, due, T0 + HOUR + 1)
+
+    assert restarted(schedule, T0 + HOUR + 60, spec(grace_s=2 * HOUR)).due(T0 + HOUR + 60) == []
+
+
+def test_what_a_pause_let_pass_is_not_made_up_for_after_a_restart() -> None:
+    schedule = Schedule([spec()], T0)
+    (due,) = schedule.due(at("2026-03-04 12:10"))
+    finish(schedule, due, at("2026-03-04 12:10:02"))
+    schedule.pause("job")
+    schedule.resume("job", at("2026-03-04 12:21"))
+
+    now_s = at("2026-03-04 12:22")
+    assert restarted(schedule, now_s).due(now_s) == []
+
+
+def test_a_clock_put_back_over_a_restart_doubles_nothing() -> None:
+    schedule = Schedule([spec()], T0)
+    (due,) = schedule.due(at("2026-03-04 12:10"))
+    finish(schedule, due, at("2026-03-04 12:10:02"))
+
+    after = restarted(schedule, at("2026-03-04 12:09"))
+
+    assert after.due(at("2026-03-04 12:10")) == []
+    assert len(after.due(at("2026-03-04 12:20"))) == 1
+
+
 def test_pauses_outlive_a_restart_and_jobs_that_are_gone_do_not() -> None:
     schedule = Schedule([spec(), spec(name="old")], T0)
     schedule.pause("job")
@@ -243,7 +295,19 @@ def test_pauses_outlive_a_restart_and_jobs_that_are_gone_do_not() -> None:
     assert row(after)["paused"] is True
 
 
-@pytest.mark.parametrize("saved", [b"", b"[]", b'{"job": 3}', b'{"job": {"what": 1}}'])
+DAMAGED = [
+    b"",
+    b"[]",
+    b'{"job": 3}',
+    b'{"job": {"what": 1}}',
+    b'{"job": {"last_due_s": "noon"}}',
+    b'{"job": {"runs": null}}',
+    b'{"job": {"paused": 1}}',
+    b'{"job": {"last_outcome": "fine"}}',
+]
+
+
+@pytest.mark.parametrize("saved", DAMAGED)
 def test_a_damaged_schedule_is_said(saved: bytes) -> None:
     with pytest.raises(ValueError, match="damaged"):
         Schedule([spec()], T0, saved)
