@@ -5,7 +5,7 @@ Each class here answers what its client in `actors/` answers, straight from the 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any, TypeVar, cast
@@ -23,8 +23,8 @@ from actors.indicators.client import IndicatorClient
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
 from actors.indicators.functions import functions
-from actors.indicators.language import calls_of, parse_calls, parse_condition, parse_value
-from actors.indicators.screen import Ranking, Screen
+from actors.indicators.language import parse_calls, parse_condition, parse_value
+from actors.indicators.screen import Screening
 from actors.indicators.tables import IndicatorTable, Match, Sentiment, Signal
 from infra.bars import BarSeries, History, Quote
 from infra.clock import FakeClock
@@ -212,9 +212,8 @@ class LocalIndicators:
         interval: str = "1d",
         as_of: date | None = None,
     ) -> tuple[list[Match], dict[str, FinstageError]]:
-        condition = parse_condition(expression)
-        screen = Screen(condition, calls_of(condition))
-        return self._each(symbols, lambda s: self.core.match(s, screen, interval, as_of))
+        answered, errors = self._answered(parse_condition(expression), symbols, interval, as_of)
+        return [match for part in answered for match in part.matches()], errors
 
     async def ranking(
         self,
@@ -223,11 +222,8 @@ class LocalIndicators:
         interval: str = "1d",
         as_of: date | None = None,
     ) -> tuple[list[Match], dict[str, FinstageError]]:
-        by = parse_value(value)
-        ranking = Ranking(by, calls_of(by))
-        found, errors = self._each(
-            symbols, lambda s: self.core.ranked(s, ranking, interval, as_of)
-        )
+        answered, errors = self._answered(parse_value(value), symbols, interval, as_of)
+        found = [match for part in answered for match in part.ranked()]
         return sorted(found, key=lambda match: -(match.values["value"] or 0.0)), errors
 
     async def correlation(
@@ -251,19 +247,17 @@ class LocalIndicators:
     ) -> tuple[dict[str, Any], Sentiment | None]:
         return self.core.sentiment(symbol, interval)
 
-    def _each(
-        self, symbols: Sequence[str], ask: Callable[[str], Match | None]
-    ) -> tuple[list[Match], dict[str, FinstageError]]:
-        found: list[Match] = []
-        errors: dict[str, FinstageError] = {}
-        for symbol in symbols or sorted(self.book.symbols):
-            try:
-                match = ask(symbol)
-            except FinstageError as error:
-                errors[symbol] = error
-                continue
-            found += [] if match is None else [match]
-        return found, errors
+    def _answered(
+        self, node: Any, symbols: Sequence[str], interval: str, as_of: date | None
+    ) -> tuple[list[Screening], dict[str, FinstageError]]:
+        asked = tuple(symbols) or tuple(sorted(self.book.symbols))
+        errors = self.core.unknown(asked, interval)
+        asked = tuple(symbol for symbol in asked if symbol not in errors)
+        parts = list(self.core.screenings(node, asked, interval, as_of))
+        for part in parts:
+            for _ in part.steps():
+                pass
+        return parts, errors
 
 
 class LocalCache:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
@@ -18,9 +18,15 @@ from actors.indicators.book import BarBook, base_interval
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
 from actors.indicators.functions import functions
-from actors.indicators.language import calls_of, parse_calls, parse_condition, parse_value
+from actors.indicators.language import (
+    Condition,
+    Value,
+    parse_calls,
+    parse_condition,
+    parse_value,
+)
 from actors.indicators.live.warm import warm
-from actors.indicators.screen import Ranking, Screen
+from actors.indicators.screen import Screening
 from actors.indicators.slices import Slice
 from actors.indicators.tables import IndicatorTable, Match, Sentiment, Signal
 from actors.runtime import ServiceActor, exposed, report_metrics
@@ -205,7 +211,7 @@ class IndicatorActor(ServiceActor):
     async def symbols(self) -> tuple[str, ...]:
         """Return the symbols that have bars, sorted."""
         await self._loaded.wait()
-        return tuple(sorted(self._versions))
+        return self._all_symbols()
 
     @exposed
     async def indicators(
@@ -317,22 +323,17 @@ class IndicatorActor(ServiceActor):
 
         Without symbols, of all that are held. Ticks are served every 5 ms in between.
         """
-        condition = parse_condition(expression)
-        screen = Screen(condition, calls_of(condition))
-        return await self._each(
-            symbols, interval, lambda s: self._core.match(s, screen, interval, as_of)
-        )
+        node = parse_condition(expression)
+        answered, errors = await self._answered(node, symbols, interval, as_of)
+        return [match for part in answered for match in part.matches()], errors
 
     @exposed
     async def ranking(
         self, value: str, symbols: Sequence[str], interval: str, as_of: date | None
     ) -> tuple[list[Match], dict[str, FinstageError]]:
         """Return the symbols that have a value, the highest first, and errors of others."""
-        by = parse_value(value)
-        ranking = Ranking(by, calls_of(by))
-        found, errors = await self._each(
-            symbols, interval, lambda s: self._core.ranked(s, ranking, interval, as_of)
-        )
+        answered, errors = await self._answered(parse_value(value), symbols, interval, as_of)
+        found = [match for part in answered for match in part.ranked()]
         return sorted(found, key=lambda match: -(match.values["value"] or 0.0)), errors
 
     @exposed
@@ -349,7 +350,7 @@ class IndicatorActor(ServiceActor):
     ) -> dict[str, list[Signal] | FinstageError]:
         """Return the signals of each symbol's last closed bars, oldest first, or its error."""
         await self._loaded.wait()
-        asked = symbols or tuple(sorted(self._versions))
+        asked = tuple(symbols) or self._all_symbols()
         errors = await self._held(asked, interval)
         await self._compiled.wait()
         answers: dict[str, list[Signal] | FinstageError] = dict(errors)
@@ -377,26 +378,31 @@ class IndicatorActor(ServiceActor):
         """Return whether kernels are being compiled, for which some answers wait."""
         return not self._compiled.is_set()
 
-    async def _each(
-        self, symbols: Sequence[str], interval: str, ask: Callable[[str], Match | None]
-    ) -> tuple[list[Match], dict[str, FinstageError]]:
+    async def _answered(
+        self,
+        node: Condition | Value,
+        symbols: Sequence[str],
+        interval: str,
+        as_of: date | None,
+    ) -> tuple[list[Screening], dict[str, FinstageError]]:
+        """Return the parts of a question, ready to be asked, and errors of symbols."""
         await self._loaded.wait()
-        asked = symbols or tuple(sorted(self._versions))
+        asked = tuple(symbols) or self._all_symbols()
         errors = await self._held(asked, interval)
         await self._compiled.wait()
-        found, slice_ = [], Slice()
-        for symbol in asked:
-            if symbol in errors:
-                continue
-            try:
-                match = ask(symbol)
-            except FinstageError as error:
-                errors[symbol] = error
-                continue
-            if match is not None:
-                found.append(match)
+        errors |= self._core.unknown(asked, interval)
+        if errors:
+            asked = tuple(symbol for symbol in asked if symbol not in errors)
+        answered, slice_ = [], Slice()
+        for part in self._core.screenings(node, asked, interval, as_of):
+            for _ in part.steps():
+                await slice_.breathe()
+            answered.append(part)
             await slice_.breathe()
-        return found, errors
+        return answered, errors
+
+    def _all_symbols(self) -> tuple[str, ...]:
+        return tuple(sorted(self._versions))
 
     @exposed
     async def references(self, symbols: Sequence[str]) -> dict[str, Any]:

@@ -40,6 +40,7 @@ class BarBook:
 
     def __init__(self) -> None:
         self._shelves: dict[str, dict[str, _Shelf]] = {}  # by base interval, by symbol
+        self.revision = 0  # grows whenever closed bars of some symbol may be others
 
     @property
     def symbols(self) -> Collection[str]:
@@ -52,9 +53,10 @@ class BarBook:
         shelf = shelves.get(history.symbol)
         if shelf is None or shelf.history.data_version != history.data_version:
             shelves[history.symbol] = _Shelf(history)
+            self.revision += 1
         else:
             shelf.history = replace(shelf.history, stale_since_s=history.stale_since_s)
-            _replace_open_bar(shelf, history.open_bar)
+            self.revision += _replace_open_bar(shelf, history.open_bar)
 
     def get(self, symbol: str, interval: str = "1d") -> History | None:
         """Return the history that `interval` is made from, with its latest open bar, if held."""
@@ -63,6 +65,7 @@ class BarBook:
 
     def forget(self, symbol: str) -> None:
         """Drop all that is held of the symbol, if anything is."""
+        self.revision += 1
         for shelves in self._shelves.values():
             shelves.pop(symbol, None)
 
@@ -79,7 +82,7 @@ class BarBook:
         closed = shelf.history.bars
         if len(bars) and len(closed) and bars.opened_at_ns[0] <= closed.opened_at_ns[-1]:
             return
-        _replace_open_bar(shelf, bars)
+        self.revision += _replace_open_bar(shelf, bars)
 
     def closed(self, symbol: str, interval: str = "1d", adjusted: bool = True) -> Bars:
         """Return the closed bars, oldest first; the same object until they change.
@@ -121,13 +124,16 @@ class BarBook:
         return shelf.lowest
 
 
-def _replace_open_bar(shelf: _Shelf, bars: Bars) -> None:
+def _replace_open_bar(shelf: _Shelf, bars: Bars) -> bool:
+    """Return whether bars of longer intervals may have closed with that."""
     former = shelf.history.open_bar
     shelf.history = replace(shelf.history, open_bar=bars)
     shelf.open.clear()
-    if not np.array_equal(former.opened_at_ns, bars.opened_at_ns):
-        # another session can close a week or a month; days do not depend on it
-        shelf.closed = {key: kept for key, kept in shelf.closed.items() if key[0] == "1d"}
+    if np.array_equal(former.opened_at_ns, bars.opened_at_ns):
+        return False
+    # another session can close a week or a month; days do not depend on it
+    shelf.closed = {key: kept for key, kept in shelf.closed.items() if key[0] == "1d"}
+    return True
 
 
 def _derive(shelf: _Shelf, key: _Key) -> None:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import date, timedelta
 from typing import Any
 
 from actors.indicators import results
 from actors.indicators.book import BarBook
-from actors.indicators.language import Call
-from actors.indicators.screen import Ranking, Screen
+from actors.indicators.language import Call, Condition, Value
+from actors.indicators.screen import Screening, depth_of
 from actors.indicators.signals import sentiment_of, signals_of
 from actors.indicators.standard import at_end, without_nan
-from actors.indicators.tables import IndicatorTable, Match, Sentiment, Signal
+from actors.indicators.tables import IndicatorTable, Sentiment, Signal
+from actors.indicators.tails import Tails
 from infra.bars import Bars, BarSeries, Floats, History, Ints
 from infra.clock import utc
 from infra.errors import FinstageError, IntervalUnsupported, RangeInvalid, SymbolUnknown
@@ -26,6 +27,9 @@ from infra.periods import (
 )
 from infra.symbols import nearest
 
+_KEPT_DEPTH = 16  # bars back; what looks farther is computed anew each time
+_BLOCK = 256  # symbols, of what is not kept
+
 
 class IndicatorCore:
     """Computes indicators, trends and selections from the bars in a `BarBook`.
@@ -38,6 +42,7 @@ class IndicatorCore:
 
     def __init__(self, book: BarBook) -> None:
         self._book = book
+        self._tails: dict[str, Tails] = {}
 
     def indicators(
         self,
@@ -159,33 +164,57 @@ class IndicatorCore:
         origin = _origin(history, bars, period, interval)
         return IndicatorTable(origin, bars.opened_at_ns[first:], lines, history.stale_since_s)
 
-    def match(
-        self, symbol: str, screen: Screen, interval: str, as_of: date | None
-    ) -> Match | None:
-        """Return a symbol if it fulfils a condition at its last closed bar by a date."""
-        bars = self._bars_by(symbol, interval, as_of)
-        if not len(bars):
-            return None
-        holds, values = screen.holds(bars)
-        return Match(symbol, bars.session(-1).isoformat(), values) if holds else None
+    def screenings(
+        self,
+        node: Condition | Value,
+        symbols: Sequence[str],
+        interval: str,
+        as_of: date | None,
+    ) -> Iterator[Screening]:
+        """Return a question to the last closed bars of symbols, in one part or several.
 
-    def ranked(
-        self, symbol: str, ranking: Ranking, interval: str, as_of: date | None
-    ) -> Match | None:
-        """Return a symbol with the value that it is ranked by, None if it has none."""
-        bars = self._bars_by(symbol, interval, as_of)
-        value = ranking.of(bars)
-        if value is None:
-            return None
-        return Match(symbol, bars.session(-1).isoformat(), {"value": value})
+        Columns of the present are kept: asked again they cost microseconds. Those of a date, or
+        of many bars back, are made for some symbols at a time.
+        """
+        if as_of is None and depth_of(node) <= _KEPT_DEPTH:
+            if interval not in self._tails:
+                self._tails[interval] = self._tails_of(interval, None)
+            yield Screening(node, self._tails[interval], symbols)
+            return
+        for first in range(0, len(symbols), _BLOCK):
+            part = symbols[first : first + _BLOCK]
+            yield Screening(node, self._tails_of(interval, as_of), part)
+
+    def _tails_of(self, interval: str, as_of: date | None) -> Tails:
+        def cut(bars: Bars) -> Bars:
+            bars = without_nan(bars)
+            if as_of is None:
+                return bars
+            return bars[rows_of_range(bars, None, as_of + timedelta(days=1))]
+
+        return Tails(
+            lambda symbol: self._book.closed(symbol, interval),
+            cut,
+            lambda: self._book.revision,
+        )
+
+    def unknown(self, symbols: Sequence[str], interval: str) -> dict[str, FinstageError]:
+        """Return why some symbols have no bars of an interval."""
+        errors: dict[str, FinstageError] = {}
+        for symbol in symbols:
+            try:
+                self._known(symbol, interval)
+            except (SymbolUnknown, IntervalUnsupported) as error:
+                errors[symbol] = error
+        return errors
 
     def signals(self, symbol: str, interval: str, last: int) -> list[Signal]:
         """Return the signals of the last closed bars, oldest first."""
-        return signals_of(self._bars_by(symbol, interval, None), last)
+        return signals_of(self._true_bars(symbol, interval), last)
 
     def sentiment(self, symbol: str, interval: str) -> tuple[dict[str, Any], Sentiment | None]:
         """Return what the API says of the bars, and the mood of the last closed one."""
-        bars = self._bars_by(symbol, interval, None)
+        bars = self._true_bars(symbol, interval)
         return _origin(self._known(symbol, interval), bars, "6mo", interval), sentiment_of(bars)
 
     def closes(self, symbol: str, period: str, interval: str) -> tuple[Ints, Floats]:
@@ -195,12 +224,9 @@ class IndicatorCore:
         rows = rows_of_period(bars, check_period(period), interval)
         return bars.opened_at_ns[rows], bars.close[rows]
 
-    def _bars_by(self, symbol: str, interval: str, as_of: date | None) -> Bars:
+    def _true_bars(self, symbol: str, interval: str) -> Bars:
         self._known(symbol, interval)
-        bars = without_nan(self._bars(symbol, interval, True, open_bar=False))
-        if as_of is None:
-            return bars
-        return bars[rows_of_range(bars, None, as_of + timedelta(days=1))]
+        return without_nan(self._bars(symbol, interval, True, open_bar=False))
 
     def references(self, symbols: Iterable[str]) -> dict[str, dict[str, Any] | FinstageError]:
         """Return what a price is compared with: last close, all-time high and low.

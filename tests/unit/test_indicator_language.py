@@ -10,8 +10,15 @@ from hypothesis import strategies as st
 
 from actors.indicators.correlation import correlation
 from actors.indicators.functions import function_named, functions
-from actors.indicators.language import calls_of, parse_calls, parse_condition, parse_value
-from actors.indicators.screen import Ranking, Screen
+from actors.indicators.language import (
+    Condition,
+    Value,
+    parse_calls,
+    parse_condition,
+    parse_value,
+)
+from actors.indicators.screen import Screening
+from actors.indicators.tails import Tails
 from infra.bars import NS_PER_DAY, Bars
 from infra.errors import ExpressionInvalid, ParameterInvalid, RangeInvalid, RequestError
 from infra.sources.replay import load_records
@@ -26,9 +33,18 @@ def made(closes: list[float]) -> Bars:
     return Bars(stamps, close, close + 1, close - 1, close, np.full(len(close), 100, np.int64))
 
 
+def asked(node: Condition | Value, *histories: Bars) -> Screening:
+    """Ask of symbols 0, 1, 2 that have these histories."""
+    held = {str(number): bars for number, bars in enumerate(histories)}
+    tails = Tails(held.__getitem__, lambda bars: bars, lambda: 0)
+    screening = Screening(node, tails, tuple(held))
+    for _ in screening.steps():
+        pass
+    return screening
+
+
 def holds(expression: str, closes: list[float]) -> bool:
-    condition = parse_condition(expression)
-    return Screen(condition, calls_of(condition)).holds(made(closes))[0]
+    return bool(asked(parse_condition(expression), made(closes)).matches())
 
 
 # -- lists -------------------------------------------------------------------------------------
@@ -164,9 +180,12 @@ def test_whatever_is_written_is_read_or_refused(text: str) -> None:
 
 def test_matches_carry_the_values_of_what_was_asked() -> None:
     condition = parse_condition("rsi(14) > 0 and close > macd.signal")
-    found, values = Screen(condition, calls_of(condition)).holds(AAPL)
 
-    assert found
+    (match,) = asked(condition, made([]), AAPL, made([1.0, 2.0])).matches()
+
+    values = match.values
+    assert match.symbol == "1"
+    assert match.session == AAPL.session(-1).isoformat()
     assert values["rsi(14)"] == pytest.approx(talib.RSI(AAPL.close, 14)[-1], rel=1e-9)
     assert values["macd(12,26,9).signal"] == pytest.approx(talib.MACD(AAPL.close)[1][-1])
     assert values["close"] == AAPL.close[-1]
@@ -175,10 +194,43 @@ def test_matches_carry_the_values_of_what_was_asked() -> None:
 def test_a_ranking_takes_any_value() -> None:
     value = parse_value("close / sma(50) - 1")
 
-    found = Ranking(value, calls_of(value)).of(AAPL)
+    ranked = asked(value, AAPL[:-30], AAPL[:10], AAPL).ranked()
 
-    assert found == pytest.approx(AAPL.close[-1] / AAPL.close[-50:].mean() - 1)
-    assert Ranking(value, calls_of(value)).of(AAPL[:10]) is None
+    wanted = {"2": AAPL, "0": AAPL[:-30]}
+    found = {match.symbol: match.values["value"] for match in ranked}
+    assert found == pytest.approx(
+        {name: bars.close[-1] / bars.close[-50:].mean() - 1 for name, bars in wanted.items()}
+    )
+    assert list(found) == sorted(found, key=lambda name: -(found[name] or 0))
+
+
+def test_only_what_changed_is_computed_again() -> None:
+    held = {"A": AAPL, "B": AAPL[:-1]}
+    revision = [0]
+    tails = Tails(held.__getitem__, lambda bars: bars, lambda: revision[0])
+    symbols, node = ("A", "B"), parse_value("sma(20)")
+
+    def steps() -> int:
+        return sum(1 for _ in Screening(node, tails, symbols).steps())
+
+    assert steps() == 4  # two symbols, closes and averages
+    assert steps() == 0
+    held["B"] = AAPL
+    assert steps() == 0  # nobody said so
+    revision[0] += 1
+    assert steps() == 2
+    ranked = Screening(node, tails, symbols).ranked()
+    assert ranked[0].values == ranked[1].values
+
+
+def test_a_deeper_question_makes_longer_columns() -> None:
+    closes = [float(n) for n in range(1, 40)]
+    held = {"A": made(closes)}
+    tails = Tails(held.__getitem__, lambda bars: bars, lambda: 0)
+    for expression in ("close == 39", "close[30] == 9", "close crossed_above 10 within 35"):
+        screening = Screening(parse_condition(expression), tails, ("A",))
+        assert sum(1 for _ in screening.steps()) in (0, 1)
+        assert len(screening.matches()) == 1
 
 
 # -- the catalogue -----------------------------------------------------------------------------
