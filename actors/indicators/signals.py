@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,10 @@ SENTIMENT_BARS = 100  # of fewer there is none
 _Bools = NDArray[np.bool_]
 
 
+Line = Mapping[str, Floats]  # close, sma20, sma50, sma200, rsi, upper, lower
+Found = tuple[str, _Bools, Floats, Floats]  # type, where, the value that made it, strength
+
+
 def signals_of(bars: Bars, last: int | None = None) -> list[Signal]:
     """Return the signals of the last so many bars, or of all, oldest first.
 
@@ -26,26 +30,33 @@ def signals_of(bars: Bars, last: int | None = None) -> list[Signal]:
     """
     if len(bars) < 2:
         return []
-    close = bars.close
-    found: list[tuple[str, _Bools, Floats, Floats]] = []
-    averages = {n: _line(bars, "sma", n) for n in (20, 50, 200)}
-    for count, line in averages.items():
-        apart = np.abs(close - line) / line * 100
-        found.append((f"MA{count}_breakout_up", _went_above(close, line), line, apart))
-        found.append((f"MA{count}_breakout_down", _went_below(close, line), line, apart))
-    found += _of_rsi(_line(bars, "rsi", 14))
-    found += _of_bands(bars)
-    apart = np.abs(averages[50] - averages[200]) / averages[200] * 100
-    crosses = _went_above(averages[50], averages[200]), _went_below(averages[50], averages[200])
-    found.append(("golden_cross", crosses[0], averages[200], apart))
-    found.append(("dead_cross", crosses[1], averages[200], apart))
+    now = _lines(bars)
+    before = {name: np.concatenate(([np.nan], line[:-1])) for name, line in now.items()}
     first = 0 if last is None else max(0, len(bars) - last)
-    return sorted(_signals(bars, found, first), key=lambda signal: signal.row)
+    found = _signals(bars, signals_between(before, now), first)
+    return sorted(found, key=lambda signal: signal.row)
 
 
-def _signals(
-    bars: Bars, found: list[tuple[str, _Bools, Floats, Floats]], first: int
-) -> Iterator[Signal]:
+def signals_between(before: Line, now: Line) -> list[Found]:
+    """Return where signals are, from lines at bars and at the bar before each."""
+    found: list[Found] = []
+    with np.errstate(invalid="ignore", divide="ignore"):
+        for count in (20, 50, 200):
+            name, line = f"MA{count}_breakout", now[f"sma{count}"]
+            apart = np.abs(now["close"] - line) / line * 100
+            pair = "close", f"sma{count}"
+            found.append((f"{name}_up", _went_above(before, now, *pair), line, apart))
+            found.append((f"{name}_down", _went_below(before, now, *pair), line, apart))
+        found += _of_rsi(before["rsi"], now["rsi"])
+        found += _of_bands(before, now)
+        long, pair = now["sma200"], ("sma50", "sma200")
+        apart = np.abs(now["sma50"] - long) / long * 100
+        found.append(("golden_cross", _went_above(before, now, *pair), long, apart))
+        found.append(("dead_cross", _went_below(before, now, *pair), long, apart))
+    return found
+
+
+def _signals(bars: Bars, found: list[Found], first: int) -> Iterator[Signal]:
     for name, where, values, strengths in found:
         for row in np.flatnonzero(where[first:]) + first:
             yield Signal(
@@ -59,55 +70,52 @@ def _signals(
             )
 
 
-def _of_rsi(rsi: Floats) -> list[tuple[str, _Bools, Floats, Floats]]:
-    distance = np.abs(rsi - MIDDLE)
-    before, now = _before(rsi), rsi
-    with np.errstate(invalid="ignore"):
-        kinds = {
-            "RSI_overbought": (before < OVERBOUGHT) & (now >= OVERBOUGHT),
-            "RSI_oversold": (before > OVERSOLD) & (now <= OVERSOLD),
-            "RSI_bullish": (before < MIDDLE) & (now >= MIDDLE),
-            "RSI_bearish": (before > MIDDLE) & (now <= MIDDLE),
-        }
-    taken = np.zeros(len(rsi), np.bool_)
-    found = []
+def _of_rsi(before: Floats, now: Floats) -> list[Found]:
+    distance = np.abs(now - MIDDLE)
+    kinds = {
+        "RSI_overbought": (before < OVERBOUGHT) & (now >= OVERBOUGHT),
+        "RSI_oversold": (before > OVERSOLD) & (now <= OVERSOLD),
+        "RSI_bullish": (before < MIDDLE) & (now >= MIDDLE),
+        "RSI_bearish": (before > MIDDLE) & (now <= MIDDLE),
+    }
+    taken = np.zeros(len(now), np.bool_)
+    found: list[Found] = []
     for name, where in kinds.items():
-        found.append((name, where & ~taken, rsi, distance))
+        found.append((name, where & ~taken, now, distance))
         taken |= where
     return found
 
 
-def _of_bands(bars: Bars) -> list[tuple[str, _Bools, Floats, Floats]]:
-    close = bars.close
-    bands = function_named("bollinger").compute(bars, (20.0, 2.0))
-    found = []
+def _of_bands(before: Line, now: Line) -> list[Found]:
+    found: list[Found] = []
     for side, broke in (("upper", _went_above), ("lower", _went_below)):
-        band = bands[side]
-        with np.errstate(invalid="ignore", divide="ignore"):
-            apart = np.abs(close - band) / np.abs(band) * 100
-            broken = broke(close, band)
-            touched = (apart <= TOUCH * 100) & ~broken & (bands["upper"] > bands["lower"])
+        band = now[side]
+        apart = np.abs(now["close"] - band) / np.abs(band) * 100
+        broken = broke(before, now, "close", side)
+        touched = (apart <= TOUCH * 100) & ~broken & (now["upper"] > now["lower"])
         found.append((f"BB_break_{side}", broken, band, apart))
         found.append((f"BB_touch_{side}", touched, band, apart))
     return found
+
+
+def _lines(bars: Bars) -> dict[str, Floats]:
+    bands = function_named("bollinger").compute(bars, (20.0, 2.0))
+    averages = {f"sma{n}": _line(bars, "sma", n) for n in (20, 50, 200)}
+    rsi = _line(bars, "rsi", 14)
+    sides = {side: bands[side] for side in ("upper", "lower")}
+    return {"close": bars.close, "rsi": rsi} | averages | sides
 
 
 def _line(bars: Bars, name: str, count: int) -> Floats:
     return np.ascontiguousarray(function_named(name).compute(bars, (float(count),))[name])
 
 
-def _before(line: Floats) -> Floats:
-    return np.concatenate(([np.nan], line[:-1]))
+def _went_above(before: Line, now: Line, line: str, other: str) -> _Bools:
+    return (before[line] <= before[other]) & (now[line] > now[other])
 
 
-def _went_above(line: Floats, other: Floats) -> _Bools:
-    with np.errstate(invalid="ignore"):
-        return (_before(line) <= _before(other)) & (line > other)
-
-
-def _went_below(line: Floats, other: Floats) -> _Bools:
-    with np.errstate(invalid="ignore"):
-        return (_before(line) >= _before(other)) & (line < other)
+def _went_below(before: Line, now: Line, line: str, other: str) -> _Bools:
+    return (before[line] >= before[other]) & (now[line] < now[other])
 
 
 # -- sentiment ---------------------------------------------------------------------------------

@@ -67,6 +67,9 @@ def random_bars(seed: int, count: int = 200, step_ns: int = NS_PER_DAY) -> Bars:
     )
 
 
+_FIELDS = ("open", "high", "low", "close", "volume")
+
+
 def engine_over(bars: Bars, key: SetKey, held: int = 0) -> LiveEngine:
     """Return an engine that holds the first bars of one symbol."""
     engine = LiveEngine(lambda _: bars[:held])
@@ -79,10 +82,7 @@ def feed(engine: LiveEngine, bars: Bars, row: int, final: bool = True) -> None:
     engine.update(
         engine.rows_of(["X"]),
         bars.opened_at_ns[row : row + 1],
-        [
-            np.asarray(getattr(bars, name)[row : row + 1], np.float64)
-            for name in ("open", "high", "low", "close", "volume")
-        ],
+        [np.asarray(getattr(bars, name)[row : row + 1], np.float64) for name in _FIELDS],
         np.array([final]),
     )
 
@@ -303,6 +303,48 @@ def test_sets_and_symbols_come_and_go_in_any_order() -> None:
     engine.drop(small)
     assert engine.sets == (large,)
     assert not engine.ready("S0", small)
+
+
+def test_a_set_is_not_there_before_it_is_warm_and_misses_nothing_meanwhile() -> None:
+    books = {f"S{n}": random_bars(n, 300) for n in range(20)}
+    closed = dict.fromkeys(books, 200)
+    engine = LiveEngine(lambda symbol: books[symbol][: closed[symbol]])
+    for symbol in tuple(books)[:19]:
+        engine.hold(symbol)
+    key = SetKey("macd", (12.0, 26.0, 9.0))
+    for number, _ in enumerate(engine.adding(key)):
+        assert key not in engine.sets
+        if number == 3:
+            engine.hold("S19")
+        if number % 7 == 0 and number < 70:
+            symbol = f"S{number % 5}"
+            bar = books[symbol][closed[symbol] : closed[symbol] + 1]
+            columns = [np.array([float(getattr(bar, n)[0])]) for n in _FIELDS]
+            rows, is_final = engine.rows_of([symbol]), np.ones(1, np.bool_)
+            engine.update(rows, bar.opened_at_ns, columns, is_final)
+            closed[symbol] += 1
+
+    plain = LiveEngine(lambda symbol: books[symbol][: closed[symbol]])
+    plain.add(key)
+    for symbol in engine.symbols:
+        plain.hold(symbol)
+    assert sum(closed.values()) > 20 * 200
+    np.testing.assert_array_equal(engine.column(key), plain.column(key))
+
+
+def test_the_value_of_the_bar_before_is_kept() -> None:
+    bars, key = random_bars(11, 300), SetKey("ema", (20.0,))
+    (found,) = followed(bars, key)
+    engine = engine_over(bars, key, 200)
+    assert engine.before(key)[0, 0] == found[198]
+    feed(engine, bars, 200, final=False)
+    assert engine.before(key)[0, 0] == found[198]
+    feed(engine, bars, 200)
+    assert engine.before(key)[0, 0] == found[199]
+    engine.revise(
+        "X", int(bars.opened_at_ns[199]), [float(getattr(bars, n)[199]) for n in _FIELDS]
+    )
+    assert engine.before(key)[0, 0] == found[199]
 
 
 def test_a_wider_window_keeps_the_bar_under_way() -> None:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.indicators.live.kernel import SESSION, Columns, LiveIndicator, Params
+from actors.indicators.live.kernel import CLOSE, SESSION, Columns, LiveIndicator, Params
 from actors.indicators.live.registry import LIVE_INDICATORS
 from infra.bars import NS_PER_DAY, Bars, Floats, Ints
 
-STRIDE = 64  # bars between checkpoints, and the bars of one call while warming
+STRIDE = 64  # bars between checkpoints
 KEPT = 4  # checkpoints of each symbol
 _FIELDS = ("open", "high", "low", "close", "volume")
 _START_ROWS = 16
@@ -38,8 +39,9 @@ class LiveSet:
     """One indicator's columns.
 
     `state` (n, size): after the last closed bar. `value` (n, outputs): with the bar under way
-    where there is one; `closed` of the last closed bar; NaN where too few bars came. `saved`
-    (n, KEPT, size): states before bars whose number is a multiple of `STRIDE`.
+    where there is one; `closed` of the last closed bar, `before` of the one before it; NaN where
+    too few bars came. `saved` (n, KEPT, size): states before bars whose number is a multiple of
+    `STRIDE`.
     """
 
     key: SetKey
@@ -47,8 +49,25 @@ class LiveSet:
     state: Floats
     value: Floats
     closed: Floats
+    before: Floats
     saved: Floats
     params: Floats
+
+    @classmethod
+    def of(cls, key: SetKey, rows: int) -> LiveSet:
+        """Return columns for so many symbols, none of which has a value yet."""
+        indicator = LIVE_INDICATORS[key.name]
+        size, outputs = indicator.state_size(key.params), len(indicator.outputs)
+        value, closed, before = (np.full((rows, outputs), np.nan) for _ in range(3))
+        state, saved = np.zeros((rows, size)), np.zeros((rows, KEPT, size))
+        params = np.array(key.params, np.float64)
+        return cls(key, indicator.kernel, state, value, closed, before, saved, params)
+
+    def grow(self, rows: int) -> None:
+        """Make room for so many symbols."""
+        fresh = LiveSet.of(self.key, rows - len(self.state))
+        for name in ("state", "value", "closed", "before", "saved"):
+            setattr(self, name, np.concatenate((getattr(self, name), getattr(fresh, name))))
 
     @property
     def indicator(self) -> LiveIndicator:
@@ -86,6 +105,7 @@ class LiveEngine:
         self._opened_ns: Ints = np.zeros((_START_ROWS, self._columns.capacity), np.int64)
         self._count: Ints = np.zeros(_START_ROWS, np.int64)
         self._has_open: NDArray[np.bool_] = np.zeros(_START_ROWS, np.bool_)
+        self._changes: Ints = np.zeros(_START_ROWS, np.int64)  # of closed bars
         self._one_row, self._one_index = np.zeros(1, np.int64), np.zeros(1, np.int64)
         self._not_final = np.zeros(1, np.bool_)
 
@@ -111,7 +131,7 @@ class LiveEngine:
         """Return the bytes of all columns."""
         arrays = [self._columns.arrays, self._opened_ns]
         for live in self._sets.values():
-            arrays += [live.state, live.value, live.closed, live.saved]
+            arrays += [live.state, live.value, live.closed, live.before, live.saved]
         return sum(array.nbytes for array in arrays)
 
     def rows_of(self, symbols: Iterable[str]) -> Ints:
@@ -135,8 +155,42 @@ class LiveEngine:
     def column(self, key: SetKey, closed: bool = False) -> Floats:
         """Return the outputs of all symbols, (n_symbols, outputs), read-only."""
         live = self._sets[key]
-        found = (live.closed if closed else live.value)[: len(self._rows)]
-        found = found.view()
+        return self._shown(live.closed if closed else live.value)
+
+    def before(self, key: SetKey) -> Floats:
+        """Return the outputs of the bar before the last closed one, as `column` does."""
+        return self._shown(self._sets[key].before)
+
+    def previous(self, symbol: str, key: SetKey) -> dict[str, float]:
+        """Return the outputs of the bar before the newest, be that closed or under way."""
+        live, row = self._sets[key], self._rows[symbol]
+        column = live.closed if self._has_open[row] else live.before
+        return dict(zip(live.indicator.outputs, column[row].tolist(), strict=True))
+
+    def closes(self, rows: Ints) -> tuple[Floats, Floats]:
+        """Return the last closed price of symbols and that under way, NaN where there is none."""
+        count, mask, prices = self._count[rows], self._columns.capacity - 1, self._columns.arrays
+        before = np.where(count > 0, prices[CLOSE, rows, (count - 1) & mask], np.nan)
+        now = np.where(self._has_open[rows], prices[CLOSE, rows, count & mask], np.nan)
+        return before, now
+
+    def newest(self, symbol: str) -> tuple[int, float, bool] | None:
+        """Return opening, close, and whether it is closed, of the newest bar if there is one."""
+        row = self._rows[symbol]
+        is_closed = not self._has_open[row]
+        number = int(self._count[row]) - is_closed
+        if number < 0:
+            return None
+        place = number & (self._columns.capacity - 1)
+        close = float(self._columns.arrays[CLOSE, row, place])
+        return int(self._opened_ns[row, place]), close, is_closed
+
+    def changes(self, symbol: str) -> int:
+        """Return how often a symbol's closed bars were changed."""
+        return int(self._changes[self._rows[symbol]])
+
+    def _shown(self, column: Floats) -> Floats:
+        found = column[: len(self._rows)].view()
         found.flags.writeable = False
         return found
 
@@ -144,23 +198,34 @@ class LiveEngine:
 
     def add(self, key: SetKey) -> None:
         """Make a set live for all symbols held; nothing happens if it is."""
+        for _ in self.adding(key):
+            pass
+
+    def adding(self, key: SetKey) -> Iterator[None]:
+        """Make a set live in steps, a symbol each; it is not there before the last one.
+
+        Ticks, bars and symbols may come in between.
+        """
         if key in self._sets:
             return
-        indicator = LIVE_INDICATORS[key.name]
-        self._widen(indicator.window(key.params))
-        size, outputs, rows = indicator.state_size(key.params), len(indicator.outputs), self._room
-        live = LiveSet(
-            key,
-            indicator.kernel,
-            np.zeros((rows, size)),
-            np.full((rows, outputs), np.nan),
-            np.full((rows, outputs), np.nan),
-            np.zeros((rows, KEPT, size)),
-            np.array(key.params, np.float64),
-        )
+        self._widen(LIVE_INDICATORS[key.name].window(key.params))
+        live = LiveSet.of(key, self._room)
+        done: dict[int, int] = {}  # rows, and after which change
+        while left := [
+            pair for pair in self._rows.items() if done.get(pair[1]) != self._changes[pair[1]]
+        ]:
+            for symbol, row in left:
+                if row >= len(live.state):
+                    live.grow(self._room)
+                done[row] = int(self._changes[row])
+                self._run_history(self._history(symbol), row, [live])
+                yield
+        if len(live.state) < self._room:
+            live.grow(self._room)
         self._sets[key] = live
-        for symbol, row in self._rows.items():
-            self._warm(symbol, row, [live])
+        under_way = np.flatnonzero(self._has_open)
+        if len(under_way):
+            self._compute(under_way, np.zeros(len(under_way), np.bool_), [live])
 
     def drop(self, key: SetKey) -> None:
         """Let a set go; nothing happens if it is not live."""
@@ -174,7 +239,13 @@ class LiveEngine:
             if row >= self._room:
                 self._grow(2 * self._room)
         self._has_open[row] = False
-        self._warm(symbol, row, list(self._sets.values()))
+        self._warm(symbol, row)
+
+    def last_closed_ns(self, symbol: str) -> int:
+        """Return when a symbol's last closed bar opened; 0 where there is none."""
+        row = self._rows[symbol]
+        place = int(self._count[row] - 1) & (self._columns.capacity - 1)
+        return int(self._opened_ns[row, place]) if self._count[row] else 0
 
     @property
     def _room(self) -> int:
@@ -188,13 +259,9 @@ class LiveEngine:
         )
         self._count = np.concatenate((self._count, np.zeros(extra, np.int64)))
         self._has_open = np.concatenate((self._has_open, np.zeros(extra, np.bool_)))
+        self._changes = np.concatenate((self._changes, np.zeros(extra, np.int64)))
         for live in self._sets.values():
-            outputs = live.value.shape[1]
-            live.state = np.concatenate((live.state, np.zeros((extra, live.state.shape[1]))))
-            live.value = np.concatenate((live.value, np.full((extra, outputs), np.nan)))
-            live.closed = np.concatenate((live.closed, np.full((extra, outputs), np.nan)))
-            more = np.zeros((extra, *live.saved.shape[1:]))
-            live.saved = np.concatenate((live.saved, more))
+            live.grow(rows)
 
     def _widen(self, window: int) -> None:
         """Make the ring long enough for a window, a stride of replay and a bar under way."""
@@ -230,26 +297,43 @@ class LiveEngine:
         self._columns.arrays[SESSION, row, places] = bars.opened_at_ns[first:stop] // NS_PER_DAY
         self._opened_ns[row, places] = bars.opened_at_ns[first:stop]
 
-    def _warm(self, symbol: str, row: int, sets: Sequence[LiveSet]) -> None:
-        """Run sets over a symbol's whole history, and over the bar under way if there is one."""
-        bars = self._history(symbol)
-        under_way = int(self._count[row]) & (self._columns.capacity - 1)
+    def _warm(self, symbol: str, row: int) -> None:
+        """Take a symbol's bars from its history, and run all sets over them."""
+        bars, mask = self._history(symbol), self._columns.capacity - 1
+        under_way = int(self._count[row]) & mask
         bar = self._columns.arrays[:, row, under_way].copy()
         opened_ns = self._opened_ns[row, under_way]
-        for live in sets:
-            live.state[row] = 0.0
-            live.value[row] = live.closed[row] = np.nan
-        for first in range(0, len(bars), STRIDE):
-            stop = min(first + STRIDE, len(bars))
-            self._write(row, bars, first, stop)
-            self._run(row, sets, first, stop)
+        self._write(row, bars, max(0, len(bars) - mask), len(bars))
+        self._run_history(bars, row, list(self._sets.values()))
         self._count[row] = len(bars)
+        self._changes[row] += 1
         if self._has_open[row]:
-            place = len(bars) & (self._columns.capacity - 1)
-            self._columns.arrays[:, row, place] = bar
-            self._opened_ns[row, place] = opened_ns
-            rows, final = np.array([row]), np.zeros(1, np.bool_)
-            self._compute(rows, final, sets)
+            self._columns.arrays[:, row, len(bars) & mask] = bar
+            self._opened_ns[row, len(bars) & mask] = opened_ns
+            self._compute(np.array([row]), np.zeros(1, np.bool_), self._sets.values())
+
+    def _run_history(self, bars: Bars, row: int, sets: Sequence[LiveSet]) -> None:
+        """Give a symbol's row of sets the state after a whole history."""
+        columns = Columns(1, len(bars) + 1)
+        for number, name in enumerate(_FIELDS):
+            columns.arrays[number, 0, : len(bars)] = getattr(bars, name)
+        columns.arrays[SESSION, 0, : len(bars)] = bars.opened_at_ns // NS_PER_DAY
+        index, rows = np.arange(len(bars)), np.zeros(len(bars), np.int64)
+        final = np.ones(len(bars), np.bool_)
+        last = (len(bars) - 1) // STRIDE * STRIDE  # the newest checkpoint
+        edges = [0, *range(max(STRIDE, last - (KEPT - 1) * STRIDE), last + 1, STRIDE), len(bars)]
+        for live in sets:
+            state, out = live.state[row : row + 1], np.full((2, live.value.shape[1]), np.nan)
+            state[:] = 0.0
+            for first, stop in itertools.pairwise(edges):
+                live.saved[row, (first // STRIDE) % KEPT] = state[0]
+                some = slice(first, stop)
+                made = np.empty((stop - first, live.value.shape[1]))
+                arrays = columns.arrays
+                live.kernel(rows[some], index[some], final[some], arrays, state, live.params, made)
+                out = np.concatenate((out, made))[-2:]
+            live.before[row], live.closed[row] = out
+            live.value[row] = out[1]
 
     def _run(self, row: int, sets: Sequence[LiveSet], first: int, stop: int) -> None:
         """Close bars of one symbol, at most a stride of them from a multiple of it on."""
@@ -260,6 +344,7 @@ class LiveEngine:
             live.saved[row, (first // STRIDE) % KEPT] = live.state[row]
             out = np.empty((len(rows), live.value.shape[1]))
             live.kernel(rows, index, final, self._columns.arrays, live.state, live.params, out)
+            live.before[row] = out[-2] if len(out) > 1 else live.closed[row]
             live.value[row] = live.closed[row] = out[-1]
 
     # -- ticks --------------------------------------------------------------------------------
@@ -338,8 +423,10 @@ class LiveEngine:
                 live.saved[at_checkpoint, place] = live.state[at_checkpoint]
         self._compute(rows, np.ones(len(rows), np.bool_), self._sets.values())
         for live in self._sets.values():
+            live.before[rows] = live.closed[rows]
             live.closed[rows] = live.value[rows]
         self._count[rows] += 1
+        self._changes[rows] += 1
         self._has_open[rows] = False
 
     def _compute(self, rows: Ints, final: NDArray[np.bool_], sets: Iterable[LiveSet]) -> None:
@@ -371,7 +458,7 @@ class LiveEngine:
         if not len(matches):
             known = bool(np.any(self._history(symbol).opened_at_ns == opened_at_ns))
             if known:
-                self._warm(symbol, row, list(self._sets.values()))
+                self._warm(symbol, row)
             return known
         revised = int(numbers[matches[0]])
         self._columns.arrays[: len(values), row, revised & (capacity - 1)] = values
@@ -379,15 +466,17 @@ class LiveEngine:
         is_kept = first > (count - 1) // STRIDE * STRIDE - KEPT * STRIDE
         has_window = first == 0 or first - self._window >= oldest
         if not (is_kept and has_window):
-            self._warm(symbol, row, list(self._sets.values()))
+            self._warm(symbol, row)
             return True
         self._replay(row, first, count)
+        self._changes[row] += 1
         return True
 
     def _replay(self, row: int, first: int, count: int) -> None:
         sets = list(self._sets.values())
         for live in sets:
             live.state[row] = live.saved[row, (first // STRIDE) % KEPT]
+            live.closed[row] = np.nan
         for start in range(first, count, STRIDE):
             self._run(row, sets, start, min(start + STRIDE, count))
         if self._has_open[row]:
