@@ -57,6 +57,62 @@ class IndicatorSeries(Origin):
     series: dict[str, dict[str, list[float | None]]]
 
 
+class LiveBar(Shape):
+    """The newest bar: under way, or closed."""
+
+    opened_at: str
+    closed: bool
+    close: float
+
+
+class LiveRsi(Shape):
+    """RSI(14) now and at the bar before; `signal` overbought, oversold or neutral."""
+
+    current: float | None
+    previous: float | None
+    signal: str | None
+
+
+class LiveMacd(Shape):
+    """MACD(12,26,9); `trend` bullish, bearish or neutral."""
+
+    macd: float | None
+    signal: float | None
+    histogram: float | None
+    trend: str | None
+
+
+class LiveIndicators(Shape):
+    """The common ones. `cross_signal`: whether SMA 50 crosses SMA 200 with the newest bar."""
+
+    rsi: LiveRsi
+    macd: LiveMacd
+    sma: dict[str, float | None]
+    cross_signal: str | None
+
+
+class LiveData(Shape):
+    """What a socket is told too; `timestamp` is the last tick's, the market's time."""
+
+    symbol: str
+    timestamp: str | None
+    indicators: LiveIndicators
+
+
+class LiveValues(Shape):
+    """Live values of a symbol; of an indicator whose `ready` is false there are none yet."""
+
+    type: str
+    symbol: str
+    interval: str
+    data: LiveData
+    values: dict[str, dict[str, float | None]]
+    ready: dict[str, bool]
+    bar: LiveBar | None
+    source: str
+    synthetic: bool
+
+
 class ScreenRequest(Shape):
     """A condition over indicators, asked of symbols; of all known ones without a list."""
 
@@ -152,7 +208,10 @@ class KeptSignals(Shape):
 
 
 class SignalPerformance(Shape):
-    """How signals of a type did by a horizon; returns are percent, adjusted for direction."""
+    """How signals of a type did by a horizon; returns are percent, adjusted for direction.
+
+    `profit_factor`: all gains over all losses, null without a loss.
+    """
 
     signal_type: str
     horizon: str
@@ -161,6 +220,7 @@ class SignalPerformance(Shape):
     mean_return: float
     worst_return: float
     best_return: float
+    profit_factor: float | None
 
 
 class SignalPerformances(Shape):

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import and_, case, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.tables import HORIZONS, signal_outcomes
@@ -50,7 +50,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Performance:
-    """How signals of a type did by a horizon; rate and returns in percent."""
+    """How signals of a type did by a horizon; rate and returns in percent.
+
+    `profit_factor`: all gains over all losses, None without a loss.
+    """
 
     signal_type: str
     horizon: str
@@ -59,6 +62,7 @@ class Performance:
     mean_return: float
     worst_return: float
     best_return: float
+    profit_factor: float | None
 
 
 class Signals:
@@ -145,17 +149,19 @@ class Signals:
                     func.avg(value),
                     func.min(value),
                     func.max(value),
+                    func.sum(case((value > 0, value), else_=0)),
+                    func.sum(case((value < 0, -value), else_=0)),
                 )
                 .join(signal_outcomes, signal_outcomes.c.signal_id == table.c.id)
                 .where(table.c.source == source, value.is_not(None))
                 .group_by(table.c.signal_type)
                 .order_by(table.c.signal_type)
             )
-            for kind, count, successes, mean, least, most in await self._connection.execute(query):
+            for kind, count, successes, *figures in await self._connection.execute(query):
                 rate = float(successes) / count * 100
-                found.append(
-                    Performance(kind, horizon, count, rate, float(mean), float(least), float(most))
-                )
+                mean, least, most, gains, losses = map(float, figures)
+                factor = gains / losses if losses else None
+                found.append(Performance(kind, horizon, count, rate, mean, least, most, factor))
         return found
 
     async def _count(self) -> int:
