@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from datetime import date
+from datetime import date, timedelta
 from typing import Literal
 
 import numpy as np
@@ -18,6 +19,7 @@ INTERVALS = (
 )  # fmt: skip
 DAILY_INTERVALS = ("1d", "5d", "1wk", "1mo", "3mo")
 
+_EPOCH = date(1970, 1, 1)
 _SPANS = {
     "1mo": relativedelta(months=1),
     "3mo": relativedelta(months=3),
@@ -38,7 +40,7 @@ def check_period(period: str) -> str:
 
 def day_ns(day: date) -> int:
     """Return midnight UTC of a date as Unix nanoseconds."""
-    return (day - date(1970, 1, 1)).days * NS_PER_DAY
+    return (day - _EPOCH).days * NS_PER_DAY
 
 
 def rows_of_period(bars: Bars, period: str, interval: str = "1d") -> slice:
@@ -59,11 +61,17 @@ def rows_of_period(bars: Bars, period: str, interval: str = "1d") -> slice:
         return slice(
             int(np.searchsorted(bars.opened_at_ns, days[-wanted:][0] * NS_PER_DAY)), count
         )
-    last = bars.session(count - 1)
-    first_day = date(last.year, 1, 1) if period == "ytd" else last - _SPANS[period]
+    first_ns = _first_ns(int(bars.opened_at_ns[-1]) // NS_PER_DAY, period)
     side: Literal["left", "right"] = "left" if period == "ytd" else "right"
-    start = int(np.searchsorted(bars.opened_at_ns, day_ns(first_day), side=side))
+    start = int(np.searchsorted(bars.opened_at_ns, first_ns, side=side))
     return slice(min(start, count - 1), count)
+
+
+@functools.lru_cache(maxsize=1_024)
+def _first_ns(last_day: int, period: str) -> int:
+    """Return the midnight that a period begins at; days count from 1970-01-01."""
+    last = _EPOCH + timedelta(days=last_day)
+    return day_ns(date(last.year, 1, 1) if period == "ytd" else last - _SPANS[period])
 
 
 def rows_of_range(bars: Bars, start: date | None, end: date | None) -> slice:

@@ -10,6 +10,7 @@ its running sums then carry no rounding from dearer times.
 
 from __future__ import annotations
 
+import inspect
 import math
 
 import numpy as np
@@ -18,6 +19,12 @@ import talib
 from infra.bars import Bars, Floats
 
 Values = tuple[float | None, ...]
+
+# TA-Lib looks for frames of pandas and polars around each call, as long as many of them take.
+_SMA, _EMA, _RSI, _CMO, _MACD, _BBANDS, _STOCHF, _MAX, _MIN = (
+    inspect.unwrap(getattr(talib, name))
+    for name in ("SMA", "EMA", "RSI", "CMO", "MACD", "BBANDS", "STOCHF", "MAX", "MIN")
+)
 
 SMA_BARS = (5, 10, 20, 50, 200)
 EMA_BARS = (12, 26)
@@ -36,7 +43,7 @@ def sma(bars: Bars) -> Values:
 
     Formula: sum of the last n closes / n, from bar n on.
     """
-    return tuple(at_end(talib.SMA(bars.close[-count:], count)) for count in SMA_BARS)
+    return tuple(at_end(_SMA(bars.close[-count:], count)) for count in SMA_BARS)
 
 
 def ema(bars: Bars) -> Values:
@@ -44,7 +51,7 @@ def ema(bars: Bars) -> Values:
 
     Formula: ema += 2 / (n + 1) * (close - ema). Seeded at bar n with the mean of the first n.
     """
-    return tuple(at_end(talib.EMA(bars.close, count)) for count in EMA_BARS)
+    return tuple(at_end(_EMA(bars.close, count)) for count in EMA_BARS)
 
 
 def rsi(bars: Bars) -> Values:
@@ -54,12 +61,12 @@ def rsi(bars: Bars) -> Values:
     bar 15 with the means of the first 14 changes. Without any change the answer is 50.
     Source: J. W. Wilder, New Concepts in Technical Trading Systems, 1978.
     """
-    line = talib.RSI(bars.close, RSI_BARS)
+    line = _RSI(bars.close, RSI_BARS)
     values = at_end(line), at_end(line, 2)
     if 0.0 in values:
         # TA-Lib says 0 both for falls only and for no change. Its CMO, 100 * (gain - loss) /
         # (gain + loss) of the same averages, says -100 for the one and 0 for the other.
-        line = FLAT + talib.CMO(bars.close, RSI_BARS) / 2
+        line = FLAT + _CMO(bars.close, RSI_BARS) / 2
         values = at_end(line), at_end(line, 2)
     return values
 
@@ -71,7 +78,7 @@ def macd(bars: Bars) -> Values:
     the mean of the last 12 and of all 26 closes; the signal at bar 34, with the mean of the first
     9 values of the line. TA-Lib gives all three from bar 34 on.
     """
-    return tuple(at_end(line) for line in talib.MACD(bars.close, *MACD_BARS))
+    return tuple(at_end(line) for line in _MACD(bars.close, *MACD_BARS))
 
 
 def bollinger(bars: Bars) -> Values:
@@ -80,9 +87,7 @@ def bollinger(bars: Bars) -> Values:
     Formula: sma(20) + 2 deviations, sma(20), sma(20) - 2 deviations; the deviation is that of
     the population (divided by 20). Source: J. Bollinger, Bollinger on Bollinger Bands, 2001.
     """
-    lines = talib.BBANDS(
-        bars.close[-BOLLINGER_BARS:], BOLLINGER_BARS, BOLLINGER_WIDTH, BOLLINGER_WIDTH
-    )
+    lines = _BBANDS(bars.close[-BOLLINGER_BARS:], BOLLINGER_BARS, BOLLINGER_WIDTH, BOLLINGER_WIDTH)
     return tuple(at_end(line) for line in lines)
 
 
@@ -96,9 +101,9 @@ def stochastic(bars: Bars) -> Values:
     if len(bars) < count:
         return None, None
     high, low, close = bars.high[-count:], bars.low[-count:], bars.close[-count:]
-    lines = talib.STOCHF(high, low, close, K_BARS, 1)[0][-D_BARS:].tolist()
+    lines = _STOCHF(high, low, close, K_BARS, 1)[0][-D_BARS:].tolist()
     if 0.0 in lines:  # a close at the lowest low, or no range: TA-Lib says 0 for both
-        ranges = talib.MAX(high, K_BARS)[-D_BARS:] - talib.MIN(low, K_BARS)[-D_BARS:]
+        ranges = _MAX(high, K_BARS)[-D_BARS:] - _MIN(low, K_BARS)[-D_BARS:]
         lines = np.where(ranges == 0.0, FLAT, lines).tolist()
     return finite(lines[-1]), finite(sum(lines) / D_BARS)
 
@@ -111,7 +116,7 @@ def without_nan(bars: Bars) -> Bars:
 
 def at_end(line: Floats, place: int = 1) -> float | None:
     """Return the `place`-th value from the end, or None if there is no finite one."""
-    return finite(line.item(-place)) if len(line) >= place else None
+    return finite(line[-place].item()) if len(line) >= place else None
 
 
 def finite(value: float) -> float | None:
