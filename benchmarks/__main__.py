@@ -11,7 +11,20 @@ from collections.abc import Callable
 from rich.console import Console
 from rich.table import Table as Shown
 
-from benchmarks import batch, feed, hot_get, jobs, live, miss, start, store, store_away, upstream
+from benchmarks import (
+    analysis,
+    batch,
+    feed,
+    hot_get,
+    jobs,
+    live,
+    miss,
+    screen,
+    start,
+    store,
+    store_away,
+    upstream,
+)
 from benchmarks.load import has_wrk
 from benchmarks.machine import ROOT, describe_machine
 from benchmarks.report import Report
@@ -19,7 +32,20 @@ from benchmarks.service import FULL, TINY, Bench, finstage
 
 BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
     module.NAME: module.run
-    for module in (hot_get, miss, start, batch, upstream, feed, store, store_away, jobs, live)
+    for module in (
+        hot_get,
+        miss,
+        start,
+        batch,
+        upstream,
+        feed,
+        store,
+        store_away,
+        jobs,
+        live,
+        screen,
+        analysis,
+    )
 }
 RESULTS = ROOT / "docs" / "bench"
 _console = Console(highlight=False)

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import re
 import time
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +12,7 @@ import orjson
 import psutil
 
 from benchmarks.client import Connection
+from benchmarks.driver import joined
 from benchmarks.report import Claim, Report, Table
 from benchmarks.service import Bench, peer
 from benchmarks.stats import Summary, ratio, ratio_interval
@@ -135,7 +134,7 @@ def tick_latencies_ms(bench: Bench, seconds: int, **settings: str) -> list[float
 async def _followed(
     data_dir: Path, fake: FakeYahoo | None, symbols: list[str], seconds: int
 ) -> list[float]:
-    with _joined(data_dir):
+    with joined(data_dir):
         from actors.hub.client import HubClient, HubReader
 
         follower = _Follower()
@@ -171,20 +170,6 @@ class _Follower:
                 sent_s = self.sent_s.get(orjson.loads(message.payload)["volume"])
                 if sent_s is not None:
                     self.latencies_ms.append((now_s - sent_s) * 1_000)
-
-
-@contextlib.contextmanager
-def _joined(data_dir: Path) -> Iterator[None]:
-    from pipelines.driver import join
-
-    joined_here = join(None, None, data_dir)
-    try:
-        yield
-    finally:
-        if joined_here:
-            import ray
-
-            ray.shutdown()
 
 
 async def _send(
