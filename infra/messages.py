@@ -11,7 +11,12 @@ DATA = "data:"  # data:SYMBOL, payload: the data version that indicators answer 
 SOURCE_DATA = "source:"  # source:SYMBOL, payload: the data version of the source; internal
 BARS = "bars:"  # bars:SYMBOL, payload: a bar_update, the newest minute that closed or was revised
 ACTIONS = "actions:"  # actions:SYMBOL, payload: a corporate_action that took effect
+# technical_analysis:SYMBOL:INTERVAL, payload: a technical_analysis_update
+TECHNICAL = "technical_analysis:"
+# technical_alert:SYMBOL:INTERVAL:TYPE, payload: a technical_alert
+TECHNICAL_ALERTS = "technical_alert:"
 SYSTEM = "system"  # news of the service itself, for every socket
+ENDED = b'{"ended":true}'  # the payload that ends a topic: nothing of it is kept
 GOING_AWAY = "going_away"  # the event of the last SYSTEM message before a stop
 
 

@@ -197,6 +197,18 @@ class Settings(BaseSettings):
     # Answers from memory go on for this long after the hub was last heard.
     near_cache_lease_s: float = Field(5.0, gt=0, description="Silence of the hub tolerated.")
 
+    # -- live indicators -------------------------------------------------------------------
+    # Each is a kernel call a tick, and for every symbol at its interval some hundred bytes.
+    live_sets: int = Field(
+        64, ge=6, le=1_000, description="Live indicators with their parameters, by interval."
+    )
+    live_grace_s: float = Field(
+        60.0, ge=5, description="A live indicator goes on for so long after it was last wanted."
+    )
+    live_topics: Names = Field(
+        (), description="What is always live, as `AAPL:1d`, comma separated."
+    )
+
     # -- the machine -----------------------------------------------------------------------
     api_replicas: int = Field(1, ge=1, le=64, description="Processes that answer REST.")
     stream_replicas: int = Field(1, ge=1, le=64, description="Processes that hold sockets.")
@@ -213,7 +225,7 @@ class Settings(BaseSettings):
         "INFO", description="Least level that is logged."
     )
 
-    @field_validator("symbols", "allowed_hosts", "cors_origins", mode="before")
+    @field_validator("symbols", "allowed_hosts", "cors_origins", "live_topics", mode="before")
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):

@@ -34,7 +34,7 @@ from serve.last_good import LastGood
 from serve.near import NearCache
 from serve.rest.questions import quick_answer
 from serve.services import Services
-from serve.ws.app import create_stream
+from serve.ws.app import Upstream, create_stream
 from serve.ws.sockets import SocketTable
 
 logger = logging.getLogger(__name__)
@@ -135,9 +135,12 @@ class Stream(_Replica):
         self._keep(self._tick())
         feed = FeedClient(settings.actor_wait_s)
         is_open = source_facts(settings).is_open
-        self._app = create_stream(settings, self._table, self.gate, feed.want if is_open else None)
+        indicators = IndicatorClient(settings.actor_wait_s)
+        upstream = Upstream(feed.want if is_open else None, indicators.want_live)
+        self._app = create_stream(settings, self._table, self.gate, upstream)
         if is_open:
             self._keep(self._renew(feed))
+        self._keep(self._renew_live(indicators))
         loop = asyncio.get_running_loop()
         open_site(Site(self.gate, NearCache(0, 0, 0.0), 0, self._app, loop))
 
@@ -158,6 +161,16 @@ class Stream(_Replica):
                 await feed.want(self._table.subscribed)
             except FinstageError as error:
                 logger.warning("stream.interest_unsaid", extra={"reason": error.code})
+
+    async def _renew_live(self, indicators: IndicatorClient) -> None:
+        """Let the live values that sockets take go on; often, for who restarts forgets them."""
+        while True:
+            await asyncio.sleep(self.settings.live_grace_s / 12)
+            try:
+                if wants := self._table.live_wants:
+                    await indicators.want_live(wants)
+            except FinstageError as error:
+                logger.warning("stream.live_unsaid", extra={"reason": error.code})
 
 
 def _turn_deflate_off(max_message_bytes: int) -> None:

@@ -22,11 +22,14 @@ from actors.indicators.book import BarBook
 from actors.indicators.client import IndicatorClient
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
+from actors.indicators.desk.desk import LiveDesk
+from actors.indicators.desk.wanted import Subject
+from actors.indicators.desk.worker import Links, LiveWorker
 from actors.indicators.functions import functions
 from actors.indicators.language import parse_calls, parse_condition, parse_value
 from actors.indicators.screen import Screening
-from actors.indicators.tables import IndicatorTable, Match, Sentiment, Signal
-from infra.bars import BarSeries, History, Quote
+from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
+from infra.bars import Bars, BarSeries, History, Quote
 from infra.clock import FakeClock
 from infra.db.store import Store, Work
 from infra.db.url import store_url
@@ -56,6 +59,11 @@ from serve.services import Services
 from tests.settings import made_settings
 
 STARTED_AT_S = 1_700_000_000.0
+
+
+async def _at_once() -> None:
+    return
+
 
 T = TypeVar("T")
 
@@ -128,6 +136,23 @@ class LocalIndicators:
         self.calls: list[str] = []
         for symbol in source.symbols():
             self.book.put(source.history_now(symbol))
+        self.published: list[Message] = []
+        desk = LiveDesk(self.core.true_bars, 64)
+        links = Links(self._load, self._open_bar, self._publish, self._follow)
+        facts = source_facts(made_settings())
+        self.live_worker = LiveWorker(desk, links, facts, FakeClock(STARTED_AT_S), 60.0, _at_once)
+
+    async def _load(self, symbols: Sequence[str], interval: str) -> dict[str, FinstageError]:
+        return self.core.unknown(symbols, interval)
+
+    async def _follow(self, symbols: Sequence[str]) -> dict[str, FinstageError]:
+        return {}
+
+    async def _publish(self, messages: Sequence[Message]) -> None:
+        self.published += messages
+
+    def _open_bar(self, subject: Subject) -> Bars:
+        return self.book.open_bar(*subject)
 
     async def ping(self) -> int:
         return 2
@@ -188,6 +213,14 @@ class LocalIndicators:
 
     async def compiling(self) -> bool:
         return False
+
+    async def want_live(self, wants: Sequence[LiveWant]) -> dict[LiveWant, FinstageError]:
+        return await self.live_worker.want(wants)
+
+    async def live(self, want: LiveWant) -> dict[str, Any]:
+        for error in (await self.live_worker.want([want])).values():
+            raise error
+        return self.live_worker.values(want)
 
     async def catalogue(self) -> list[dict[str, Any]]:
         return [function.described() for function in functions().values()]

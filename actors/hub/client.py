@@ -69,7 +69,7 @@ class HubReader:
 
     def __init__(self, client: HubClient, follower: Follower, patience: int = 1) -> None:
         self._client = client
-        self._patience = patience
+        self.patience = patience  # may be changed at any time
         self._follower = follower
         self._name = uuid.uuid4().hex
         self.heard_s = 0.0  # monotonic seconds at which the hub last answered
@@ -93,7 +93,7 @@ class HubReader:
             snapshot = await self._client.snapshot()
             self._follower.on_snapshot(snapshot)
             return snapshot.position
-        batch = await self._client.read(self._name, position, _POLL_S, self._patience)
+        batch = await self._client.read(self._name, position, _POLL_S, self.patience)
         if batch.messages:
             self._follower.on_batch(batch)
         return batch.position

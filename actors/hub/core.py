@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from infra.errors import EpochChanged, OffsetGone
-from infra.messages import Batch, Message, Position, Snapshot
+from infra.messages import ENDED, Batch, Message, Position, Snapshot
 
 _ENTRY_BYTES = 220  # beside its payload: 219 by tracemalloc, topic and links
 
@@ -59,7 +59,10 @@ class HubCore:
         for message in messages:
             self._offset += 1
             self._log.append((now_s, message))
-            self._last[message.topic] = (self._offset, message)
+            if message.payload == ENDED:
+                self._last.pop(message.topic, None)
+            else:
+                self._last[message.topic] = (self._offset, message)
             self.history_bytes += len(message.payload) + _ENTRY_BYTES
         self._trim(now_s)
         return self.position

@@ -17,6 +17,10 @@ from actors.hub.client import HubClient, HubReader
 from actors.indicators.book import BarBook, base_interval
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
+from actors.indicators.desk.alert_filter import TrackRecord, quality_score
+from actors.indicators.desk.desk import LiveDesk
+from actors.indicators.desk.wanted import Subject
+from actors.indicators.desk.worker import Links, LiveWorker
 from actors.indicators.functions import functions
 from actors.indicators.language import (
     Condition,
@@ -28,12 +32,14 @@ from actors.indicators.language import (
 from actors.indicators.live.warm import warm
 from actors.indicators.screen import Screening
 from actors.indicators.slices import Slice
-from actors.indicators.tables import IndicatorTable, Match, Sentiment, Signal
+from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
 from actors.runtime import ServiceActor, exposed, report_metrics
 from infra.bars import Bars, BarSeries, History
 from infra.clock import SystemClock
-from infra.errors import ActorUnavailable, FinstageError
-from infra.messages import DATA, PRICES, SOURCE_DATA, Batch, Message, Snapshot
+from infra.db.signals import Performance
+from infra.db.store import open_store
+from infra.errors import ActorUnavailable, FinstageError, StoreError
+from infra.messages import BARS, DATA, PRICES, SOURCE_DATA, Batch, Message, Snapshot
 from infra.periods import day_ns
 from infra.settings import Settings
 from infra.sources.facts import source_facts
@@ -41,7 +47,9 @@ from infra.sources.facts import source_facts
 logger = logging.getLogger(__name__)
 
 _INTRADAY_FRESH_S = 15.0
-_PATIENCE = 4  # times the hub's batch: nobody is pushed what is computed here
+_PATIENCE = 4  # times the hub's batch, while nobody is pushed what is computed here
+_RECORDS_EVERY_S = 600.0
+_JUDGED_AFTER = "1d"
 
 
 class IndicatorActor(ServiceActor):
@@ -71,9 +79,16 @@ class IndicatorActor(ServiceActor):
         self._clock = SystemClock()
         self._loaded_at_s: dict[tuple[str, str], float] = {}
         self._compiled = asyncio.Event()
+        self._store = open_store(settings, self._clock)
+        self._live = self._live_worker()
+        self._reader = HubReader(self._hub, self, _PATIENCE)
         self.keep(self._compile())
-        self.keep(HubReader(self._hub, self, _PATIENCE).run())
+        self.keep(self._reader.run())
         self.keep(self._run())
+        self.keep(self._live.run())
+        self.keep(self._live.review())
+        self.keep(self._renew())
+        self.keep(self._follow_records())
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
 
     async def _compile(self) -> None:
@@ -90,6 +105,7 @@ class IndicatorActor(ServiceActor):
         self._work.set()
         for _, message in snapshot.messages:
             self._on_message(message)
+        self._live.on_restart()
 
     def on_batch(self, batch: Batch) -> None:
         """Take news in order."""
@@ -99,6 +115,9 @@ class IndicatorActor(ServiceActor):
     def _on_message(self, message: Message) -> None:
         if message.topic.startswith(PRICES):
             self._prices[message.topic.removeprefix(PRICES)] = message.payload
+            self._live.on_message(message)
+        elif message.topic.startswith(BARS):
+            self._live.on_message(message)
         elif message.topic.startswith(SOURCE_DATA):
             news = orjson.loads(message.payload)
             symbol = news["symbol"]
@@ -145,7 +164,10 @@ class IndicatorActor(ServiceActor):
         self._book.put(history)
         self._loaded_at_s[history.symbol, history.interval] = self._clock.monotonic_s()
         if history.interval == "1d":
+            is_new = self._versions.get(history.symbol) != history.data_version
             self._versions[history.symbol] = history.data_version
+            if is_new:
+                self._live.on_history(history.symbol, self._prices.get(history.symbol))
 
     async def _load_histories(self, symbols: Sequence[str]) -> dict[str, History | FinstageError]:
         while True:
@@ -204,6 +226,86 @@ class IndicatorActor(ServiceActor):
             price = orjson.loads(payload)
             if self._facts.is_open or price["data_version"] == history.data_version:
                 self._book.set_open_bar(symbol, _open_bar(price))
+
+    # -- live -------------------------------------------------------------------------------
+
+    def _live_worker(self) -> LiveWorker:
+        settings = self.settings
+        desk = LiveDesk(self._core.true_bars, settings.live_sets, self._accepts)
+        links = Links(self._hold_now, self._open_bar_of, self._publish, self._follow)
+        grace_s = settings.live_grace_s
+        return LiveWorker(desk, links, self._facts, self._clock, grace_s, self._compiled.wait)
+
+    def _accepts(self, subject: Subject, price: dict[str, Any]) -> bool:
+        """Return whether a price goes with the bars held: not before a new session's are."""
+        if self._facts.is_open or subject.interval != "1d":
+            return True
+        held = self._book.get(subject.symbol)
+        return held is not None and held.data_version == price["data_version"]
+
+    async def _hold_now(self, symbols: Sequence[str], interval: str) -> dict[str, FinstageError]:
+        errors = await self._held(symbols, interval)
+        errors |= self._core.unknown([s for s in symbols if s not in errors], interval)
+        return errors
+
+    def _open_bar_of(self, subject: Subject) -> Bars:
+        if subject.interval == "1d":
+            self._take_open_bars([subject.symbol])
+        return self._book.open_bar(subject.symbol, subject.interval)
+
+    async def _publish(self, messages: Sequence[Message]) -> None:
+        await self._hub.publish(messages)
+
+    async def _follow(self, symbols: Sequence[str]) -> dict[str, FinstageError]:
+        """Let ticks of symbols flow, where they do not by themselves."""
+        if not self._facts.is_open or not symbols:
+            return {}
+        return await self._feed.want(symbols)
+
+    async def _renew(self) -> None:
+        """Keep up what the settings name, and the ticks of what is live."""
+        always = [LiveWant(*topic.split(":")) for topic in self.settings.live_topics]
+        every_s = min(self.settings.live_grace_s, self.settings.interest_s) / 3
+        said: set[str] = set()
+        await self._loaded.wait()
+        while True:
+            try:
+                for want, error in (await self._live.want(always)).items():
+                    if want.symbol not in said:
+                        logger.warning("live.refused", extra={"why": error.message})
+                        said.add(want.symbol)
+                await self._follow(self._live.symbols)
+            except ActorUnavailable as error:
+                logger.warning("live.unrenewed", extra={"actor_away": error.name})
+            self._reader.patience = 1 if self._live.has_demand else _PATIENCE
+            await asyncio.sleep(every_s)
+
+    async def _follow_records(self) -> None:
+        """Know what became of former signals, for the filter of alerts."""
+        source = self._facts.name
+        while True:
+            try:
+                found = await self._store.read(lambda unit: unit.signals.performance(source))
+                self._live.filter.records = _track_records(found)
+            except StoreError as error:
+                logger.info("live.records_unread", extra={"reason": error.message})
+            await asyncio.sleep(_RECORDS_EVERY_S)
+
+    @exposed
+    async def want_live(self, wants: Sequence[LiveWant]) -> dict[LiveWant, FinstageError]:
+        """Make indicators live for a while, and return why some cannot be."""
+        await self._loaded.wait()
+        refused = await self._live.want(wants)
+        self._reader.patience = 1 if self._live.has_demand else _PATIENCE
+        return refused
+
+    @exposed
+    async def live(self, want: LiveWant) -> dict[str, Any]:
+        """Return the live values of a symbol, which stay live for a while."""
+        await self._loaded.wait()
+        for error in (await self._live.want([want])).values():
+            raise error
+        return self._live.values(want)
 
     # -- what others ask --------------------------------------------------------------------
 
@@ -417,3 +519,15 @@ def _open_bar(price: dict[str, Any]) -> Bars:
     open_, high, low, close = (np.array([price[name]], np.float64) for name in names)
     volume = np.array([price["volume"]], np.int64)
     return Bars(np.array([opened_at_ns], np.int64), open_, high, low, close, volume)
+
+
+def _track_records(performances: Sequence[Performance]) -> dict[str, TrackRecord]:
+    records = {}
+    for p in performances:
+        if p.horizon != _JUDGED_AFTER:
+            continue
+        success = p.success_rate / 100
+        factor = float("inf") if p.profit_factor is None else p.profit_factor
+        quality = quality_score(success, p.mean_return, p.worst_return, factor, p.samples)
+        records[p.signal_type] = TrackRecord(p.samples, success, quality)
+    return records

@@ -12,6 +12,7 @@ from actors.indicators.tables import (
     BULLISH,
     SIGNAL_TYPES,
     IndicatorTable,
+    LiveWant,
     Match,
     Sentiment,
     Signal,
@@ -29,6 +30,7 @@ __all__ = [
     "Correlation",
     "IndicatorClient",
     "IndicatorTable",
+    "LiveWant",
     "Match",
     "Sentiment",
     "Signal",
@@ -197,6 +199,22 @@ class IndicatorClient(ActorClient):
             "sentiment", symbol, interval
         )
         return found
+
+    async def want_live(self, wants: Sequence[LiveWant]) -> dict[LiveWant, FinstageError]:
+        """Let live values be told through the hub for `live_grace_s`; return why some cannot.
+
+        The first values of what is new are published before this returns.
+        """
+        refused: dict[LiveWant, FinstageError] = await self._upstream("want_live", tuple(wants))
+        return refused
+
+    async def live(self, want: LiveWant) -> dict[str, Any]:
+        """Return the live values of a symbol, which go on for `live_grace_s`.
+
+        Raises SymbolUnknown, ParameterInvalid, RangeInvalid, ExpressionInvalid.
+        """
+        values: dict[str, Any] = await self._upstream("live", want)
+        return values
 
     async def compiling(self) -> bool:
         """Return whether kernels are being compiled."""

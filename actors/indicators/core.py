@@ -210,11 +210,11 @@ class IndicatorCore:
 
     def signals(self, symbol: str, interval: str, last: int) -> list[Signal]:
         """Return the signals of the last closed bars, oldest first."""
-        return signals_of(self._true_bars(symbol, interval), last)
+        return signals_of(self.true_bars(symbol, interval), last)
 
     def sentiment(self, symbol: str, interval: str) -> tuple[dict[str, Any], Sentiment | None]:
         """Return what the API says of the bars, and the mood of the last closed one."""
-        bars = self._true_bars(symbol, interval)
+        bars = self.true_bars(symbol, interval)
         return _origin(self._known(symbol, interval), bars, "6mo", interval), sentiment_of(bars)
 
     def closes(self, symbol: str, period: str, interval: str) -> tuple[Ints, Floats]:
@@ -224,7 +224,8 @@ class IndicatorCore:
         rows = rows_of_period(bars, check_period(period), interval)
         return bars.opened_at_ns[rows], bars.close[rows]
 
-    def _true_bars(self, symbol: str, interval: str) -> Bars:
+    def true_bars(self, symbol: str, interval: str) -> Bars:
+        """Return the closed adjusted bars that can be computed with; raises as the others."""
         self._known(symbol, interval)
         return without_nan(self._bars(symbol, interval, True, open_bar=False))
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -47,6 +47,14 @@ class IndicatorTable:
 
 def _finite(line: Floats) -> float | None:
     return float(line[-1]) if len(line) and np.isfinite(line[-1]) else None
+
+
+class LiveWant(NamedTuple):
+    """Live indicators that somebody wants: the standard ones, and a list such as `ema(9),atr`."""
+
+    symbol: str
+    interval: str = "1d"
+    indicators: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ import asyncio
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any
+from typing import Any, NamedTuple, TypeVar
 
 from starlette.applications import Starlette
 from starlette.routing import WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
+from actors.indicators.client import LiveWant
 from infra.errors import FinstageError
 from infra.metrics import FRAMES
 from infra.settings import Settings
@@ -24,21 +25,31 @@ TOO_MANY_CONNECTIONS = 4504
 MESSAGE_TOO_LARGE = 4500
 SHUTDOWN = 4001
 
+T = TypeVar("T")
+
 
 Want = Callable[[Sequence[str]], Awaitable[dict[str, FinstageError]]]
+WantLive = Callable[[Sequence[LiveWant]], Awaitable[dict[LiveWant, FinstageError]]]
+
+
+class Upstream(NamedTuple):
+    """Who is asked for what nobody here takes yet; each returns why some cannot be had.
+
+    `want`: ticks of symbols, of the feed; without it only symbols that prices were told of can be
+    subscribed to. `want_live`: live values, of the indicators.
+    """
+
+    want: Want | None
+    want_live: WantLive
 
 
 def create_stream(
-    settings: Settings, table: SocketTable, gate: Gate, want: Want | None = None
+    settings: Settings, table: SocketTable, gate: Gate, upstream: Upstream
 ) -> Starlette:
-    """Return the application of the `stream` deployment, whose prefix is `/ws`.
-
-    `want` asks the feed for ticks of symbols that none was told of yet, and returns why some
-    cannot be had; without it only symbols that prices were told of can be subscribed to.
-    """
+    """Return the application of the `stream` deployment, whose prefix is `/ws`."""
 
     async def realtime(socket: WebSocket) -> None:
-        await _serve_socket(socket, table, settings, want)
+        await _serve_socket(socket, table, settings, upstream)
 
     app = Starlette(
         routes=[
@@ -56,7 +67,7 @@ def create_stream(
 
 
 async def _serve_socket(
-    socket: WebSocket, table: SocketTable, settings: Settings, want: Want | None
+    socket: WebSocket, table: SocketTable, settings: Settings, upstream: Upstream
 ) -> None:
     await socket.accept()
     if len(table) >= settings.max_sockets:
@@ -68,7 +79,7 @@ async def _serve_socket(
     )
     try:
         await _first_ended(
-            _read(socket, session, outbox, settings.max_message_bytes, want),
+            _read(socket, session, outbox, settings.max_message_bytes, upstream),
             _write(socket, outbox, table),
         )
     finally:
@@ -94,7 +105,7 @@ async def _first_ended(*works: Coroutine[Any, Any, None]) -> None:
 
 
 async def _read(
-    socket: WebSocket, session: Session, outbox: Outbox, max_bytes: int, want: Want | None
+    socket: WebSocket, session: Session, outbox: Outbox, max_bytes: int, upstream: Upstream
 ) -> None:
     await outbox.answer(session.welcome())
     while socket.application_state is WebSocketState.CONNECTED:
@@ -105,16 +116,20 @@ async def _read(
         if len(text) > max_bytes:
             await socket.close(MESSAGE_TOO_LARGE, f"a message is at most {max_bytes} bytes")
             return
-        if want is not None and (symbols := session.new_symbols(text)):
-            session.meet(symbols, await _refusals(want, symbols))
+        if upstream.want is not None and (symbols := session.new_symbols(text)):
+            session.meet(symbols, await _refusals(upstream.want, symbols))
+        if wants := session.live_wants(text):
+            session.meet_live(await _refusals(upstream.want_live, wants))
         await outbox.answer(session.reply(text, time.time()))
 
 
-async def _refusals(want: Want, symbols: Sequence[str]) -> dict[str, FinstageError]:
+async def _refusals(
+    ask: Callable[[Sequence[T]], Awaitable[dict[T, FinstageError]]], wanted: Sequence[T]
+) -> dict[T, FinstageError]:
     try:
-        return await want(symbols)
-    except FinstageError as error:  # the feed is away: the client is told, and may ask again
-        return {symbol: error for symbol in symbols}
+        return await ask(wanted)
+    except FinstageError as error:  # who is asked is away: the client is told, and may ask again
+        return dict.fromkeys(wanted, error)
 
 
 async def _write(socket: WebSocket, outbox: Outbox, table: SocketTable) -> None:

@@ -8,14 +8,24 @@ from typing import Any
 
 import orjson
 
-from infra.errors import FinstageError, SymbolUnknown
-from infra.messages import BARS, EXTENDED, PRICES
+from actors.indicators.client import LiveWant
+from infra.errors import (
+    ExpressionInvalid,
+    FinstageError,
+    IntervalUnsupported,
+    ParameterInvalid,
+    RangeInvalid,
+    SymbolUnknown,
+)
+from infra.messages import BARS, EXTENDED, PRICES, TECHNICAL
 from infra.symbols import nearest, normalise
 from serve.ws.sockets import Outbox, SocketTable
 
 _ACTIONS = ("subscribe", "unsubscribe", "heartbeat")
 _TYPES = ("prices", "bars", "technical_analysis", "alerts", "all")
-_PREFIXES = {"prices": PRICES, "bars": BARS}
+_LIVE = "technical_analysis"
+_PREFIXES = {"prices": PRICES, "bars": BARS, _LIVE: TECHNICAL}
+_NOT_COMPUTED = (ExpressionInvalid, IntervalUnsupported, ParameterInvalid, RangeInvalid)
 
 
 class ProtocolError(Exception):
@@ -39,6 +49,7 @@ class Session:
         self._max_symbols = max_symbols
         self._source = source
         self._refused: dict[str, FinstageError] = {}
+        self._refused_live: dict[LiveWant, FinstageError] = {}
 
     def new_symbols(self, text: str | bytes) -> list[str]:
         """Return the symbols that a message subscribes to and no price was ever told of."""
@@ -48,6 +59,18 @@ class Session:
                 known = set(self._table.symbols)
                 return [s for s in _symbols(request)[: self._max_symbols] if s not in known]
         return []  # what is wrong with it is said in the reply
+
+    def live_wants(self, text: str | bytes) -> list[LiveWant]:
+        """Return the live indicators that a message subscribes to."""
+        with contextlib.suppress(ProtocolError):
+            request = _parsed(text)
+            if request.get("action") == "subscribe" and request.get("type") == _LIVE:
+                return _live_wants(request, _symbols(request)[: self._max_symbols])
+        return []
+
+    def meet_live(self, refused: dict[LiveWant, FinstageError]) -> None:
+        """Take the indicators' word for what the next message subscribes to."""
+        self._refused_live = refused
 
     def meet(self, symbols: Sequence[str], refused: dict[str, FinstageError]) -> None:
         """Take the feed's word for symbols: those not refused can be subscribed to."""
@@ -100,6 +123,10 @@ class Session:
         if not symbols:
             raise ProtocolError(104, "symbols must name at least one")
         topics = [_PREFIXES[kind] + symbol for symbol in symbols]
+        live: dict[str, LiveWant] = {}
+        if kind == _LIVE:
+            live = self._live(_live_wants(request, symbols))
+            topics = list(live)
         if _wants_extended(request, kind):
             topics += [EXTENDED + symbol for symbol in symbols]
         total = len(self._outbox.topics.union(topics))
@@ -107,6 +134,7 @@ class Session:
             raise ProtocolError(
                 106, f"a socket takes {self._max_symbols} symbols, this would make {total}"
             )
+        self._outbox.live |= live
         snapshot = self._table.subscribe(self._outbox, topics)
         return self._result("subscribed", kind, symbols) | {"snapshot": snapshot}
 
@@ -119,6 +147,8 @@ class Session:
         symbols = _symbols(request)
         held = sorted(topic for topic in self._outbox.topics if topic.startswith(prefixes))
         named = [prefix + symbol for prefix in prefixes for symbol in symbols]
+        subjects = tuple(f"{TECHNICAL}{symbol}:" for symbol in symbols)
+        named += [topic for topic in held if subjects and topic.startswith(subjects)]
         self._table.unsubscribe(self._outbox, named or held)
         return self._result("unsubscribed", kinds[0], symbols)
 
@@ -138,6 +168,15 @@ class Session:
             "offset": self._table.position.offset,
             "message": f"{action}: {', '.join(symbols) or 'all'}",
         }
+
+    def _live(self, wants: Sequence[LiveWant]) -> dict[str, LiveWant]:
+        """Return what is wanted by topic; a refusal is the answer."""
+        refused = next((self._refused_live[w] for w in wants if w in self._refused_live), None)
+        if refused is not None:
+            is_wrong = isinstance(refused, _NOT_COMPUTED)
+            code = 109 if is_wrong else 105 if isinstance(refused, SymbolUnknown) else 107
+            raise ProtocolError(code, refused.message)
+        return {f"{TECHNICAL}{w.symbol}:{w.interval}": w for w in wants}
 
     def _known(self, symbols: list[str]) -> list[str]:
         known = set(self._table.symbols)
@@ -177,6 +216,13 @@ def _wants_extended(request: dict[str, Any], kind: str) -> bool:
     if extended and kind != "prices":
         raise ProtocolError(108, f"extended goes with prices: {kind} are of regular hours")
     return extended
+
+
+def _live_wants(request: dict[str, Any], symbols: Sequence[str]) -> list[LiveWant]:
+    interval, indicators = request.get("interval", "1d"), request.get("indicators", "")
+    if not isinstance(interval, str) or not isinstance(indicators, str):
+        raise ProtocolError(109, 'interval and indicators must be text: "1d", "ema(9),atr"')
+    return [LiveWant(symbol, interval, indicators) for symbol in symbols]
 
 
 def _symbols(request: dict[str, Any]) -> list[str]:

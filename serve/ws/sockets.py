@@ -8,13 +8,17 @@ from typing import Any
 
 import orjson
 
+from actors.indicators.client import LiveWant
 from infra.messages import (
     ACTIONS,
     BARS,
+    ENDED,
     EXTENDED,
     GOING_AWAY,
     PRICES,
     SYSTEM,
+    TECHNICAL,
+    TECHNICAL_ALERTS,
     Batch,
     Message,
     Position,
@@ -22,7 +26,8 @@ from infra.messages import (
     stamped,
 )
 
-_STREAMED = (PRICES, EXTENDED, BARS)
+_OF_SYMBOLS = (PRICES, EXTENDED, BARS)
+_STREAMED = (*_OF_SYMBOLS, TECHNICAL)
 
 
 class Outbox:
@@ -34,6 +39,7 @@ class Outbox:
 
     def __init__(self) -> None:
         self.topics: set[str] = set()
+        self.live: dict[str, LiveWant] = {}  # by topic, to be wanted again and again
         self._answer: bytes | None = None
         self._frames: dict[str, bytes] = {}
         self._filled = asyncio.Event()
@@ -101,8 +107,14 @@ class SocketTable:
 
     @property
     def subscribed(self) -> tuple[str, ...]:
-        """Return the symbols that some socket takes."""
-        return tuple({topic.partition(":")[2] for topic in self._by_topic})
+        """Return the symbols of which some socket takes prices or bars."""
+        own = (topic for topic in self._by_topic if topic.startswith(_OF_SYMBOLS))
+        return tuple({topic.partition(":")[2] for topic in own})
+
+    @property
+    def live_wants(self) -> tuple[LiveWant, ...]:
+        """Return the live indicators that some socket takes."""
+        return tuple({want for outbox in self._outboxes for want in outbox.live.values()})
 
     def meet(self, symbols: Iterable[str]) -> None:
         """Know symbols before the first price of theirs."""
@@ -134,6 +146,7 @@ class SocketTable:
         """Remove topics; those not subscribed to are no error."""
         for topic in topics:
             outbox.topics.discard(topic)
+            outbox.live.pop(topic, None)
             takers = self._by_topic.get(topic)
             if takers is not None:
                 takers.discard(outbox)
@@ -174,6 +187,9 @@ class SocketTable:
         epoch = batch.position.epoch
         for offset, message in enumerate(batch.messages, start=batch.first_offset):
             topic = message.topic
+            if message.payload == ENDED:
+                self._last.pop(topic, None)
+                continue
             if topic.startswith(_STREAMED):
                 self._last[topic] = (offset, message.payload)
                 if topic.startswith(PRICES):
@@ -181,7 +197,10 @@ class SocketTable:
                 takers: Iterable[Outbox] = self._by_topic.get(topic, ())
             elif topic.startswith(ACTIONS):
                 symbol = topic.removeprefix(ACTIONS)
-                takers = set().union(*(self._by_topic.get(p + symbol, ()) for p in _STREAMED))
+                takers = set().union(*(self._by_topic.get(p + symbol, ()) for p in _OF_SYMBOLS))
+            elif topic.startswith(TECHNICAL_ALERTS):
+                subject = topic.removeprefix(TECHNICAL_ALERTS).rpartition(":")[0]
+                takers = self._by_topic.get(TECHNICAL + subject, ())
             elif topic == SYSTEM:
                 self._tell(Position(epoch, offset), message)
                 continue

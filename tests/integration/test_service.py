@@ -6,6 +6,7 @@ import asyncio
 import socket
 import time
 from collections.abc import Callable
+from typing import Any
 
 import httpx
 import numpy as np
@@ -218,6 +219,60 @@ async def test_a_socket_is_told_what_was_wrong_and_stays_open(service: Service) 
             assert answer["message"]
         await socket_.send('{"action":"heartbeat"}')
         assert orjson.loads(await socket_.recv())["message"] == "pong"
+
+
+async def test_live_values_are_told_with_every_tick(service: Service, http: httpx.Client) -> None:
+    url = service.url.replace("http", "ws") + "/ws/realtime"
+    request = {
+        "action": "subscribe",
+        "type": "technical_analysis",
+        "symbols": ["AAPL", "IBM"],
+        "indicators": "ema(9),atr",
+    }
+    heard: list[dict[str, Any]] = []
+    async with asyncio.timeout(60), websockets.connect(url) as socket_:
+        await socket_.recv()
+        await socket_.send(orjson.dumps(request).decode())
+        answer = orjson.loads(await socket_.recv())
+        assert answer["subscriptions"] == ["AAPL:1d", "IBM:1d"]
+        async for text in socket_:
+            heard.append(orjson.loads(text))
+            if len(heard) >= 12 and heard[-1].get("bar", {}).get("closed") is False:
+                break
+        await socket_.send(orjson.dumps(request | {"indicators": "nope(3)"}).decode())
+        while (answer := orjson.loads(await socket_.recv()))["type"] != "error":
+            pass
+    assert answer["code"] == 109
+    assert {h["type"] for h in heard} <= {"technical_analysis_update", "technical_alert"}
+    last = [h for h in heard if h["type"] == "technical_analysis_update"][-1]
+    assert all(last["ready"].values())
+    assert {"ema(9)", "atr(14)", "rsi(14)", "sma(200)"} <= set(last["values"])
+    # The value is of the bars that the service tells of, the one under way with this close.
+    symbol, day = last["symbol"], last["bar"]["opened_at"][:10]
+    query = {"start": "1900-01-01", "end": day}
+    path = f"/api/v2/prices/{symbol}/history"
+    answer = await asyncio.to_thread(http.get, path, params=query)
+    closes = answer.json()["close"]
+    wanted = talib.RSI(np.array([*closes, last["bar"]["close"]]), 14)[-1]
+    assert last["values"]["rsi(14)"]["rsi"] == pytest.approx(wanted, rel=1e-9)
+
+
+def test_live_values_are_there_for_who_asks(http: httpx.Client) -> None:
+    path = "/api/v2/technical-analysis/live"
+    answer = http.get(f"{path}/MSFT", params={"indicators": "Donchian(10)"})
+    assert answer.status_code == 200
+    assert answer.json()["ready"]["donchian(10)"] is True
+    assert answer.json()["synthetic"] is True
+    for query, said in (
+        ({"indicators": "cdlengulfing"}, "cdlengulfing"),
+        ({"indicators": "sma(1e9)"}, "from 1 to 500"),
+        ({"indicators": "vwap"}, "vwap needs an interval under a day"),
+        ({"interval": "1wk"}, "1wk"),
+    ):
+        refused = http.get(f"{path}/MSFT", params=query)
+        assert refused.status_code == 422, query
+        assert said in refused.text
+    assert http.get(f"{path}/NOPE").status_code == 404
 
 
 async def test_sockets_that_break_leave_nothing_behind(

@@ -8,7 +8,25 @@ from typing import Any
 import orjson
 import pytest
 
-from infra.messages import PRICES, SYSTEM, Batch, Message, Position, Snapshot
+from actors.indicators.tables import LiveWant
+from infra.errors import (
+    ActorUnavailable,
+    FinstageError,
+    ParameterInvalid,
+    RangeInvalid,
+    SymbolUnknown,
+)
+from infra.messages import (
+    ENDED,
+    PRICES,
+    SYSTEM,
+    TECHNICAL,
+    TECHNICAL_ALERTS,
+    Batch,
+    Message,
+    Position,
+    Snapshot,
+)
 from serve.ws.protocol import Session
 from serve.ws.sockets import SocketTable
 
@@ -180,6 +198,92 @@ def test_a_wrong_message_is_a_numbered_error_that_keeps_its_id(
     answer = say(who, **request_, id="x1")
 
     assert (answer["type"], answer["code"], answer["id"]) == ("error", code, "x1")
+
+
+def live(symbol: str, value: float, interval: str = "1d") -> Message:
+    body = {"type": "technical_analysis_update", "value": value}
+    return Message(f"{TECHNICAL}{symbol}:{interval}", orjson.dumps(body))
+
+
+def subscribe_live(who: Session, *symbols: str, **more: Any) -> dict[str, Any]:
+    request = {"action": "subscribe", "type": "technical_analysis", "symbols": list(symbols)}
+    return say(who, **(request | more))
+
+
+async def test_live_values_come_by_symbol_and_interval() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    sockets.on_batch(Batch(Position("e1", 3), (live("AAPL", 1.0),)))
+
+    answer = subscribe_live(who, "AAPL", "IBM", indicators="ema(9)")
+    assert [found["value"] for found in answer["snapshot"]] == [1.0]
+    assert answer["subscriptions"] == ["AAPL:1d", "IBM:1d"]
+    assert sorted(sockets.live_wants) == [
+        LiveWant("AAPL", "1d", "ema(9)"),
+        LiveWant("IBM", "1d", "ema(9)"),
+    ]
+    assert sockets.subscribed == ()
+    alert = Message(f"{TECHNICAL_ALERTS}AAPL:1d:golden_cross", b'{"type":"technical_alert"}')
+    news = (live("AAPL", 2.0), live("AAPL", 9.0, "1m"), alert, price("AAPL", 5.0))
+    sockets.on_batch(Batch(Position("e1", 7), news))
+    frames = [orjson.loads(frame) for frame in await outbox.take()]
+    assert [(f["type"], f.get("value")) for f in frames] == [
+        ("technical_analysis_update", 2.0),
+        ("technical_alert", None),
+    ]
+
+    say(who, action="unsubscribe", type="technical_analysis", symbols=["AAPL"])
+    assert list(sockets.live_wants) == [LiveWant("IBM", "1d", "ema(9)")]
+    sockets.close(outbox)
+    assert not sockets.live_wants
+
+
+def test_values_that_are_live_no_more_are_in_no_snapshot() -> None:
+    sockets = table()
+    who, _ = session(sockets)
+    ended = Message(f"{TECHNICAL}AAPL:1d", ENDED)
+    sockets.on_batch(Batch(Position("e1", 4), (live("AAPL", 1.0), ended)))
+
+    assert subscribe_live(who, "AAPL")["snapshot"] == []
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (RangeInvalid(("query", "indicators"), "64 sets at most", 64), 109),
+        (ParameterInvalid(("query", "indicators"), "zzz", ["rsi"]), 109),
+        (SymbolUnknown("AAPL", []), 105),
+        (ActorUnavailable("finstage-indicators", 5.0), 107),
+    ],
+)
+def test_what_cannot_be_live_is_refused_with_the_reason(error: FinstageError, code: int) -> None:
+    who, outbox = session(table())
+    text = orjson.dumps(
+        {"action": "subscribe", "type": "technical_analysis", "symbols": ["AAPL"], "id": 1}
+    )
+    wants = who.live_wants(text)
+    assert wants == [LiveWant("AAPL")]
+    who.meet_live({wants[0]: error})
+
+    answer = orjson.loads(who.reply(text, 1.0))
+
+    assert (answer["code"], answer["message"]) == (code, error.message)
+    assert not outbox.topics
+    who.meet_live({})
+    assert orjson.loads(who.reply(text, 1.0))["action"] == "subscribed"
+
+
+def test_only_a_subscription_to_live_values_wants_them() -> None:
+    who, _ = session(table())
+    for request in (
+        {"action": "subscribe", "type": "prices", "symbols": ["AAPL"]},
+        {"action": "unsubscribe", "type": "technical_analysis", "symbols": ["AAPL"]},
+        {"action": "subscribe", "type": "technical_analysis", "symbols": [1]},
+        {"action": "subscribe", "type": "technical_analysis", "symbols": ["AAPL"], "interval": 1},
+    ):
+        assert who.live_wants(orjson.dumps(request)) == []
+    assert subscribe_live(who, "AAPL", interval=1)["code"] == 109
+    assert subscribe_live(who, "AAPL", indicators=["rsi"])["code"] == 109
 
 
 def test_a_socket_takes_no_more_symbols_than_it_may() -> None:

@@ -33,6 +33,11 @@ class SetKey(NamedTuple):
         """Return it as it is asked for: `sma(20)`."""
         return f"{self.name}({','.join(f'{value:g}' for value in self.params)})"
 
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Return the names of what it gives."""
+        return LIVE_INDICATORS[self.name].outputs
+
 
 @dataclass(slots=True)
 class LiveSet:

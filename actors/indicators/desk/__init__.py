@@ -1,0 +1,1 @@
+"""Live indicators of what somebody wants: leases, bars under way, what is told."""
