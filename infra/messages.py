@@ -53,10 +53,14 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """The last message of every topic with its offset, as of `position`."""
+    """The last message of every topic with its offset, as of `position`.
+
+    `history`: the last messages of all topics in order, the newest at `position`.
+    """
 
     position: Position
     messages: tuple[tuple[int, Message], ...]
+    history: tuple[Message, ...] = ()
 
 
 def stamped(message: Message, epoch: str, offset: int) -> bytes:

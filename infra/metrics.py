@@ -61,6 +61,14 @@ ACTOR_SECONDS = Histogram(
 )
 SOCKETS = Gauge("finstage_websocket_connections", "Open sockets.", ["process"], registry=REGISTRY)
 FRAMES = Counter("finstage_websocket_frames", "Frames sent to sockets.", registry=REGISTRY)
+ENCODES = Counter(
+    "finstage_websocket_encodes",
+    "Frames made: one for each message and format that is wanted.",
+    registry=REGISTRY,
+)
+SLOW_SOCKETS = Counter(
+    "finstage_websocket_slow", "Sockets closed because they read too slowly.", registry=REGISTRY
+)
 HUB_MESSAGES = Counter("finstage_hub_messages", "Messages that the hub took.", registry=REGISTRY)
 HUB_HISTORY_BYTES = Gauge(
     "finstage_hub_history_bytes", "Bytes of history in the hub.", ["process"], registry=REGISTRY

@@ -179,6 +179,12 @@ class Settings(BaseSettings):
     max_universe: int = Field(10_000, ge=1, description="Symbols known to the service.")
     # Higher needs more descriptors: HAProxy takes two for each, and 4,800 beside.
     max_sockets: int = Field(5_000, ge=1, description="Sockets of one stream replica.")
+    # More: a client's burst can hold a replica; a heartbeat a second is one.
+    socket_messages_per_s: int = Field(
+        20, ge=1, description="Messages a second that one socket may send; ten times that at once."
+    )
+    # Of a socket that takes all messages; what it may miss and still recover by offset.
+    outbox_bytes: int = Field(2**20, ge=2**12, description="Frames that wait for one socket.")
     max_body_bytes: int = Field(2**20, ge=1_024, description="Longest body of a request.")
     max_message_bytes: int = Field(65_536, ge=1_024, description="Longest message of a client.")
 

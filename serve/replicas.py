@@ -130,8 +130,11 @@ class Stream(_Replica):
 
     async def __init__(self, settings: Settings) -> None:  # type: ignore[misc]  # Serve awaits it
         await self._start(settings)
-        self._table = SocketTable()
-        self._keep(HubReader(HubClient(settings.actor_wait_s), self._table).run())
+        history_bytes = settings.hub_history_bytes
+        category_of = load_universe().category
+        self._table = SocketTable(history_bytes, settings.outbox_bytes, category_of)
+        hub = HubClient(settings.actor_wait_s)
+        self._keep(HubReader(hub, self._table, history_bytes=history_bytes).run())
         self._keep(self._tick())
         feed = FeedClient(settings.actor_wait_s)
         is_open = source_facts(settings).is_open

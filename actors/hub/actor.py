@@ -78,9 +78,9 @@ class HubActor(ServiceActor):
         return self._core.after(position)
 
     @exposed
-    async def snapshot(self) -> Snapshot:
+    async def snapshot(self, history_bytes: int) -> Snapshot:
         """Return the last message of every topic and the position to read on from."""
-        return self._core.snapshot()
+        return self._core.snapshot(history_bytes)
 
     def _wake(self) -> None:
         self._grown.set()

@@ -44,9 +44,12 @@ class HubClient(ActorClient):
         )
         return batch
 
-    async def snapshot(self) -> Snapshot:
-        """Return the last message of every topic and the position to read on from."""
-        snapshot: Snapshot = await self._ask("snapshot")
+    async def snapshot(self, history_bytes: int = 0) -> Snapshot:
+        """Return the last message of every topic and the position to read on from.
+
+        With `history_bytes`, the last messages before that too, as many as go into it.
+        """
+        snapshot: Snapshot = await self._ask("snapshot", history_bytes)
         return snapshot
 
 
@@ -65,10 +68,14 @@ class HubReader:
 
     With `patience` n the hub collects n times as long between answers: each costs it a third of
     a millisecond, so only who passes messages on to people should ask for every one at once.
+    A snapshot comes with so many bytes of history.
     """
 
-    def __init__(self, client: HubClient, follower: Follower, patience: int = 1) -> None:
+    def __init__(
+        self, client: HubClient, follower: Follower, patience: int = 1, history_bytes: int = 0
+    ) -> None:
         self._client = client
+        self._history_bytes = history_bytes
         self.patience = patience  # may be changed at any time
         self._follower = follower
         self._name = uuid.uuid4().hex
@@ -90,7 +97,7 @@ class HubReader:
 
     async def _step(self, position: Position | None) -> Position:
         if position is None:
-            snapshot = await self._client.snapshot()
+            snapshot = await self._client.snapshot(self._history_bytes)
             self._follower.on_snapshot(snapshot)
             return snapshot.position
         batch = await self._client.read(self._name, position, _POLL_S, self.patience)

@@ -81,9 +81,15 @@ class HubCore:
         chosen = tuple(m for _, m in self._log[start : start + most])
         return Batch(Position(self.epoch, position.offset + len(chosen)), chosen)
 
-    def snapshot(self) -> Snapshot:
-        """Return the last message of every topic, as of now."""
-        return Snapshot(self.position, tuple(self._last.values()))
+    def snapshot(self, history_bytes: int = 0) -> Snapshot:
+        """Return the last message of every topic, as of now, and so much of the history."""
+        history: list[Message] = []
+        for _, message in reversed(self._log[self._gone :]):
+            history_bytes -= len(message.payload) + _ENTRY_BYTES
+            if history_bytes < 0:
+                break
+            history.append(message)
+        return Snapshot(self.position, tuple(self._last.values()), tuple(reversed(history)))
 
     def _trim(self, now_s: float) -> None:
         oldest_s = now_s - self._limit_s

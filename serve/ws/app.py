@@ -14,16 +14,24 @@ from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from actors.indicators.client import LiveWant
 from infra.errors import FinstageError
-from infra.metrics import FRAMES
+from infra.metrics import FRAMES, SLOW_SOCKETS
 from infra.settings import Settings
+from infra.universe import load_universe
 from serve.gate import Gate
 from serve.middleware import RequestMiddleware
-from serve.ws.protocol import Session
-from serve.ws.sockets import Outbox, SocketTable
+from serve.ws.allowance import Allowance
+from serve.ws.outbox import Outbox
+from serve.ws.protocol import Session, Terms
+from serve.ws.requests import Subscribe
+from serve.ws.sockets import SocketTable
 
-TOO_MANY_CONNECTIONS = 4504
-MESSAGE_TOO_LARGE = 4500
+# 4000 to 4499: come back; 4500 to 4999: it would be the same again.
 SHUTDOWN = 4001
+SLOW = 4008
+MESSAGE_TOO_LARGE = 4500
+TOO_MANY_MESSAGES = 4501
+TOO_MANY_CONNECTIONS = 4504
+_CATCH_UP_S = 2.0  # another replica may be ahead of this one
 
 T = TypeVar("T")
 
@@ -48,8 +56,11 @@ def create_stream(
 ) -> Starlette:
     """Return the application of the `stream` deployment, whose prefix is `/ws`."""
 
+    categories = load_universe().categories
+    terms = Terms(settings.source_name, settings.max_symbols_on_socket, categories)
+
     async def realtime(socket: WebSocket) -> None:
-        await _serve_socket(socket, table, settings, upstream)
+        await _serve_socket(socket, table, settings, terms, upstream)
 
     app = Starlette(
         routes=[
@@ -67,19 +78,17 @@ def create_stream(
 
 
 async def _serve_socket(
-    socket: WebSocket, table: SocketTable, settings: Settings, upstream: Upstream
+    socket: WebSocket, table: SocketTable, settings: Settings, terms: Terms, upstream: Upstream
 ) -> None:
     await socket.accept()
     if len(table) >= settings.max_sockets:
         await socket.close(TOO_MANY_CONNECTIONS, "too many connections")
         return
     outbox = table.open()
-    session = Session(
-        str(uuid.uuid4()), table, outbox, settings.max_symbols_on_socket, settings.source_name
-    )
+    session = Session(str(uuid.uuid4()), table, outbox, terms, time.time())
     try:
         await _first_ended(
-            _read(socket, session, outbox, settings.max_message_bytes, upstream),
+            _read(socket, session, table, outbox, settings, upstream),
             _write(socket, outbox, table),
         )
     finally:
@@ -105,9 +114,16 @@ async def _first_ended(*works: Coroutine[Any, Any, None]) -> None:
 
 
 async def _read(
-    socket: WebSocket, session: Session, outbox: Outbox, max_bytes: int, upstream: Upstream
+    socket: WebSocket,
+    session: Session,
+    table: SocketTable,
+    outbox: Outbox,
+    settings: Settings,
+    upstream: Upstream,
 ) -> None:
     await outbox.answer(session.welcome())
+    per_s, max_bytes = settings.socket_messages_per_s, settings.max_message_bytes
+    allowance = Allowance(per_s, 10 * per_s, time.monotonic())
     while socket.application_state is WebSocketState.CONNECTED:
         message = await socket.receive()
         if message["type"] == "websocket.disconnect":
@@ -116,11 +132,25 @@ async def _read(
         if len(text) > max_bytes:
             await socket.close(MESSAGE_TOO_LARGE, f"a message is at most {max_bytes} bytes")
             return
-        if upstream.want is not None and (symbols := session.new_symbols(text)):
-            session.meet(symbols, await _refusals(upstream.want, symbols))
-        if wants := session.live_wants(text):
-            session.meet_live(await _refusals(upstream.want_live, wants))
+        if not allowance.take(time.monotonic()):
+            await socket.close(TOO_MANY_MESSAGES, f"more than {per_s} messages a second")
+            return
+        asked = session.asked(text)
+        if asked is not None:
+            await _prepare(session, table, upstream, asked)
         await outbox.answer(session.reply(text, time.time()))
+
+
+async def _prepare(
+    session: Session, table: SocketTable, upstream: Upstream, asked: Subscribe
+) -> None:
+    """Ask others for what a subscription needs of them, before it is answered."""
+    if upstream.want is not None and (symbols := session.new_symbols(asked)):
+        session.meet(symbols, await _refusals(upstream.want, symbols))
+    if asked.wants:
+        session.meet_live(await _refusals(upstream.want_live, asked.wants))
+    if asked.recover is not None:
+        await table.reached(asked.recover, _CATCH_UP_S)
 
 
 async def _refusals(
@@ -136,9 +166,17 @@ async def _write(socket: WebSocket, outbox: Outbox, table: SocketTable) -> None:
     while True:
         frames = await outbox.take()
         for frame in frames:
-            await socket.send_text(frame.decode())
+            if isinstance(frame, str):
+                await socket.send_text(frame)
+            else:
+                await socket.send_bytes(frame)
         FRAMES.inc(len(frames))
+        outbox.sent += len(frames)
         outbox.taken()
+        if outbox.is_slow:
+            SLOW_SOCKETS.inc()
+            await socket.close(SLOW, "reads too slowly; come back with recover")
+            return
         if table.going_away:
             await socket.close(SHUTDOWN, "the service stops")
             return

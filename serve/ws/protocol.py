@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-import orjson
-
 from actors.indicators.client import LiveWant
+from infra.clock import utc
 from infra.errors import (
     ExpressionInvalid,
     FinstageError,
@@ -17,134 +17,178 @@ from infra.errors import (
     RangeInvalid,
     SymbolUnknown,
 )
-from infra.messages import BARS, EXTENDED, PRICES, TECHNICAL
-from infra.symbols import nearest, normalise
-from serve.ws.sockets import Outbox, SocketTable
+from infra.messages import EXTENDED, PRICES, TECHNICAL, Position
+from infra.symbols import nearest
+from serve.ws.frames import ENCODINGS, Frame, encoded
+from serve.ws.outbox import Outbox, Taking
+from serve.ws.requests import (
+    LIVE,
+    PREFIXES,
+    ProtocolError,
+    Subscribe,
+    checked_type,
+    history_request,
+    parsed,
+    subscription,
+    symbols_of,
+)
+from serve.ws.sockets import EVERYTHING, SocketTable
 
-_ACTIONS = ("subscribe", "unsubscribe", "heartbeat")
-_TYPES = ("prices", "bars", "technical_analysis", "alerts", "all")
-_LIVE = "technical_analysis"
-_PREFIXES = {"prices": PRICES, "bars": BARS, _LIVE: TECHNICAL}
+_ACTIONS = (
+    "subscribe", "unsubscribe", "heartbeat", "get_status", "get_current_prices",
+    "get_price_history",
+)  # fmt: skip
 _NOT_COMPUTED = (ExpressionInvalid, IntervalUnsupported, ParameterInvalid, RangeInvalid)
+_PRICE_FIELDS = ("symbol", "change_amount", "change_percent", "timestamp")
 
 
-class ProtocolError(Exception):
-    """Raised when a client's message cannot be carried out; the socket stays open."""
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What every session of a replica knows: the source, limits, categories of symbols."""
 
-    def __init__(self, code: int, message: str) -> None:
-        super().__init__(code, message)
-        self.code = code
-        self.message = message
+    source: str
+    max_symbols: int
+    categories: tuple[str, ...] = ()
 
 
 class Session:
     """One client's conversation. State: its subscriptions, gone with the socket."""
 
     def __init__(
-        self, client_id: str, table: SocketTable, outbox: Outbox, max_symbols: int, source: str
+        self,
+        client_id: str,
+        table: SocketTable,
+        outbox: Outbox,
+        terms: Terms,
+        connected_s: float = 0.0,
     ) -> None:
-        self._client_id = client_id
+        self.client_id = client_id
         self._table = table
         self._outbox = outbox
-        self._max_symbols = max_symbols
-        self._source = source
+        self._terms = terms
+        self._connected_s = connected_s
+        self._heard_s = connected_s
+        self._messages = 0
+        self._errors = 0
         self._refused: dict[str, FinstageError] = {}
         self._refused_live: dict[LiveWant, FinstageError] = {}
 
-    def new_symbols(self, text: str | bytes) -> list[str]:
-        """Return the symbols that a message subscribes to and no price was ever told of."""
+    # -- before a reply -----------------------------------------------------------------------
+
+    def asked(self, text: str | bytes) -> Subscribe | None:
+        """Return the subscription that a message asks for, if it is one without a fault."""
         with contextlib.suppress(ProtocolError):
-            request = _parsed(text)
+            request = parsed(text)
             if request.get("action") == "subscribe":
-                known = set(self._table.symbols)
-                return [s for s in _symbols(request)[: self._max_symbols] if s not in known]
-        return []  # what is wrong with it is said in the reply
+                return subscription(request, self._terms.categories)
+        return None  # what is wrong with it is said in the reply
 
-    def live_wants(self, text: str | bytes) -> list[LiveWant]:
-        """Return the live indicators that a message subscribes to."""
-        with contextlib.suppress(ProtocolError):
-            request = _parsed(text)
-            if request.get("action") == "subscribe" and request.get("type") == _LIVE:
-                return _live_wants(request, _symbols(request)[: self._max_symbols])
-        return []
-
-    def meet_live(self, refused: dict[LiveWant, FinstageError]) -> None:
-        """Take the indicators' word for what the next message subscribes to."""
-        self._refused_live = refused
+    def new_symbols(self, asked: Subscribe) -> list[str]:
+        """Return the symbols of a subscription that no price was ever told of."""
+        known = set(self._table.symbols)
+        return [s for s in asked.named[: self._terms.max_symbols] if s not in known]
 
     def meet(self, symbols: Sequence[str], refused: dict[str, FinstageError]) -> None:
         """Take the feed's word for symbols: those not refused can be subscribed to."""
         self._refused = refused
         self._table.meet(s for s in symbols if s not in refused)
 
-    def welcome(self) -> bytes:
+    def meet_live(self, refused: dict[LiveWant, FinstageError]) -> None:
+        """Take the indicators' word for what the next message subscribes to."""
+        self._refused_live = refused
+
+    # -- replies ------------------------------------------------------------------------------
+
+    def welcome(self) -> Frame:
         """Return the first message of a connection."""
-        return orjson.dumps(
+        return encoded(
             {
                 "type": "system_status",
-                "message": f"connected to Finstage, source {self._source}",
-                "client_id": self._client_id,
-                "source": self._source,
+                "message": f"connected to Finstage, source {self._terms.source}",
+                "client_id": self.client_id,
+                "source": self._terms.source,
                 "available_actions": _ACTIONS,
-                "subscription_types": tuple(_PREFIXES),
+                "subscription_types": tuple(PREFIXES),
                 "epoch": self._table.position.epoch,
                 "offset": self._table.position.offset,
-            }
+            },
+            self._outbox.encoding,
         )
 
-    def reply(self, text: str | bytes, server_time_s: float) -> bytes:
+    def reply(self, text: str | bytes, server_time_s: float) -> Frame:
         """Carry out one message and return the answer; an error is an answer too."""
         request: dict[str, Any] = {}
+        self._messages += 1
+        self._heard_s = server_time_s
         try:
-            request = _parsed(text)
+            request = parsed(text)
             answer = self._handler(request)(request, server_time_s)
         except ProtocolError as error:
+            self._errors += 1
+            self._table.errors += 1
             answer = {"type": "error", "code": error.code, "message": error.message}
         if isinstance(request.get("id"), str | int):
             answer["id"] = request["id"]
-        return orjson.dumps(answer)
+        return encoded(answer, self._outbox.encoding)
+
+    def stats(self, now_s: float) -> dict[str, Any]:
+        """Return what is said of this client."""
+        topics = self._outbox.topics
+        kinds = [kind for kind, prefix in PREFIXES.items() if _any_of(topics, prefix)]
+        return {
+            "client_id": self.client_id,
+            "connected_at": utc(self._connected_s).isoformat(),
+            "connection_duration_seconds": now_s - self._connected_s,
+            "last_heartbeat": self._heard_s,
+            "subscriptions": sorted({topic.partition(":")[2] for topic in topics}),
+            "subscription_types": kinds,
+            "message_count": self._messages,
+            "error_count": self._errors,
+            "is_active": True,
+        }
 
     def _handler(
         self, request: dict[str, Any]
     ) -> Callable[[dict[str, Any], float], dict[str, Any]]:
         action = request.get("action")
-        handlers = {
-            "subscribe": self._subscribe,
-            "unsubscribe": self._unsubscribe,
-            "heartbeat": self._heartbeat,
-        }
-        if not isinstance(action, str) or action not in handlers:
+        if not isinstance(action, str) or action not in _ACTIONS:
             raise ProtocolError(101, f"action must be one of {', '.join(_ACTIONS)}")
-        return handlers[action]
+        handler: Callable[[dict[str, Any], float], dict[str, Any]]
+        handler = getattr(self, f"_{action}")
+        return handler
 
     def _subscribe(self, request: dict[str, Any], _: float) -> dict[str, Any]:
-        kind = _checked_type(request.get("type"))
-        symbols = self._known(_symbols(request))
-        if not symbols:
-            raise ProtocolError(104, "symbols must name at least one")
-        topics = [_PREFIXES[kind] + symbol for symbol in symbols]
-        live: dict[str, LiveWant] = {}
-        if kind == _LIVE:
-            live = self._live(_live_wants(request, symbols))
-            topics = list(live)
-        if _wants_extended(request, kind):
-            topics += [EXTENDED + symbol for symbol in symbols]
-        total = len(self._outbox.topics.union(topics))
-        if total > self._max_symbols:
-            raise ProtocolError(
-                106, f"a socket takes {self._max_symbols} symbols, this would make {total}"
-            )
-        self._outbox.live |= live
-        snapshot = self._table.subscribe(self._outbox, topics)
-        return self._result("subscribed", kind, symbols) | {"snapshot": snapshot}
+        asked = subscription(request, self._terms.categories)
+        self._check_known(asked.named)
+        self._check_live(asked.wants)
+        topics = asked.topics()
+        total = len(self._outbox.topics.keys() | topics.keys())
+        if total > self._terms.max_symbols:
+            most = self._terms.max_symbols
+            raise ProtocolError(106, f"a socket takes {most} symbols, this would make {total}")
+        if request.get("encoding") in ENCODINGS:
+            self._outbox.encoding = asked.taking.format.encoding
+        more = self._begun(topics, asked.recover)
+        self._outbox.live |= asked.live()
+        return self._result("subscribed", asked.kind, list(asked.symbols)) | more
+
+    def _begun(self, topics: dict[str, Taking], since: Position | None) -> dict[str, Any]:
+        """Begin a subscription; return what a client begins with."""
+        if since is None:
+            return {"snapshot": self._table.subscribe(self._outbox, topics)}
+        place = self._table.recover(self._outbox, topics, since)
+        if place is None:
+            return {"recovered": False, "snapshot": self._table.subscribe(self._outbox, topics)}
+        # What was missed follows as frames, each with its own offset.
+        return {"recovered": True, "offset": place.offset, "snapshot": []}
 
     def _unsubscribe(self, request: dict[str, Any], _: float) -> dict[str, Any]:
         given = request.get("type")
-        kinds = tuple(_PREFIXES) if given is None else (_checked_type(given),)
-        prefixes = tuple(_PREFIXES[kind] for kind in kinds)
+        kinds = tuple(PREFIXES) if given is None else (checked_type(given),)
+        prefixes = tuple(PREFIXES[kind] for kind in kinds)
         if PRICES in prefixes:
             prefixes += (EXTENDED,)
-        symbols = _symbols(request)
+        symbols = symbols_of(request, self._terms.categories)
         held = sorted(topic for topic in self._outbox.topics if topic.startswith(prefixes))
         named = [prefix + symbol for prefix in prefixes for symbol in symbols]
         subjects = tuple(f"{TECHNICAL}{symbol}:" for symbol in symbols)
@@ -155,8 +199,41 @@ class Session:
     def _heartbeat(self, _: dict[str, Any], server_time_s: float) -> dict[str, Any]:
         return {"type": "heartbeat", "message": "pong", "server_time": server_time_s}
 
+    def _get_status(self, _: dict[str, Any], server_time_s: float) -> dict[str, Any]:
+        return {
+            "type": "system_status",
+            "client_stats": self.stats(server_time_s),
+            "websocket_manager_stats": self._table.stats(server_time_s),
+            "price_streamer_stats": self._table.streamer_stats(server_time_s),
+        }
+
+    def _get_current_prices(self, request: dict[str, Any], now_s: float) -> dict[str, Any]:
+        symbols = [s for s in symbols_of(request, ()) if s != EVERYTHING]
+        self._check_known(symbols)
+        return {
+            "type": "price_update",
+            "action": "current_prices",
+            "prices": dict.fromkeys(symbols) | self._table.prices(symbols),
+            "timestamp": utc(now_s).isoformat(),
+        }
+
+    def _get_price_history(self, request: dict[str, Any], _: float) -> dict[str, Any]:
+        symbol, limit = history_request(request)
+        self._check_known([symbol])
+        rows = [
+            {"price": update["current_price"]} | {name: update[name] for name in _PRICE_FIELDS}
+            for update in self._table.history(symbol, limit)
+        ]
+        return {
+            "type": "price_update",
+            "action": "price_history",
+            "symbol": symbol,
+            "history": rows,
+            "count": len(rows),
+        }
+
     def _result(self, action: str, kind: str, symbols: list[str]) -> dict[str, Any]:
-        prefix = _PREFIXES[kind]
+        prefix = PREFIXES[kind]
         held = sorted(t.removeprefix(prefix) for t in self._outbox.topics if t.startswith(prefix))
         return {
             "type": "subscription",
@@ -169,16 +246,16 @@ class Session:
             "message": f"{action}: {', '.join(symbols) or 'all'}",
         }
 
-    def _live(self, wants: Sequence[LiveWant]) -> dict[str, LiveWant]:
-        """Return what is wanted by topic; a refusal is the answer."""
+    # -- checks -------------------------------------------------------------------------------
+
+    def _check_live(self, wants: Sequence[LiveWant]) -> None:
         refused = next((self._refused_live[w] for w in wants if w in self._refused_live), None)
         if refused is not None:
             is_wrong = isinstance(refused, _NOT_COMPUTED)
             code = 109 if is_wrong else 105 if isinstance(refused, SymbolUnknown) else 107
             raise ProtocolError(code, refused.message)
-        return {f"{TECHNICAL}{w.symbol}:{w.interval}": w for w in wants}
 
-    def _known(self, symbols: list[str]) -> list[str]:
+    def _check_known(self, symbols: Sequence[str]) -> None:
         known = set(self._table.symbols)
         for symbol in symbols:
             error = self._refused.get(symbol)
@@ -187,49 +264,10 @@ class Session:
                 raise ProtocolError(code, error.message)
             if known and symbol not in known:  # before the first price nothing can be said
                 raise ProtocolError(105, SymbolUnknown(symbol, nearest(symbol, known)).message)
-        return symbols
 
 
-def _parsed(text: str | bytes) -> dict[str, Any]:
-    try:
-        request = orjson.loads(text)
-    except orjson.JSONDecodeError:
-        raise ProtocolError(100, "a message must be a JSON object") from None
-    if not isinstance(request, dict):
-        raise ProtocolError(100, "a message must be a JSON object")
-    return request
+def _any_of(topics: dict[str, Any], prefix: str) -> bool:
+    return any(topic.startswith(prefix) for topic in topics)
 
 
-def _checked_type(kind: object) -> str:
-    if isinstance(kind, str) and kind in _PREFIXES:
-        return kind
-    allowed = " or ".join(_PREFIXES)
-    if kind in _TYPES:
-        raise ProtocolError(103, f"type {kind!r} is not streamed in this version; use {allowed}")
-    raise ProtocolError(102, f"type must be {allowed}")
-
-
-def _wants_extended(request: dict[str, Any], kind: str) -> bool:
-    extended = request.get("extended", False)
-    if not isinstance(extended, bool):
-        raise ProtocolError(108, "extended must be true or false")
-    if extended and kind != "prices":
-        raise ProtocolError(108, f"extended goes with prices: {kind} are of regular hours")
-    return extended
-
-
-def _live_wants(request: dict[str, Any], symbols: Sequence[str]) -> list[LiveWant]:
-    interval, indicators = request.get("interval", "1d"), request.get("indicators", "")
-    if not isinstance(interval, str) or not isinstance(indicators, str):
-        raise ProtocolError(109, 'interval and indicators must be text: "1d", "ema(9),atr"')
-    return [LiveWant(symbol, interval, indicators) for symbol in symbols]
-
-
-def _symbols(request: dict[str, Any]) -> list[str]:
-    symbols = request.get("symbols", [])
-    if not isinstance(symbols, list) or not all(isinstance(s, str) for s in symbols):
-        raise ProtocolError(104, "symbols must be a list of strings")
-    try:
-        return list(dict.fromkeys(normalise(symbol) for symbol in symbols))
-    except SymbolUnknown as error:
-        raise ProtocolError(105, error.message) from None
+__all__ = ["LIVE", "ProtocolError", "Session", "Terms"]

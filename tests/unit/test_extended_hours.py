@@ -15,7 +15,7 @@ from infra.messages import EXTENDED, PRICES, Batch, Position
 from infra.sources.base import Tick
 from infra.sources.yahoo.pricing import PricingTick
 from infra.sources.yahoo.ticks import TickBook
-from serve.ws.protocol import Session
+from serve.ws.protocol import Session, Terms
 from serve.ws.sockets import SocketTable
 from tests.local import LocalService
 
@@ -89,7 +89,7 @@ def test_a_socket_gets_them_when_it_asked() -> None:
     plain, extended = table.open(), table.open()
     ask = {"action": "subscribe", "type": "prices", "symbols": ["AAPL"]}
     for outbox, more in ((plain, {}), (extended, {"extended": True})):
-        who = Session("c", table, outbox, 10, "yahoo")
+        who = Session("c", table, outbox, Terms("yahoo", 10))
         told = orjson.loads(who.reply(orjson.dumps(ask | more), 1.0))
         assert told["subscriptions"] == ["AAPL"]
     after = replace(REGULAR, price=250.0, session_part="post")
@@ -98,7 +98,7 @@ def test_a_socket_gets_them_when_it_asked() -> None:
     table.on_batch(Batch(Position("e", 1), tuple(messages)))
 
     assert (len(plain._frames), len(extended._frames)) == (0, 1)
-    who = Session("c", table, extended, 10, "yahoo")
+    who = Session("c", table, extended, Terms("yahoo", 10))
     who.reply(orjson.dumps({"action": "unsubscribe", "type": "prices"}), 1.0)
     assert not extended.topics
 
@@ -110,7 +110,7 @@ def test_extended_that_makes_no_sense_is_refused(kind: str, extended: object) ->
     ask = {"action": "subscribe", "type": kind, "symbols": ["AAPL"], "extended": extended}
 
     answer = orjson.loads(
-        Session("c", table, table.open(), 10, "yahoo").reply(orjson.dumps(ask), 1.0)
+        Session("c", table, table.open(), Terms("yahoo", 10)).reply(orjson.dumps(ask), 1.0)
     )
 
     assert (answer["type"], answer["code"]) == ("error", 108)

@@ -27,7 +27,8 @@ from infra.messages import (
     Position,
     Snapshot,
 )
-from serve.ws.protocol import Session
+from serve.ws.outbox import Taking
+from serve.ws.protocol import Session, Terms
 from serve.ws.sockets import SocketTable
 
 
@@ -45,7 +46,9 @@ def table() -> SocketTable:
 
 def session(table: SocketTable, max_symbols: int = 10) -> tuple[Session, Any]:
     outbox = table.open()
-    return Session("client", table, outbox, max_symbols, "replay"), outbox
+    return Session(
+        "client", table, outbox, Terms("replay", max_symbols, ("stock", "index"))
+    ), outbox
 
 
 def say(who: Session, **request: Any) -> dict[str, Any]:
@@ -149,10 +152,10 @@ async def test_news_in_a_new_epochs_snapshot_reaches_every_socket_once() -> None
     sockets.on_snapshot(Snapshot(Position("e2", 1), ((1, news),)))
     first = await outbox.take()
     sockets.on_snapshot(Snapshot(Position("e2", 2), ((1, news), (2, price("AAPL", 7.0)))))
-    outbox.put("x", b"next")
+    outbox.put("x", 3, "next", Taking())
 
     assert [orjson.loads(frame)["event"] for frame in first] == ["data_restarted"]
-    assert await outbox.take() == [b"next"]
+    assert await outbox.take() == ["next"]
 
 
 def test_a_symbol_stays_known_through_a_new_epoch_without_prices() -> None:
@@ -188,6 +191,16 @@ def test_a_closed_socket_leaves_nothing_behind() -> None:
         ({"action": "subscribe", "type": "prices"}, 104),
         ({"action": "subscribe", "type": "prices", "symbols": ["NOPE"]}, 105),
         ({"action": "subscribe", "type": "prices", "symbols": ["../etc"]}, 105),
+        ({"action": "subscribe", "type": "prices", "symbols": ["category:nope"]}, 105),
+        ({"action": "subscribe", "type": "prices", "symbols": ["AAPL"], "mode": "some"}, 110),
+        ({"action": "subscribe", "type": "prices", "symbols": ["AAPL"], "fields": "n"}, 110),
+        ({"action": "subscribe", "type": "prices", "symbols": ["AAPL"], "encoding": "xml"}, 110),
+        ({"action": "subscribe", "type": "prices", "symbols": ["AAPL"], "recover": 3}, 110),
+        ({"action": "subscribe", "type": "prices", "symbols": ["AAPL"], "max_rate_hz": -1}, 110),
+        ({"action": "get_price_history"}, 104),
+        ({"action": "get_price_history", "symbol": "NOPE"}, 105),
+        ({"action": "get_price_history", "symbol": "AAPL", "limit": 0}, 110),
+        ({"action": "get_current_prices", "symbols": ["NOPE"]}, 105),
     ],
 )
 def test_a_wrong_message_is_a_numbered_error_that_keeps_its_id(
@@ -198,6 +211,81 @@ def test_a_wrong_message_is_a_numbered_error_that_keeps_its_id(
     answer = say(who, **request_, id="x1")
 
     assert (answer["type"], answer["code"], answer["id"]) == ("error", code, "x1")
+
+
+def told(symbol: str, value: float) -> Message:
+    body = {
+        "type": "price_update",
+        "symbol": symbol,
+        "current_price": value,
+        "change_amount": 1.0,
+        "change_percent": 0.5,
+        "timestamp": f"2026-11-24T00:00:0{value:g}+00:00",
+    }
+    return Message(PRICES + symbol, orjson.dumps(body))
+
+
+def test_prices_of_now_and_before_are_there_for_who_asks() -> None:
+    sockets = SocketTable()
+    first = tuple((n, told(s, float(n))) for n, s in enumerate(("AAPL", "IBM"), start=1))
+    sockets.on_snapshot(Snapshot(Position("e1", 2), first))
+    sockets.on_batch(Batch(Position("e1", 5), tuple(told("AAPL", float(n)) for n in (3, 4, 5))))
+    who, _ = session(sockets)
+
+    answer = say(who, action="get_current_prices")
+    assert (answer["type"], answer["action"]) == ("price_update", "current_prices")
+    assert answer["prices"] == {"AAPL": 5.0, "IBM": 2.0}
+    assert say(who, action="get_current_prices", symbols=["ibm"])["prices"] == {"IBM": 2.0}
+
+    answer = say(who, action="get_price_history", symbol="AAPL", limit=2)
+    assert (answer["action"], answer["symbol"], answer["count"]) == ("price_history", "AAPL", 2)
+    assert [row["price"] for row in answer["history"]] == [4.0, 5.0]
+    assert set(answer["history"][0]) == {
+        "symbol", "price", "change_amount", "change_percent", "timestamp",
+    }  # fmt: skip
+
+
+def test_a_client_is_told_of_itself_and_of_all() -> None:
+    sockets = SocketTable()
+    sockets.on_snapshot(Snapshot(Position("e1", 1), ((1, told("AAPL", 1.0)),)))
+    who, outbox = session(sockets)
+    subscribe(who, "AAPL")
+    say(who, action="fly")
+
+    status = say(who, action="get_status")
+
+    client = status["client_stats"]
+    assert client["subscriptions"] == ["AAPL"]
+    assert client["subscription_types"] == ["prices"]
+    assert (client["message_count"], client["error_count"]) == (3, 1)
+    manager = status["websocket_manager_stats"]
+    assert (manager["active_connections"], manager["total_errors"]) == (1, 1)
+    assert manager["subscription_stats"]["prices"] == 1
+    streamer = status["price_streamer_stats"]
+    assert (streamer["monitored_symbols"], streamer["symbols_with_prices"]) == (1, 1)
+    assert streamer["last_update_time"] == "2026-11-24T00:00:01+00:00"
+    sockets.close(outbox)
+    assert sockets.stats(2.0)["total_connections"] == 1
+
+
+async def test_patterns_take_what_comes_later_too() -> None:
+    sockets = SocketTable(category_of={"AAPL": "stock", "^GSPC": "index", "NEW": "stock"}.get)
+    sockets.on_snapshot(Snapshot(Position("e1", 2), ((1, price("AAPL", 1.0)),)))
+    (every, all_), (stocks, some) = session(sockets), session(sockets)
+
+    assert len(subscribe(every, "*")["snapshot"]) == 1
+    assert subscribe(stocks, "category:Stock")["subscriptions"] == ["category:stock"]
+    subscribe(stocks, "AAPL")  # by name too: still once
+    news = (price("AAPL", 3.0), price("^GSPC", 4.0), price("NEW", 5.0))
+    sockets.on_batch(Batch(Position("e1", 5), news))
+
+    assert [orjson.loads(f)["price"] for f in await all_.take()] == [3.0, 4.0, 5.0]
+    assert [orjson.loads(f)["price"] for f in await some.take()] == [3.0, 5.0]
+    assert sockets.subscribed == ("AAPL",)
+    sockets.on_batch(Batch(Position("e1", 6), (price("NEW", 6.0),)))
+    say(stocks, action="unsubscribe", symbols=["category:stock"])
+    sockets.on_batch(Batch(Position("e1", 8), (price("NEW", 7.0), price("AAPL", 8.0))))
+    assert [orjson.loads(f)["price"] for f in await some.take()] == [8.0]
 
 
 def live(symbol: str, value: float, interval: str = "1d") -> Message:
@@ -261,8 +349,10 @@ def test_what_cannot_be_live_is_refused_with_the_reason(error: FinstageError, co
     text = orjson.dumps(
         {"action": "subscribe", "type": "technical_analysis", "symbols": ["AAPL"], "id": 1}
     )
-    wants = who.live_wants(text)
-    assert wants == [LiveWant("AAPL")]
+    asked = who.asked(text)
+    assert asked is not None
+    wants = asked.wants
+    assert wants == (LiveWant("AAPL"),)
     who.meet_live({wants[0]: error})
 
     answer = orjson.loads(who.reply(text, 1.0))
@@ -281,7 +371,8 @@ def test_only_a_subscription_to_live_values_wants_them() -> None:
         {"action": "subscribe", "type": "technical_analysis", "symbols": [1]},
         {"action": "subscribe", "type": "technical_analysis", "symbols": ["AAPL"], "interval": 1},
     ):
-        assert who.live_wants(orjson.dumps(request)) == []
+        asked = who.asked(orjson.dumps(request))
+        assert asked is None or asked.wants == ()
     assert subscribe_live(who, "AAPL", interval=1)["code"] == 109
     assert subscribe_live(who, "AAPL", indicators=["rsi"])["code"] == 109
 
@@ -291,4 +382,4 @@ def test_a_socket_takes_no_more_symbols_than_it_may() -> None:
     subscribe(who, "AAPL")
 
     assert subscribe(who, "IBM")["code"] == 106
-    assert outbox.topics == {"prices:AAPL"}
+    assert set(outbox.topics) == {"prices:AAPL"}

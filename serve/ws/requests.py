@@ -1,0 +1,197 @@
+"""What a client's message asks for, checked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgpack
+import orjson
+
+from actors.indicators.client import LiveWant
+from infra.errors import SymbolUnknown
+from infra.messages import BARS, EXTENDED, PRICES, TECHNICAL, Position
+from infra.symbols import normalise
+from serve.ws.frames import ENCODINGS, JSON, Format
+from serve.ws.outbox import LATEST, MODES, Taking
+from serve.ws.sockets import CATEGORY, EVERYTHING
+
+LIVE = "technical_analysis"
+PREFIXES = {"prices": PRICES, "bars": BARS, LIVE: TECHNICAL}
+TYPES = ("prices", "bars", LIVE, "alerts", "all")
+_DEFAULT_HISTORY, _MOST_HISTORY = 50, 100
+
+
+class ProtocolError(Exception):
+    """Raised when a client's message cannot be carried out; the socket stays open."""
+
+    def __init__(self, code: int, message: str) -> None:
+        super().__init__(code, message)
+        self.code = code
+        self.message = message
+
+
+@dataclass(frozen=True, slots=True)
+class Subscribe:
+    """A subscription. `symbols` are normalised, or `*`, or `category:stock`."""
+
+    kind: str
+    symbols: tuple[str, ...]
+    taking: Taking
+    is_extended: bool
+    wants: tuple[LiveWant, ...]
+    recover: Position | None
+
+    @property
+    def named(self) -> list[str]:
+        """Return the symbols that are meant by name."""
+        return [s for s in self.symbols if not is_pattern(s)]
+
+    def topics(self) -> dict[str, Taking]:
+        """Return what is subscribed to, and how each is taken."""
+        if self.kind == LIVE:
+            live = {f"{TECHNICAL}{w.symbol}:{w.interval}": self.taking for w in self.wants}
+            patterns = (TECHNICAL + s for s in self.symbols if is_pattern(s))
+            return live | dict.fromkeys(patterns, self.taking)
+        prefixes = [PREFIXES[self.kind]]
+        if self.is_extended:
+            prefixes.append(EXTENDED)
+        return {prefix + s: self.taking for prefix in prefixes for s in self.symbols}
+
+    def live(self) -> dict[str, LiveWant]:
+        """Return the live indicators that are wanted, by topic."""
+        return {f"{TECHNICAL}{w.symbol}:{w.interval}": w for w in self.wants}
+
+
+def is_pattern(symbol: str) -> bool:
+    """Return whether a name stands for several symbols."""
+    return symbol == EVERYTHING or symbol.startswith(CATEGORY)
+
+
+def parsed(text: str | bytes) -> dict[str, Any]:
+    """Return a message as an object: JSON in a text frame, MessagePack in a binary one."""
+    try:
+        request = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        request = _unpacked(text)
+    if not isinstance(request, dict):
+        raise ProtocolError(100, "a message must be a JSON object")
+    return request
+
+
+def _unpacked(text: str | bytes) -> object:
+    if isinstance(text, str):
+        return None
+    try:
+        unpacked: object = msgpack.unpackb(text)
+    except (ValueError, msgpack.exceptions.ExtraData, msgpack.exceptions.UnpackException):
+        return None
+    return unpacked
+
+
+def subscription(request: dict[str, Any], categories: Sequence[str]) -> Subscribe:
+    """Return what a `subscribe` asks for; raises ProtocolError."""
+    kind = checked_type(request.get("type"))
+    symbols = symbols_of(request, categories)
+    if not symbols:
+        raise ProtocolError(104, "symbols must name at least one")
+    is_extended = _checked_extended(request, kind)
+    wants = _live_wants(request, symbols) if kind == LIVE else ()
+    taking = Taking(_mode(request, kind), _format(request), _rate(request))
+    return Subscribe(kind, tuple(symbols), taking, is_extended, wants, _position(request))
+
+
+def checked_type(kind: object) -> str:
+    """Return a type that is streamed; raises ProtocolError for another."""
+    if isinstance(kind, str) and kind in PREFIXES:
+        return kind
+    allowed = " or ".join(PREFIXES)
+    if kind in TYPES:
+        raise ProtocolError(103, f"type {kind!r} is not streamed in this version; use {allowed}")
+    raise ProtocolError(102, f"type must be {allowed}")
+
+
+def symbols_of(request: dict[str, Any], categories: Sequence[str]) -> list[str]:
+    """Return the symbols that a message names, each once."""
+    symbols = request.get("symbols", [])
+    if not isinstance(symbols, list) or not all(isinstance(s, str) for s in symbols):
+        raise ProtocolError(104, "symbols must be a list of strings")
+    return list(dict.fromkeys(_symbol(symbol, categories) for symbol in symbols))
+
+
+def history_request(request: dict[str, Any]) -> tuple[str, int]:
+    """Return the symbol and how many prices `get_price_history` asks for."""
+    symbol, limit = request.get("symbol"), request.get("limit", _DEFAULT_HISTORY)
+    if not isinstance(symbol, str) or not symbol:
+        raise ProtocolError(104, "symbol must name one")
+    if not isinstance(limit, int) or isinstance(limit, bool) or not 1 <= limit <= _MOST_HISTORY:
+        raise ProtocolError(110, f"limit must be a whole number from 1 to {_MOST_HISTORY}")
+    return _symbol(symbol, ()), limit
+
+
+def _symbol(symbol: str, categories: Sequence[str]) -> str:
+    if symbol == EVERYTHING:
+        return symbol
+    if symbol.lower().startswith(CATEGORY):
+        if symbol.lower().removeprefix(CATEGORY) not in categories:
+            known = ", ".join(categories)
+            raise ProtocolError(105, f"{symbol!r} is no category; there are {known}")
+        return symbol.lower()
+    try:
+        return normalise(symbol)
+    except SymbolUnknown as error:
+        raise ProtocolError(105, error.message) from None
+
+
+def _checked_extended(request: dict[str, Any], kind: str) -> bool:
+    extended = request.get("extended", False)
+    if not isinstance(extended, bool):
+        raise ProtocolError(108, "extended must be true or false")
+    if extended and kind != "prices":
+        raise ProtocolError(108, f"extended goes with prices: {kind} are of regular hours")
+    return extended
+
+
+def _live_wants(request: dict[str, Any], symbols: Sequence[str]) -> tuple[LiveWant, ...]:
+    interval, indicators = request.get("interval", "1d"), request.get("indicators", "")
+    if not isinstance(interval, str) or not isinstance(indicators, str):
+        raise ProtocolError(109, 'interval and indicators must be text: "1d", "ema(9),atr"')
+    return tuple(LiveWant(s, interval, indicators) for s in symbols if not is_pattern(s))
+
+
+def _mode(request: dict[str, Any], kind: str) -> str:
+    mode = request.get("mode", "all" if kind == "bars" else LATEST)
+    if mode not in MODES:
+        raise ProtocolError(110, f"mode must be {' or '.join(MODES)}")
+    return str(mode)
+
+
+def _format(request: dict[str, Any]) -> Format:
+    encoding, fields = request.get("encoding", JSON), request.get("fields")
+    if encoding not in ENCODINGS:
+        raise ProtocolError(110, f"encoding must be {' or '.join(ENCODINGS)}")
+    if fields is None:
+        return Format(encoding)
+    if not isinstance(fields, list) or not all(isinstance(name, str) for name in fields):
+        raise ProtocolError(110, "fields must be a list of names")
+    return Format(encoding, frozenset(fields))
+
+
+def _rate(request: dict[str, Any]) -> float:
+    rate = request.get("max_rate_hz", 0)
+    is_number = isinstance(rate, int | float) and not isinstance(rate, bool)
+    if not is_number or not 0 <= rate <= 1_000:
+        raise ProtocolError(110, "max_rate_hz must be a number from 0 (no limit) to 1000")
+    return float(rate)
+
+
+def _position(request: dict[str, Any]) -> Position | None:
+    given = request.get("recover")
+    if given is None:
+        return None
+    epoch = given.get("epoch") if isinstance(given, dict) else None
+    offset = given.get("offset") if isinstance(given, dict) else None
+    if not isinstance(epoch, str) or not isinstance(offset, int) or isinstance(offset, bool):
+        raise ProtocolError(110, 'recover must be {"epoch": "…", "offset": 1234}')
+    return Position(epoch, offset)
