@@ -176,6 +176,11 @@ class FakeYahoo:
                     reached += 1
         return reached
 
+    @property
+    def open_streams(self) -> int:
+        """Return how many streams are open now."""
+        return len(self._streams)
+
     async def close_streams(self) -> None:
         """Close all streams as a server does that restarts: with a closing handshake."""
         for stream in list(self._streams):
