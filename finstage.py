@@ -1,4 +1,5 @@
-"""Finstage for Python users: `connect()` joins the service's Ray, `Client` speaks HTTP.
+"""Finstage for Python users: `connect()` joins the service's Ray, `Client` speaks HTTP,
+`StreamClient` WebSocket.
 
 Nothing heavy is imported before it is used; nothing of the project imports this module.
 """
@@ -14,12 +15,23 @@ if TYPE_CHECKING:
     from infra.errors import FinstageError, SymbolUnknown
     from pipelines.driver import connect
     from serve.client.http import Client
+    from serve.client.stream import StreamClient, StreamRefused
 
-__all__ = ["Client", "FinstageError", "SymbolUnknown", "connect", "main"]
+__all__ = [
+    "Client",
+    "FinstageError",
+    "StreamClient",
+    "StreamRefused",
+    "SymbolUnknown",
+    "connect",
+    "main",
+]
 
 _HOME = {
     "connect": "pipelines.driver",
     "Client": "serve.client.http",
+    "StreamClient": "serve.client.stream",
+    "StreamRefused": "serve.client.stream",
     "FinstageError": "infra.errors",
     "SymbolUnknown": "infra.errors",
 }

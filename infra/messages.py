@@ -16,6 +16,8 @@ TECHNICAL = "technical_analysis:"
 # technical_alert:SYMBOL:INTERVAL:TYPE, payload: a technical_alert
 TECHNICAL_ALERTS = "technical_alert:"
 SYSTEM = "system"  # news of the service itself, for every socket
+# broadcast:TARGET, payload: what an operator tells; TARGET a subscription type or `all`
+BROADCAST = "broadcast:"
 ENDED = b'{"ended":true}'  # the payload that ends a topic: nothing of it is kept
 GOING_AWAY = "going_away"  # the event of the last SYSTEM message before a stop
 

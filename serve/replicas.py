@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import os
+import time
 from collections.abc import Awaitable
 
 import uvicorn
@@ -35,6 +36,7 @@ from serve.near import NearCache
 from serve.rest.questions import quick_answer
 from serve.services import Services
 from serve.ws.app import Upstream, create_stream
+from serve.ws.roster import Roster
 from serve.ws.sockets import SocketTable
 
 logger = logging.getLogger(__name__)
@@ -139,8 +141,9 @@ class Stream(_Replica):
         feed = FeedClient(settings.actor_wait_s)
         is_open = source_facts(settings).is_open
         indicators = IndicatorClient(settings.actor_wait_s)
-        upstream = Upstream(feed.want if is_open else None, indicators.want_live)
-        self._app = create_stream(settings, self._table, self.gate, upstream)
+        upstream = Upstream(feed.want if is_open else None, indicators.want_live, hub.publish)
+        self._roster = Roster(self._table, self.process, CacheClient(settings.actor_wait_s))
+        self._app = create_stream(settings, self._table, self.gate, upstream, self._roster)
         if is_open:
             self._keep(self._renew(feed))
         self._keep(self._renew_live(indicators))
@@ -155,6 +158,8 @@ class Stream(_Replica):
         while True:
             await asyncio.sleep(_TICK_S)
             SOCKETS.labels(self.process).set(len(self._table))
+            if self.settings.stream_replicas > 1:
+                await self._roster.tell(time.time())
 
     async def _renew(self, feed: FeedClient) -> None:
         """Let the ticks of what sockets take go on."""

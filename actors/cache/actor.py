@@ -10,6 +10,8 @@ from actors.runtime import ServiceActor, exposed, report_metrics
 from infra.metrics import MetricsTable, ProcessReport
 from infra.settings import Settings
 
+_SILENT_AFTER_S = 10.0
+
 
 class CacheActor(ServiceActor):
     """Cache state that all processes share.
@@ -26,6 +28,7 @@ class CacheActor(ServiceActor):
             settings.shared_cache_bytes, settings.shared_cache_entries, time.monotonic
         )
         self._metrics = MetricsTable()
+        self._notes: dict[str, tuple[float, bytes]] = {}
         self.keep(report_metrics(self.process, self._take))
 
     async def _take(self, report: ProcessReport) -> None:
@@ -65,6 +68,18 @@ class CacheActor(ServiceActor):
     async def metrics_text(self) -> bytes:
         """Return the Prometheus text of all processes, at most two seconds old."""
         return self._metrics.render()
+
+    @exposed
+    async def note(self, process: str, text: bytes) -> None:
+        """Keep what a process says of itself, until it is silent."""
+        self._notes[process] = time.monotonic(), text
+
+    @exposed
+    async def notes(self) -> dict[str, bytes]:
+        """Return what processes said of themselves lately."""
+        oldest_s = time.monotonic() - _SILENT_AFTER_S
+        self._notes = {name: n for name, n in self._notes.items() if n[0] > oldest_s}
+        return {name: text for name, (_, text) in self._notes.items()}
 
     @exposed
     async def processes(self) -> tuple[str, ...]:

@@ -49,6 +49,15 @@ class CacheClient(ActorClient):
         text: bytes = await self._ask("metrics_text")
         return text
 
+    async def note(self, process: str, text: bytes) -> None:
+        """Say something of this process; it is kept for ten seconds."""
+        await self._ask("note", process, text)
+
+    async def notes(self) -> dict[str, bytes]:
+        """Return what processes said of themselves in the last ten seconds."""
+        notes: dict[str, bytes] = await self._ask("notes")
+        return notes
+
     async def processes(self) -> tuple[str, ...]:
         """Return the processes that report, as role-pid."""
         names: tuple[str, ...] = await self._ask("processes")

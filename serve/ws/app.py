@@ -8,8 +8,11 @@ import uuid
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, NamedTuple, TypeVar
 
+import orjson
 from starlette.applications import Starlette
-from starlette.routing import WebSocketRoute
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route, WebSocketRoute
 from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
 
 from actors.indicators.client import LiveWant
@@ -19,10 +22,13 @@ from infra.settings import Settings
 from infra.universe import load_universe
 from serve.gate import Gate
 from serve.middleware import RequestMiddleware
+from serve.ws import rest, sse
 from serve.ws.allowance import Allowance
 from serve.ws.outbox import Outbox
 from serve.ws.protocol import Session, Terms
 from serve.ws.requests import Subscribe
+from serve.ws.rest import Publish
+from serve.ws.roster import Roster
 from serve.ws.sockets import SocketTable
 
 # 4000 to 4499: come back; 4500 to 4999: it would be the same again.
@@ -44,28 +50,36 @@ class Upstream(NamedTuple):
     """Who is asked for what nobody here takes yet; each returns why some cannot be had.
 
     `want`: ticks of symbols, of the feed; without it only symbols that prices were told of can be
-    subscribed to. `want_live`: live values, of the indicators.
+    subscribed to. `want_live`: live values, of the indicators. `publish`: to the hub.
     """
 
     want: Want | None
     want_live: WantLive
+    publish: Publish
 
 
 def create_stream(
-    settings: Settings, table: SocketTable, gate: Gate, upstream: Upstream
+    settings: Settings, table: SocketTable, gate: Gate, upstream: Upstream, roster: Roster
 ) -> Starlette:
     """Return the application of the `stream` deployment, whose prefix is `/ws`."""
 
     categories = load_universe().categories
     terms = Terms(settings.source_name, settings.max_symbols_on_socket, categories)
+    place = Place(settings, table, roster, terms, upstream)
 
     async def realtime(socket: WebSocket) -> None:
-        await _serve_socket(socket, table, settings, terms, upstream)
+        await _serve_socket(socket, place)
+
+    async def as_events(request: Request) -> Response:
+        return await _serve_events(request, place)
 
     app = Starlette(
         routes=[
             WebSocketRoute("/realtime", realtime),
             WebSocketRoute("/ws/realtime", realtime),  # without Serve's root_path
+            Route("/sse", as_events),
+            Route("/ws/sse", as_events),
+            *rest.routes(roster, upstream.publish),
         ]
     )
     app.add_middleware(
@@ -77,22 +91,66 @@ def create_stream(
     return app
 
 
-async def _serve_socket(
-    socket: WebSocket, table: SocketTable, settings: Settings, terms: Terms, upstream: Upstream
-) -> None:
+class Place(NamedTuple):
+    """What every connection of this replica needs."""
+
+    settings: Settings
+    table: SocketTable
+    roster: Roster
+    terms: Terms
+    upstream: Upstream
+
+    def is_full(self) -> bool:
+        """Return whether one more connection is too many."""
+        return len(self.table) >= self.settings.max_sockets
+
+    def open(self) -> tuple[Session, Outbox]:
+        """Begin with a client."""
+        outbox = self.table.open()
+        session = Session(str(uuid.uuid4()), self.table, outbox, self.terms, time.time())
+        self.roster.add(session)
+        return session, outbox
+
+    def close(self, session: Session, outbox: Outbox) -> None:
+        """Forget a client."""
+        self.roster.remove(session)
+        self.table.close(outbox)
+
+
+async def _serve_socket(socket: WebSocket, place: Place) -> None:
     await socket.accept()
-    if len(table) >= settings.max_sockets:
+    if place.is_full():
         await socket.close(TOO_MANY_CONNECTIONS, "too many connections")
         return
-    outbox = table.open()
-    session = Session(str(uuid.uuid4()), table, outbox, terms, time.time())
+    session, outbox = place.open()
     try:
         await _first_ended(
-            _read(socket, session, table, outbox, settings, upstream),
-            _write(socket, outbox, table),
+            _read(socket, session, outbox, place),
+            _write(socket, outbox, place.table),
         )
     finally:
-        table.close(outbox)
+        place.close(session, outbox)
+
+
+async def _serve_events(request: Request, place: Place) -> Response:
+    if place.is_full():
+        return Response("too many connections", 503, {"retry-after": "5"})
+    session, outbox = place.open()
+
+    def closed() -> None:
+        place.close(session, outbox)
+
+    text = orjson.dumps(sse.request_of(request))
+    asked = session.asked(text)
+    if asked is not None:
+        await _prepare(session, place, asked)
+    answer = session.reply(text, time.time())
+    first = answer.encode() if isinstance(answer, str) else answer
+    told = orjson.loads(first)
+    if told["type"] == "error":
+        closed()
+        return sse.refused(told)
+    return sse.events(first, outbox, place.table, closed)
 
 
 async def _first_ended(*works: Coroutine[Any, Any, None]) -> None:
@@ -113,14 +171,8 @@ async def _first_ended(*works: Coroutine[Any, Any, None]) -> None:
             raise result
 
 
-async def _read(
-    socket: WebSocket,
-    session: Session,
-    table: SocketTable,
-    outbox: Outbox,
-    settings: Settings,
-    upstream: Upstream,
-) -> None:
+async def _read(socket: WebSocket, session: Session, outbox: Outbox, place: Place) -> None:
+    settings = place.settings
     await outbox.answer(session.welcome())
     per_s, max_bytes = settings.socket_messages_per_s, settings.max_message_bytes
     allowance = Allowance(per_s, 10 * per_s, time.monotonic())
@@ -137,20 +189,19 @@ async def _read(
             return
         asked = session.asked(text)
         if asked is not None:
-            await _prepare(session, table, upstream, asked)
+            await _prepare(session, place, asked)
         await outbox.answer(session.reply(text, time.time()))
 
 
-async def _prepare(
-    session: Session, table: SocketTable, upstream: Upstream, asked: Subscribe
-) -> None:
+async def _prepare(session: Session, place: Place, asked: Subscribe) -> None:
     """Ask others for what a subscription needs of them, before it is answered."""
+    upstream = place.upstream
     if upstream.want is not None and (symbols := session.new_symbols(asked)):
         session.meet(symbols, await _refusals(upstream.want, symbols))
     if asked.wants:
         session.meet_live(await _refusals(upstream.want_live, asked.wants))
     if asked.recover is not None:
-        await table.reached(asked.recover, _CATCH_UP_S)
+        await place.table.reached(asked.recover, _CATCH_UP_S)
 
 
 async def _refusals(

@@ -11,14 +11,14 @@ import orjson
 
 from actors.indicators.client import LiveWant
 from infra.errors import SymbolUnknown
-from infra.messages import BARS, EXTENDED, PRICES, TECHNICAL, Position
+from infra.messages import EXTENDED, TECHNICAL, Position
 from infra.symbols import normalise
 from serve.ws.frames import ENCODINGS, JSON, Format
 from serve.ws.outbox import LATEST, MODES, Taking
-from serve.ws.sockets import CATEGORY, EVERYTHING
+from serve.ws.sockets import CATEGORY, EVERYTHING, KINDS
 
 LIVE = "technical_analysis"
-PREFIXES = {"prices": PRICES, "bars": BARS, LIVE: TECHNICAL}
+PREFIXES = KINDS
 TYPES = ("prices", "bars", LIVE, "alerts", "all")
 _DEFAULT_HISTORY, _MOST_HISTORY = 50, 100
 

@@ -13,6 +13,7 @@ from infra.clock import utc
 from infra.messages import (
     ACTIONS,
     BARS,
+    BROADCAST,
     ENDED,
     EXTENDED,
     GOING_AWAY,
@@ -26,11 +27,12 @@ from infra.messages import (
     Snapshot,
 )
 from serve.ws.backlog import Backlog
-from serve.ws.frames import FramesOf, chosen, encoded
+from serve.ws.frames import PLAIN, FramesOf, chosen, encoded
 from serve.ws.outbox import ALL, Outbox, Taking
 
 _OF_SYMBOLS = (PRICES, EXTENDED, BARS)
 _STREAMED = (*_OF_SYMBOLS, TECHNICAL)
+KINDS = {"prices": PRICES, "bars": BARS, "technical_analysis": TECHNICAL}
 EVERYTHING = "*"
 CATEGORY = "category:"
 
@@ -99,11 +101,7 @@ class SocketTable:
             "subscribed_symbols": len(self.subscribed),
             "subscription_stats": {
                 kind: sum(any(t.startswith(p) for t in o.topics) for o in self._outboxes)
-                for kind, p in (
-                    ("prices", PRICES),
-                    ("bars", BARS),
-                    ("technical_analysis", TECHNICAL),
-                )
+                for kind, p in KINDS.items()
             },
             # Pings are uvicorn's, and a socket that is gone is cleaned up as it goes.
             "background_tasks_active": {"heartbeat": True, "cleanup": True},
@@ -336,6 +334,8 @@ class SocketTable:
                 self._last.pop(topic, None)
             elif topic == SYSTEM:
                 self._tell(Position(epoch, offset), message)
+            elif topic.startswith(BROADCAST):
+                self._broadcast(topic.removeprefix(BROADCAST), message, epoch, offset)
             elif topic.startswith(_STREAMED):
                 self._updates += 1
                 self._last[topic] = (offset, message.payload)
@@ -355,6 +355,14 @@ class SocketTable:
                 self._hand(topic, rare, message, epoch, offset)
         self.position = batch.position
         self._wake()
+
+    def _broadcast(self, target: str, message: Message, epoch: str, offset: int) -> None:
+        prefix = KINDS.get(target, "")
+        frames = FramesOf(message, epoch, offset)
+        for outbox in self._outboxes:
+            if not prefix or any(topic.startswith(prefix) for topic in outbox.topics):
+                taking = Taking(ALL, PLAIN._replace(encoding=outbox.encoding))
+                outbox.put(message.topic, offset, frames[taking.format], taking)
 
     def _hand(self, topic: str, takers: Takers, message: Message, epoch: str, offset: int) -> None:
         if not takers:

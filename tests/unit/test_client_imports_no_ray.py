@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
     "code",
     [
         "finstage.Client('http://x')",
+        "finstage.StreamClient('http://x')",
         "finstage.FinstageError, finstage.SymbolUnknown",
         "import pipelines.market",
         "finstage.connect()",

@@ -1,0 +1,137 @@
+"""The stream from another Python program: reconnects by itself, and misses nothing."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from typing import Any
+
+import orjson
+import websockets
+from websockets.asyncio.client import ClientConnection, connect
+
+from infra.errors import FinstageError
+
+logger = logging.getLogger(__name__)
+
+_FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
+_LIVELY_S = 60.0  # without a frame or a pong for so long the connection is given up
+
+
+class StreamRefused(FinstageError):
+    """Raised when the service says no to a subscription, or to the connection for good.
+
+    `number` is the protocol's: an error code, or a close code from 4500 on.
+    """
+
+    status_code = 422
+    code = "stream_refused"
+
+    def __init__(self, message: str, number: int) -> None:
+        super().__init__(message, number)
+        self.number = number
+
+
+class StreamClient:
+    """Subscriptions over WebSocket; every iterator has a connection of its own.
+
+    Broken connections are made again, with growing pauses, and what was missed comes then, in
+    order. Where it cannot be had any more, a snapshot takes its place and `resyncs` grows.
+    State: the counts, of all iterators.
+    """
+
+    def __init__(self, url: str = "http://127.0.0.1:8000", api_key: str | None = None) -> None:
+        self._url = url.rstrip("/").replace("http", "ws", 1) + "/ws/realtime"
+        self._headers = {} if api_key is None else {"x-api-key": api_key}
+        self.drops = 0  # connections that broke
+        self.resyncs = 0  # times that a snapshot took the place of what was missed
+
+    async def subscribe(
+        self, symbols: str | Sequence[str], type: str = "prices", **options: Any
+    ) -> AsyncGenerator[dict[str, Any], None]:
+        """Yield messages for ever: of each symbol the last one first, then each as it comes.
+
+        `type`: prices, bars or technical_analysis; `options`: mode, max_rate_hz, fields, extended,
+        interval, indicators. `symbols` may be `*` or `category:stock`. After a snapshot that
+        took the place of missed messages the last ones come again. Who leaves the loop closes the
+        connection with `aclose()` (`contextlib.aclosing`). Raises StreamRefused.
+        """
+        named = [symbols] if isinstance(symbols, str) else list(symbols)
+        request = {"action": "subscribe", "type": type, "symbols": named} | options
+        place: dict[str, Any] | None = None
+        pause_s = _FIRST_PAUSE_S
+        while True:
+            try:
+                async with connect(
+                    self._url, additional_headers=self._headers, ping_timeout=_LIVELY_S, proxy=None
+                ) as socket:
+                    more = {} if place is None else {"recover": place}
+                    answer = await _subscribed(socket, request | more)
+                    if place is not None and not answer["recovered"]:
+                        self.resyncs += 1
+                    place = _place(answer)
+                    pause_s = _FIRST_PAUSE_S
+                    for message in answer["snapshot"]:
+                        yield message
+                    async for message in _messages(socket):
+                        if message.get("action") == "snapshot":
+                            self.resyncs += 1
+                            for last in message["snapshot"]:
+                                yield last
+                            place = _place(message)
+                            continue
+                        place = _later(place, message)
+                        yield message
+            except (OSError, websockets.InvalidHandshake, websockets.ConnectionClosed) as error:
+                _check_final(error)
+                logger.info("stream.dropped", extra={"reason": str(error)})
+            self.drops += 1
+            await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
+            pause_s = min(_LONGEST_PAUSE_S, 2 * pause_s)
+
+
+async def _subscribed(socket: ClientConnection, request: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to a subscription; before it comes the welcome, and maybe news."""
+    await socket.send(orjson.dumps(request).decode())
+    while True:
+        answer: dict[str, Any] = orjson.loads(await socket.recv())
+        if answer["type"] == "error":
+            if answer["code"] == 107:  # the source is away: the same may go well soon
+                raise OSError(answer["message"])
+            raise StreamRefused(answer["message"], answer["code"])
+        if answer.get("action") == "subscribed":
+            return answer
+
+
+async def _messages(socket: ClientConnection) -> AsyncIterator[dict[str, Any]]:
+    async for text in socket:
+        yield orjson.loads(text)
+    await socket.wait_closed()
+    code = socket.close_code or 1006
+    raise websockets.ConnectionClosed(
+        websockets.frames.Close(code, socket.close_reason or ""), None
+    )
+
+
+def _check_final(error: Exception) -> None:
+    """Raise StreamRefused where the same again would fail."""
+    if isinstance(error, websockets.ConnectionClosed) and error.rcvd is not None:
+        if 4500 <= error.rcvd.code < 5000:
+            raise StreamRefused(error.rcvd.reason or "refused", error.rcvd.code) from None
+    if isinstance(error, websockets.InvalidStatus) and 400 <= error.response.status_code < 500:
+        status = error.response.status_code
+        if status != 429:
+            raise StreamRefused(error.response.body.decode() or "refused", status) from None
+
+
+def _place(message: dict[str, Any]) -> dict[str, Any]:
+    return {"epoch": message["epoch"], "offset": message["offset"]}
+
+
+def _later(place: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
+    """Return the later of two places; what a rate held back comes after what is newer."""
+    if "offset" not in message or message["epoch"] != place["epoch"]:
+        return place if "offset" not in message else _place(message)
+    return _place(message) if message["offset"] > place["offset"] else place

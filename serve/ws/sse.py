@@ -1,0 +1,98 @@
+"""The same messages as server-sent events, for who has no WebSocket: `/ws/sse?symbols=AAPL`."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import orjson
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from serve.ws.frames import Frame
+from serve.ws.outbox import Outbox
+from serve.ws.sockets import SocketTable
+
+_SILENCE_S = 15.0  # then a comment says that the connection is there
+_PLACE = re.compile(rb'^\{"epoch":"([^"]*)","offset":(\d+)')
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
+_TEXTS = ("type", "mode", "interval", "indicators")
+
+
+def request_of(request: Request) -> dict[str, Any]:
+    """Return the subscription that a query stands for, recovering from `Last-Event-ID`."""
+    query = request.query_params
+    asked: dict[str, Any] = {"action": "subscribe", "type": "prices"}
+    asked |= {name: query[name] for name in _TEXTS if name in query}
+    asked["symbols"] = _list(query.get("symbols", ""))
+    if "fields" in query:
+        asked["fields"] = _list(query["fields"])
+    if "max_rate_hz" in query:
+        asked["max_rate_hz"] = _number(query["max_rate_hz"])
+    if "extended" in query:
+        asked["extended"] = query["extended"] == "true"
+    place = request.headers.get("last-event-id") or query.get("last_event_id", "")
+    epoch, _, offset = place.rpartition(":")
+    if epoch and offset.isdigit():
+        asked["recover"] = {"epoch": epoch, "offset": int(offset)}
+    return asked
+
+
+def refused(answer: dict[str, Any]) -> Response:
+    """Return why a subscription cannot be."""
+    status = 404 if answer["code"] == 105 else 503 if answer["code"] == 107 else 422
+    detail = {"code": answer["code"], "message": answer["message"]}
+    body = orjson.dumps({"detail": detail})
+    return Response(body, status_code=status, media_type="application/json")
+
+
+def events(
+    first: bytes, outbox: Outbox, table: SocketTable, closed: Callable[[], None]
+) -> Response:
+    """Return the stream; `closed` is called when it ends, however it does."""
+
+    async def chunks() -> AsyncIterator[bytes]:
+        try:
+            yield _event(first, "subscription")
+            while not (outbox.is_slow or table.going_away):
+                try:
+                    async with asyncio.timeout(_SILENCE_S):
+                        frames = await outbox.take()
+                except TimeoutError:
+                    yield b": still here\n\n"
+                    continue
+                outbox.sent += len(frames)
+                yield b"".join(_event(_bytes(frame)) for frame in frames)
+                outbox.taken()
+        finally:
+            closed()
+
+    return StreamingResponse(chunks(), media_type="text/event-stream", headers=_HEADERS)
+
+
+def _event(payload: bytes, kind: str = "") -> bytes:
+    place = _PLACE.match(payload)
+    if place is None:
+        body = orjson.loads(payload)
+        epoch, offset = str(body.get("epoch", "")).encode(), b"%d" % body.get("offset", 0)
+    else:
+        epoch, offset = place.groups()
+    named = b"event: %b\n" % kind.encode() if kind else b""
+    return b"id: %b:%b\n%bdata: %b\n\n" % (epoch, offset, named, payload)
+
+
+def _bytes(frame: Frame) -> bytes:
+    return frame.encode() if isinstance(frame, str) else frame
+
+
+def _list(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _number(text: str) -> float | str:
+    try:
+        return float(text)
+    except ValueError:
+        return text  # the parser says what is wrong with it

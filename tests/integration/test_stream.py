@@ -1,0 +1,224 @@
+"""The stream as programs use it: recovery, server-sent events, the routes beside the sockets."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+from typing import Any
+
+import httpx
+import msgpack
+import orjson
+import pytest
+import websockets
+
+import finstage
+from tests.service import Service, wait_until
+
+
+def ws_url(service: Service) -> str:
+    return service.url.replace("http", "ws") + "/ws/realtime"
+
+
+def stream_pid(http: httpx.Client) -> int:
+    """Return the process that holds sockets."""
+    found: list[int] = []
+
+    def told() -> bool:
+        text = http.get("/metrics").text
+        found.extend(int(pid) for pid in re.findall(r'connections{process="stream-(\d+)"}', text))
+        return bool(found)
+
+    wait_until(told, 10, "the stream's metrics")
+    return found[-1]
+
+
+class Chain:
+    """Finds holes and doubles: each price says what the one before it was."""
+
+    def __init__(self) -> None:
+        self.last: dict[str, float] = {}
+        self.count = 0
+
+    def take(self, update: dict[str, Any]) -> None:
+        symbol = update["symbol"]
+        before = self.last.get(symbol)
+        if before is not None and update["previous_price"] is not None:
+            assert update["previous_price"] == before, update
+        self.last[symbol] = update["current_price"]
+        self.count += 1
+
+
+async def test_a_client_misses_nothing_when_the_replica_dies(
+    service: Service, http: httpx.Client
+) -> None:
+    stream, chain = finstage.StreamClient(service.url), Chain()
+    killed = await asyncio.to_thread(stream_pid, http)
+    updates = stream.subscribe(["AAPL", "IBM"], mode="all")
+    async with asyncio.timeout(120), contextlib.aclosing(updates):
+        async for update in updates:
+            if update["type"] != "price_update":
+                continue
+            chain.take(update)
+            if chain.count == 20:
+                os.kill(killed, signal.SIGKILL)
+            if stream.drops and chain.count >= 60:
+                break
+
+    assert stream.drops >= 1
+    assert stream.resyncs == 0
+
+    def answers() -> bool:
+        return http.get("/ws/status").status_code == 200
+
+    await asyncio.to_thread(wait_until, answers, 10, "the routes again")
+
+
+async def test_a_client_is_in_step_again_after_the_hub_died(
+    service: Service, http: httpx.Client
+) -> None:
+    stream = finstage.StreamClient(service.url)
+    ready = (await asyncio.to_thread(http.get, "/health/ready")).json()
+    pid = int(ready["checks"]["hub"]["detail"].removeprefix("pid "))
+    count = after = 0
+    last: dict[str, Any] = {}
+    updates = stream.subscribe("AAPL")
+    async with asyncio.timeout(120), contextlib.aclosing(updates):
+        async for update in updates:
+            count += 1
+            if count == 5:
+                os.kill(pid, signal.SIGKILL)
+            after += stream.resyncs > 0
+            if after >= 5:
+                last = update
+                break
+    assert last["symbol"] == "AAPL"
+    assert stream.resyncs == 1
+
+
+async def test_what_cannot_be_is_refused_for_good(service: Service) -> None:
+    stream = finstage.StreamClient(service.url)
+    with pytest.raises(finstage.StreamRefused, match="NOPE") as caught:
+        async for _ in stream.subscribe("NOPE"):
+            pass
+    assert caught.value.number == 105
+    with pytest.raises(finstage.StreamRefused, match="mode must be"):
+        async for _ in stream.subscribe("AAPL", mode="some"):
+            pass
+
+
+async def test_a_flood_of_messages_is_ended_and_hurts_nobody(service: Service) -> None:
+    async with asyncio.timeout(60):
+        other = await websockets.connect(ws_url(service))
+        await other.recv()
+        flood = await websockets.connect(ws_url(service))
+        with contextlib.suppress(websockets.ConnectionClosed):
+            for _ in range(2_000):
+                await flood.send('{"action":"heartbeat"}')
+            async for _ in flood:  # what it was answered before
+                pass
+        assert flood.close_code == 4501
+        await other.send('{"action":"heartbeat","id":1}')
+        assert orjson.loads(await other.recv())["message"] == "pong"
+        await other.close()
+
+
+async def test_message_pack_and_fields(service: Service) -> None:
+    request = {
+        "action": "subscribe",
+        "type": "prices",
+        "symbols": ["*"],
+        "encoding": "msgpack",
+        "fields": ["current_price"],
+    }
+    async with asyncio.timeout(60), websockets.connect(ws_url(service)) as socket:
+        await socket.recv()
+        await socket.send(msgpack.packb(request))
+        answer = msgpack.unpackb(await socket.recv())
+        assert len(answer["snapshot"]) == len(answer["subscriptions"]) or answer["snapshot"]
+        update = msgpack.unpackb(await socket.recv())
+    assert set(update) == {"epoch", "offset", "type", "symbol", "current_price"}
+
+
+# -- server-sent events ------------------------------------------------------------------------
+
+
+async def events(service: Service, count: int, query: str, **headers: str) -> list[dict[str, str]]:
+    """Return the first events of a stream, as fields by name."""
+    found: list[dict[str, str]] = []
+    event: dict[str, str] = {}
+    async with (
+        asyncio.timeout(60),
+        httpx.AsyncClient(timeout=30, trust_env=False) as client,
+        client.stream("GET", f"{service.url}/ws/sse?{query}", headers=headers) as answer,
+    ):
+        assert answer.status_code == 200, await answer.aread()
+        assert answer.headers["content-type"].startswith("text/event-stream")
+        async for line in answer.aiter_lines():
+            if line:
+                name, _, value = line.partition(": ")
+                event[name] = value
+            elif event:
+                found.append(event)
+                event = {}
+            if len(found) == count:
+                break
+    return found
+
+
+async def test_events_are_the_same_messages_and_recover_by_their_id(service: Service) -> None:
+    first, *rest = await events(service, 6, "symbols=AAPL&mode=all")
+    assert first["event"] == "subscription"
+    answer = orjson.loads(first["data"])
+    assert answer["subscriptions"] == ["AAPL"]
+    updates = [orjson.loads(event["data"]) for event in rest]
+    assert [e["id"] for e in rest] == [f"{u['epoch']}:{u['offset']}" for u in updates]
+
+    again = await events(service, 4, "symbols=AAPL&mode=all", **{"last-event-id": rest[1]["id"]})
+
+    assert orjson.loads(again[0]["data"])["recovered"] is True
+    assert [e["id"] for e in again[1:]] == [e["id"] for e in rest[2:]][:3]
+
+
+async def test_a_refused_stream_is_a_plain_answer(service: Service, http: httpx.Client) -> None:
+    for query, status in (
+        ("symbols=NOPE", 404),
+        ("symbols=AAPL&mode=some", 422),
+        ("symbols=AAPL&max_rate_hz=often", 422),
+        ("", 422),
+    ):
+        answer = await asyncio.to_thread(http.get, f"/ws/sse?{query}")
+        assert answer.status_code == status, query
+        assert answer.json()["detail"]["message"]
+
+
+# -- the routes beside -------------------------------------------------------------------------
+
+
+async def test_operators_see_who_is_connected_and_can_tell_them(
+    service: Service, http: httpx.Client
+) -> None:
+    async with asyncio.timeout(60), websockets.connect(ws_url(service)) as socket:
+        client_id = orjson.loads(await socket.recv())["client_id"]
+        await socket.send('{"action":"subscribe","type":"bars","symbols":["AAPL"]}')
+        await socket.recv()
+
+        status = (await asyncio.to_thread(http.get, "/ws/status")).json()
+        assert status["system_health"] == "healthy"
+        assert status["websocket_manager"]["active_connections"] >= 1
+        clients = (await asyncio.to_thread(http.get, "/ws/clients")).json()["clients"]
+        (own,) = [client for client in clients if client["client_id"] == client_id]
+        assert own["subscription_types"] == ["bars"]
+
+        params = {"message": "a word", "target_type": "bars"}
+        told = await asyncio.to_thread(http.post, "/ws/broadcast", params=params)
+        assert told.json()["success"] is True
+        while (message := orjson.loads(await socket.recv())).get("source") != "admin":
+            pass
+    assert (message["message"], message["broadcast_type"]) == ("a word", "bars")
+    for params in ({}, {"message": "x", "target_type": "moon"}, {"message": "x" * 2_001}):
+        refused = await asyncio.to_thread(http.post, "/ws/broadcast", params=params)
+        assert refused.status_code == 422, params
