@@ -141,7 +141,9 @@ class Stream(_Replica):
         feed = FeedClient(settings.actor_wait_s)
         is_open = source_facts(settings).is_open
         indicators = IndicatorClient(settings.actor_wait_s)
-        upstream = Upstream(feed.want if is_open else None, indicators.want_live, hub.publish)
+        upstream = Upstream(
+            feed.want if is_open else None, indicators.want_live, hub.publish, feed
+        )
         self._roster = Roster(self._table, self.process, CacheClient(settings.actor_wait_s))
         self._app = create_stream(settings, self._table, self.gate, upstream, self._roster)
         if is_open:

@@ -399,6 +399,25 @@ class SymbolsRequest(BaseModel):
     symbols: list[str]
 
 
+class StreamingStarted(Shape):
+    """What streams from now on."""
+
+    status: str
+    symbols: list[str]
+    indicators: list[str]
+    interval_seconds: int
+    started_at: str
+
+
+class AlertsSubscribed(Shape):
+    """What signals are looked for from now on."""
+
+    status: str
+    symbols: list[str]
+    alert_types: list[str]
+    subscribed_at: str
+
+
 class MonitoredSymbols(Shape):
     """The monitored set as it is now."""
 

@@ -16,6 +16,7 @@ from fastapi import FastAPI
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.feed.core import FeedCore, MonitoredSet
+from actors.feed.pins import Pins
 from actors.hub.client import HubClient
 from actors.hub.core import HubCore
 from actors.indicators.book import BarBook
@@ -74,6 +75,7 @@ class LocalFeed:
     def __init__(self, source: ReplaySource, settings: Settings) -> None:
         self.source = source
         self.store = LocalStore(settings.data_dir)
+        self.pins = Pins(settings.data_dir / "pins.json", settings.max_universe)
         self._monitored = MonitoredSet(source.symbols(), settings.max_universe)
 
     async def ping(self) -> int:
@@ -121,6 +123,13 @@ class LocalFeed:
         if not self._monitored.add(symbols):
             raise RangeInvalid(("body", "symbols"), "too many symbols", 1)
         return self._monitored.symbols
+
+    async def pin(self, symbols: Sequence[str], is_live: bool = False) -> tuple[str, ...]:
+        for symbol in symbols:
+            if not await self.source.knows(symbol):
+                raise SymbolUnknown(symbol, nearest(symbol, self.source.symbols()))
+        self.pins.add(symbols, is_live)
+        return self.pins.symbols
 
     async def unmonitor(self, symbols: Sequence[str]) -> tuple[str, ...]:
         self._monitored.remove(symbols)

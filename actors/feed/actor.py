@@ -14,6 +14,7 @@ import orjson
 from actors.cache.client import CacheClient
 from actors.feed.core import FeedCore, Interest, MonitoredSet
 from actors.feed.minutes import MinuteBars
+from actors.feed.pins import Pins
 from actors.feed.rescaling import actions_between
 from actors.hub.client import HubClient
 from actors.runtime import ServiceActor, exposed, report_metrics
@@ -86,6 +87,7 @@ class FeedActor(ServiceActor):
         self._batch_s = settings.batch_ms / 1_000
         self._file: Path = settings.data_dir / "monitored.json"
         self._monitored = MonitoredSet(self._load_monitored(), settings.max_universe)
+        self._pins = Pins(settings.data_dir / "pins.json", settings.max_universe)
         self._interest = Interest(settings.interest_s, settings.max_universe)
         self._wanted = Wanted(self._monitored.symbols)
         self._held: dict[str, History] = {}
@@ -176,7 +178,7 @@ class FeedActor(ServiceActor):
 
     def _want_now(self) -> None:
         asked_for = self._interest.symbols(self._clock.monotonic_s())
-        now = asked_for.union(self._monitored.symbols)
+        now = asked_for.union(self._monitored.symbols, self._pins.symbols)
         self._wanted.replace(now.difference(self._source.import_only))
 
     async def _follow_imports(self) -> None:
@@ -280,6 +282,30 @@ class FeedActor(ServiceActor):
         write_atomically(self._file, orjson.dumps({"symbols": symbols}))
         self._want_now()
         return symbols
+
+    @exposed
+    async def pin(self, symbols: Sequence[str], is_live: bool) -> tuple[str, ...]:
+        """Stream symbols until `unpin`, on disk before this returns; return all that are pinned.
+
+        Raises SymbolUnknown, and RangeInvalid over the size of the universe; then nothing changed.
+        """
+        known = [await self._known(symbol) for symbol in symbols]
+        if not self._pins.add(known, is_live):
+            limit = self.settings.max_universe
+            raise RangeInvalid(("body", "symbols"), f"more than {limit} symbols", limit)
+        self._want_now()
+        return self._pins.symbols
+
+    @exposed
+    async def unpin(self) -> None:
+        """Let all that is pinned go."""
+        self._pins.clear()
+        self._want_now()
+
+    @exposed
+    async def pinned(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return what is pinned, and what of it has live indicators."""
+        return self._pins.symbols, self._pins.live
 
     # -- what others ask --------------------------------------------------------------------
 

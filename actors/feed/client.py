@@ -91,6 +91,20 @@ class FeedClient(ActorClient):
         now: tuple[str, ...] = await self._upstream("monitor", tuple(symbols))
         return now
 
+    async def pin(self, symbols: Sequence[str], is_live: bool = False) -> tuple[str, ...]:
+        """Stream symbols until `unpin`; return all pinned. Raises SymbolUnknown, RangeInvalid."""
+        now: tuple[str, ...] = await self._upstream("pin", tuple(symbols), is_live)
+        return now
+
+    async def unpin(self) -> None:
+        """Let all that is pinned go."""
+        await self._ask("unpin")
+
+    async def pinned(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return what is pinned, and what of it has live indicators."""
+        found: tuple[tuple[str, ...], tuple[str, ...]] = await self._ask("pinned")
+        return found
+
     async def unmonitor(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """Remove from the monitored set and return it."""
         now: tuple[str, ...] = await self._ask("unmonitor", tuple(symbols))

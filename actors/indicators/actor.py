@@ -263,14 +263,15 @@ class IndicatorActor(ServiceActor):
         return await self._feed.want(symbols)
 
     async def _renew(self) -> None:
-        """Keep up what the settings name, and the ticks of what is live."""
+        """Keep up what the settings name and what is pinned, and the ticks of what is live."""
         always = [LiveWant(*topic.split(":")) for topic in self.settings.live_topics]
         every_s = min(self.settings.live_grace_s, self.settings.interest_s) / 3
         said: set[str] = set()
         await self._loaded.wait()
         while True:
             try:
-                for want, error in (await self._live.want(always)).items():
+                pinned = [LiveWant(symbol) for symbol in (await self._feed.pinned())[1]]
+                for want, error in (await self._live.want([*always, *pinned])).items():
                     if want.symbol not in said:
                         logger.warning("live.refused", extra={"why": error.message})
                         said.add(want.symbol)

@@ -27,7 +27,7 @@ from serve.ws.allowance import Allowance
 from serve.ws.outbox import Outbox
 from serve.ws.protocol import Session, Terms
 from serve.ws.requests import Subscribe
-from serve.ws.rest import Publish
+from serve.ws.rest import Feed, Publish
 from serve.ws.roster import Roster
 from serve.ws.sockets import SocketTable
 
@@ -51,11 +51,13 @@ class Upstream(NamedTuple):
 
     `want`: ticks of symbols, of the feed; without it only symbols that prices were told of can be
     subscribed to. `want_live`: live values, of the indicators. `publish`: to the hub.
+    `feed`: what streams.
     """
 
     want: Want | None
     want_live: WantLive
     publish: Publish
+    feed: Feed
 
 
 def create_stream(
@@ -79,7 +81,7 @@ def create_stream(
             WebSocketRoute("/ws/realtime", realtime),  # without Serve's root_path
             Route("/sse", as_events),
             Route("/ws/sse", as_events),
-            *rest.routes(roster, upstream.publish),
+            *rest.routes(roster, upstream.publish, upstream.feed),
         ]
     )
     app.add_middleware(

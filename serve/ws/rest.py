@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol
 
 import orjson
 from starlette.requests import Request
@@ -13,6 +14,7 @@ from starlette.routing import Route
 from infra.clock import utc
 from infra.errors import FinstageError, ParameterInvalid, RangeInvalid
 from infra.messages import BROADCAST, Message
+from infra.symbols import normalise
 from serve.errors import error_response
 from serve.ws.requests import PREFIXES
 from serve.ws.roster import Roster
@@ -24,10 +26,27 @@ _MOST_CHARACTERS = 2_000
 Publish = Callable[[Sequence[Message]], Awaitable[object]]
 
 
-def routes(roster: Roster, publish: Publish) -> list[Route]:
+class Feed(Protocol):
+    """What of the feed these routes need; see FeedClient."""
+
+    async def monitored(self) -> tuple[str, ...]:
+        """Return the monitored set."""
+
+    async def pin(self, symbols: Sequence[str], is_live: bool = False) -> tuple[str, ...]:
+        """Stream symbols until `unpin`; return all pinned."""
+
+    async def unpin(self) -> None:
+        """Let all that is pinned go."""
+
+    async def pinned(self) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        """Return what is pinned, and what of it has live indicators."""
+
+
+def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
     """Return the routes, each with and without Serve's prefix.
 
-    A broadcast goes through the hub, so it reaches the sockets of every replica.
+    A broadcast goes through the hub, so it reaches the sockets of every replica. Parameters come
+    in a JSON body or, as in the former service, in the query.
     """
 
     async def read_status(_: Request) -> Response:
@@ -38,7 +57,7 @@ def routes(roster: Roster, publish: Publish) -> list[Route]:
 
     async def broadcast(request: Request) -> Response:
         try:
-            message, target = _broadcast(request)
+            message, target = _broadcast(await _given(request))
             await publish([message])
         except FinstageError as error:
             return error_response(error)
@@ -53,27 +72,82 @@ def routes(roster: Roster, publish: Publish) -> list[Route]:
             }
         )
 
+    async def start(request: Request) -> Response:
+        try:
+            given = await _given(request)
+            before = (await feed.pinned())[0]
+            wanted = _symbols(given.get("symbols")) or list(await feed.monitored())
+            pinned = await feed.pin(wanted)
+        except FinstageError as error:
+            return error_response(error)
+        is_new = set(pinned) != set(before)
+        return _json(
+            {
+                "success": is_new,
+                "message": "streaming" if is_new else "all of these stream already",
+                "monitored_symbols": len(pinned),
+                "stats": (await roster.status(time.time()))["price_streamer"],
+            }
+        )
+
+    async def stop(_: Request) -> Response:
+        try:
+            before = (await feed.pinned())[0]
+            await feed.unpin()
+        except FinstageError as error:
+            return error_response(error)
+        told = f"{len(before)} symbols stream only while somebody wants them"
+        return _json({"success": bool(before), "message": told})
+
     made = []
     for prefix in ("", "/ws"):
         made += [
             Route(f"{prefix}/status", read_status),
             Route(f"{prefix}/clients", clients),
             Route(f"{prefix}/broadcast", broadcast, methods=["POST"]),
+            Route(f"{prefix}/streaming/start", start, methods=["POST"]),
+            Route(f"{prefix}/streaming/stop", stop, methods=["POST"]),
         ]
     return made
 
 
-def _broadcast(request: Request) -> tuple[Message, str]:
-    given = request.query_params
-    text, kind = given.get("message", ""), given.get("message_type", "system_status")
+async def _given(request: Request) -> dict[str, Any]:
+    """Return the parameters of a body, those of the query where it has none."""
+    given: dict[str, Any] = dict(request.query_params)
+    if "symbols" in given:
+        given["symbols"] = request.query_params.getlist("symbols")
+    body = await request.body()
+    if body:
+        try:
+            parsed = orjson.loads(body)
+        except orjson.JSONDecodeError:
+            raise ParameterInvalid(("body",), "no JSON", ("a JSON object",)) from None
+        if not isinstance(parsed, dict):
+            raise ParameterInvalid(("body",), "no object", ("a JSON object",))
+        given |= parsed
+    return given
+
+
+def _symbols(given: object) -> list[str]:
+    if given is None:
+        return []
+    parts: list[Any] = given if isinstance(given, list) else [given]
+    if not all(isinstance(part, str) for part in parts):
+        raise ParameterInvalid(("body", "symbols"), "no list of text", ('["AAPL"]',))
+    names = [name for part in parts for name in part.split(",") if name.strip()]
+    return list(dict.fromkeys(normalise(name) for name in names))
+
+
+def _broadcast(given: dict[str, Any]) -> tuple[Message, str]:
+    text, kind = str(given.get("message", "")), given.get("message_type", "system_status")
     target = given.get("target_type", EVERYONE)
     if not 1 <= len(text) <= _MOST_CHARACTERS:
         told = f"message must have 1 to {_MOST_CHARACTERS} characters"
         raise RangeInvalid(("query", "message"), told, _MOST_CHARACTERS)
     if kind not in MESSAGE_TYPES:
-        raise ParameterInvalid(("query", "message_type"), kind, MESSAGE_TYPES)
+        raise ParameterInvalid(("query", "message_type"), str(kind), MESSAGE_TYPES)
     if target != EVERYONE and target not in PREFIXES:
-        raise ParameterInvalid(("query", "target_type"), target, (EVERYONE, *PREFIXES))
+        raise ParameterInvalid(("query", "target_type"), str(target), (EVERYONE, *PREFIXES))
     body = {
         "type": kind,
         "message": text,
@@ -81,7 +155,7 @@ def _broadcast(request: Request) -> tuple[Message, str]:
         "broadcast_type": target,
         "timestamp": utc(time.time()).isoformat(),
     }
-    return Message(BROADCAST + target, orjson.dumps(body)), target
+    return Message(f"{BROADCAST}{target}", orjson.dumps(body)), str(target)
 
 
 def _json(body: object) -> Response:

@@ -222,3 +222,26 @@ async def test_operators_see_who_is_connected_and_can_tell_them(
     for params in ({}, {"message": "x", "target_type": "moon"}, {"message": "x" * 2_001}):
         refused = await asyncio.to_thread(http.post, "/ws/broadcast", params=params)
         assert refused.status_code == 422, params
+
+
+def test_symbols_are_pinned_and_let_go(http: httpx.Client) -> None:
+    started = http.post("/ws/streaming/start", json={"symbols": ["AAPL", "ibm"]}).json()
+    assert (started["success"], started["monitored_symbols"]) == (True, 2)
+    assert started["stats"]["is_streaming"] is True
+    again = http.post("/ws/streaming/start?symbols=AAPL,IBM").json()
+    assert again["success"] is False
+    assert http.post("/ws/streaming/start", json={"symbols": ["NOPE"]}).status_code == 404
+    assert http.post("/ws/streaming/start", json={"symbols": [1]}).status_code == 422
+    assert http.post("/ws/streaming/start", content=b"{").status_code == 422
+    base = "/api/v2/technical-analysis"
+    old = http.post(f"{base}/streaming/start?symbols=AAPL&symbols=MSFT&indicators=rsi,atr").json()
+    assert old["status"] == "streaming_started"
+    assert (old["symbols"], old["indicators"]) == (["AAPL", "MSFT"], ["rsi", "atr"])
+    alerts = http.post(f"{base}/alerts/subscribe?symbols=AAPL").json()
+    assert alerts["status"] == "subscribed"
+    refused = http.post(f"{base}/alerts/subscribe?symbols=AAPL&alert_types=moon")
+    assert refused.status_code == 422
+    assert http.post(f"{base}/streaming/start?symbols=NOPE").status_code == 404
+    assert http.post(f"{base}/streaming/start?symbols=AAPL&indicators=zz").status_code == 422
+    assert http.post("/ws/streaming/stop").json()["success"] is True
+    assert http.post("/ws/streaming/stop").json()["success"] is False

@@ -1,0 +1,51 @@
+"""Symbols that are streamed until somebody says stop, whoever listens."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import orjson
+
+from infra.files import write_atomically
+
+
+class Pins:
+    """Pinned symbols, and which of them have live indicators too.
+
+    State: hard, a file that is written before a change is acknowledged. At most `limit`.
+    """
+
+    def __init__(self, file: Path, limit: int) -> None:
+        self._file = file
+        self._limit = limit
+        saved = orjson.loads(file.read_bytes()) if file.exists() else {}
+        self._is_live: dict[str, bool] = dict(saved)
+
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """Return all that are pinned, in the order in which they were."""
+        return tuple(self._is_live)
+
+    @property
+    def live(self) -> tuple[str, ...]:
+        """Return those that have live indicators too."""
+        return tuple(symbol for symbol, is_live in self._is_live.items() if is_live)
+
+    def add(self, symbols: Sequence[str], is_live: bool) -> bool:
+        """Pin symbols; False, and nothing changed, if that were more than the limit."""
+        grown = dict(self._is_live)
+        for symbol in symbols:
+            grown[symbol] = is_live or grown.get(symbol, False)
+        if len(grown) > self._limit:
+            return False
+        self._save(grown)
+        return True
+
+    def clear(self) -> None:
+        """Let all of them go."""
+        self._save({})
+
+    def _save(self, pins: dict[str, bool]) -> None:
+        write_atomically(self._file, orjson.dumps(pins))
+        self._is_live = pins

@@ -1,0 +1,23 @@
+"""What is pinned streams until it is let go, also after a restart."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from actors.feed.pins import Pins
+
+
+def test_pins_survive_a_restart(tmp_path: Path) -> None:
+    pins = Pins(tmp_path / "pins.json", 3)
+    assert pins.symbols == ()
+
+    assert pins.add(["A", "B"], False)
+    assert pins.add(["B"], True)
+    assert not pins.add(["C", "D"], False)
+
+    again = Pins(tmp_path / "pins.json", 3)
+    assert (again.symbols, again.live) == (("A", "B"), ("B",))
+    assert again.add(["B"], False)  # what is live stays so
+    assert again.live == ("B",)
+    again.clear()
+    assert Pins(tmp_path / "pins.json", 3).symbols == ()
