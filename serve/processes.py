@@ -37,6 +37,16 @@ def alive(known: Known) -> list[psutil.Process]:
     return found
 
 
+def named(processes: Iterable[psutil.Process], part: str) -> list[psutil.Process]:
+    """Return the processes with this in their names; one that ends meanwhile has none."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if part in process.name():
+                found.append(process)
+    return found
+
+
 def end_all(known: Known, patience_s: float) -> int:
     """End the known processes, gently and then by force; return how many there were."""
     processes = alive(known)

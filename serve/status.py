@@ -7,7 +7,7 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.settings import Settings
-from serve.processes import alive
+from serve.processes import alive, named
 from serve.state import read_state
 from serve.up import overview
 
@@ -34,7 +34,7 @@ def show_status(settings: Settings, console: Console) -> int:
     console.print(table)
     processes = alive(state.processes)
     resident = sum(process.memory_info().rss for process in processes)
-    haproxies = sum("haproxy" in process.name() for process in processes)
+    haproxies = len(named(processes, "haproxy"))
     console.print(
         f"{len(processes)} processes, {haproxies} of them haproxy; "
         f"{resident / 2**20:,.0f} MB resident, shared pages counted in each"

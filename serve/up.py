@@ -27,7 +27,7 @@ from infra.sources import build_source
 from infra.symbols import nearest
 from serve.head import LOOPBACK, prepare_environment, start_head, token_path
 from serve.ports import Ports, choose_ports
-from serve.processes import Known, ProcessTree, alive, end_all
+from serve.processes import Known, ProcessTree, alive, end_all, named
 from serve.state import State, forget_state, own_created_s, take_lock
 from serve.store import describe_store
 
@@ -249,7 +249,7 @@ def _drain_haproxy(known: Known, patience_s: float) -> None:
 
     SIGUSR1 is its soft stop. Serve's own shutdown takes seconds for what dies with Ray anyway.
     """
-    proxies = [process for process in alive(known) if process.name() == "haproxy"]
+    proxies = named(alive(known), "haproxy")
     for process in proxies:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGUSR1)
