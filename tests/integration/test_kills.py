@@ -111,6 +111,32 @@ async def test_sockets_are_told_when_the_hub_restarted(
         assert message["offset"] > told["offset"]
 
 
+async def test_live_values_go_on_after_the_indicators_restarted(
+    http: httpx.Client, service: Service
+) -> None:
+    url = service.url.replace("http", "ws") + "/ws/realtime"
+    async with asyncio.timeout(120), websockets.connect(url) as socket:
+        # Given a socket that takes live values
+        await socket.recv()
+        ask = {"action": "subscribe", "type": "technical_analysis", "symbols": ["IBM"]}
+        await socket.send(orjson.dumps(ask | {"indicators": "ema(9)"}).decode())
+        while orjson.loads(await socket.recv()).get("type") != "technical_analysis_update":
+            pass
+
+        # When the indicators die, and with them everything that is live
+        await asyncio.to_thread(kill, http, "indicators")
+        async with websockets.connect(url) as other:
+            after = orjson.loads(await other.recv())["offset"]
+
+        # Then the replica says again what it wants, and values come, whole ones
+        async for text in socket:
+            message = orjson.loads(text)
+            if message["type"] == "technical_analysis_update" and message["offset"] > after:
+                break
+    assert message["ready"]["ema(9)"] is True
+    assert message["values"]["ema(9)"]["ema"] > 0
+
+
 def test_cached_answers_still_change_after_the_hub_restarted(http: httpx.Client) -> None:
     url = f"{TA}/indicators/GOOGL?period=1y"
     kill(http, "hub")
