@@ -15,6 +15,7 @@ ACTIONS = "actions:"  # actions:SYMBOL, payload: a corporate_action that took ef
 TECHNICAL = "technical_analysis:"
 # technical_alert:SYMBOL:INTERVAL:TYPE, payload: a technical_alert
 TECHNICAL_ALERTS = "technical_alert:"
+ALERTS = "alerts:"  # alerts:SYMBOL:TYPE, payload: an alert, its `alert_id` the store's number
 SYSTEM = "system"  # news of the service itself, for every socket
 # broadcast:TARGET, payload: what an operator tells; TARGET a subscription type or `all`
 BROADCAST = "broadcast:"

@@ -10,7 +10,6 @@ import os
 import time
 from collections.abc import Awaitable
 
-import uvicorn
 from fastapi import FastAPI
 from starlette.applications import Starlette
 
@@ -23,7 +22,7 @@ from infra.clock import SystemClock
 from infra.db.store import open_store
 from infra.errors import FinstageError, StoreError
 from infra.logs import setup_logs
-from infra.metrics import NEAR_CACHE_BYTES, SOCKETS, watch_process
+from infra.metrics import FRAMES, NEAR_CACHE_BYTES, SOCKETS, watch_process
 from infra.settings import Settings
 from infra.sources.facts import source_facts
 from infra.universe import load_universe
@@ -38,6 +37,7 @@ from serve.services import Services
 from serve.ws.app import Upstream, create_stream
 from serve.ws.roster import Roster
 from serve.ws.sockets import SocketTable
+from serve.ws.wire import use_wire
 
 logger = logging.getLogger(__name__)
 
@@ -56,7 +56,7 @@ class _Replica:
         self.gate = Gate(settings)
         self._tasks: set[asyncio.Task[None]] = set()
         setup_logs(settings.log_dir, self.role, settings.log_level)
-        _turn_deflate_off(settings.max_message_bytes)
+        use_wire(settings.max_message_bytes)
         self._keep(watch_process(self.process))
         self._keep(report_metrics(self.process, CacheClient().report_metrics))
         logger.info("replica.started", extra={"role": self.role})
@@ -157,9 +157,12 @@ class Stream(_Replica):
         return self._app
 
     async def _tick(self) -> None:
+        sent = 0
         while True:
             await asyncio.sleep(_TICK_S)
             SOCKETS.labels(self.process).set(len(self._table))
+            sent, before = self._table.sent, sent
+            FRAMES.inc(max(0, sent - before))
             if self.settings.stream_replicas > 1:
                 await self._roster.tell(time.time())
 
@@ -181,14 +184,3 @@ class Stream(_Replica):
                     await indicators.want_live(wants)
             except FinstageError as error:
                 logger.warning("stream.live_unsaid", extra={"reason": error.code})
-
-
-def _turn_deflate_off(max_message_bytes: int) -> None:
-    """Make the server that Serve is about to start leave frames as they are.
-
-    Deflate compresses every frame again for every socket, and Serve has no option for it; the
-    server starts after the deployment's constructor, so its configuration can be made here.
-    """
-    uvicorn.Config = functools.partial(  # type: ignore[misc,assignment]
-        uvicorn.Config, ws_per_message_deflate=False, ws_max_size=4 * max_message_bytes
-    )

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import asyncio
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Coroutine, Sequence
-from typing import Any, NamedTuple, TypeVar
+from collections import Counter
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple, TypeVar
 
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.websockets import WebSocket, WebSocketDisconnect, WebSocketState
+from starlette.types import Receive, Scope, Send
 
 from actors.indicators.client import LiveWant
 from infra.errors import FinstageError
-from infra.metrics import FRAMES, SLOW_SOCKETS
 from infra.settings import Settings
 from infra.universe import load_universe
 from serve.gate import Gate
 from serve.middleware import RequestMiddleware
+from serve.scope import KEY_NAME
 from serve.ws import rest, sse
-from serve.ws.allowance import Allowance
+from serve.ws.connection import TOO_MANY_CONNECTIONS, Connection
 from serve.ws.outbox import Outbox
 from serve.ws.protocol import Session, Terms
 from serve.ws.requests import Subscribe
 from serve.ws.rest import Feed, Publish
 from serve.ws.roster import Roster
 from serve.ws.sockets import SocketTable
+from serve.ws.wire import WIRE, Wire
 
-# 4000 to 4499: come back; 4500 to 4999: it would be the same again.
-SHUTDOWN = 4001
-SLOW = 4008
-MESSAGE_TOO_LARGE = 4500
-TOO_MANY_MESSAGES = 4501
-TOO_MANY_CONNECTIONS = 4504
 _CATCH_UP_S = 2.0  # another replica may be ahead of this one
 
 T = TypeVar("T")
@@ -69,8 +65,7 @@ def create_stream(
     terms = Terms(settings.source_name, settings.max_symbols_on_socket, categories)
     place = Place(settings, table, roster, terms, upstream)
 
-    async def realtime(socket: WebSocket) -> None:
-        await _serve_socket(socket, place)
+    realtime = Realtime(place)
 
     async def as_events(request: Request) -> Response:
         return await _serve_events(request, place)
@@ -93,18 +88,22 @@ def create_stream(
     return app
 
 
-class Place(NamedTuple):
-    """What every connection of this replica needs."""
+@dataclass(slots=True)
+class Place:
+    """What every connection of this replica needs. State: how many each key has."""
 
     settings: Settings
     table: SocketTable
     roster: Roster
     terms: Terms
     upstream: Upstream
+    by_key: Counter[str] = field(default_factory=Counter)
 
-    def is_full(self) -> bool:
-        """Return whether one more connection is too many."""
-        return len(self.table) >= self.settings.max_sockets
+    def is_full(self, key: str = "") -> bool:
+        """Return whether one more connection is too many, in all or of a key."""
+        if len(self.table) >= self.settings.max_sockets:
+            return True
+        return bool(key) and self.by_key[key] >= self.settings.max_sockets_of_key
 
     def open(self) -> tuple[Session, Outbox]:
         """Begin with a client."""
@@ -119,19 +118,37 @@ class Place(NamedTuple):
         self.table.close(outbox)
 
 
-async def _serve_socket(socket: WebSocket, place: Place) -> None:
-    await socket.accept()
-    if place.is_full():
-        await socket.close(TOO_MANY_CONNECTIONS, "too many connections")
-        return
-    session, outbox = place.open()
-    try:
-        await _first_ended(
-            _read(socket, session, outbox, place),
-            _write(socket, outbox, place.table),
-        )
-    finally:
-        place.close(session, outbox)
+class Realtime:
+    """The application of `/ws/realtime`, for handshakes that were admitted."""
+
+    def __init__(self, place: Place) -> None:
+        self._place = place
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one socket until it ends."""
+        place, key = self._place, scope[KEY_NAME]
+        await receive()  # websocket.connect
+        await send({"type": "websocket.accept"})
+        if place.is_full(key):
+            reason = "too many connections"
+            await send({"type": "websocket.close", "code": TOO_MANY_CONNECTIONS, "reason": reason})
+            return
+        wire: Wire = scope["extensions"][WIRE]
+        session, outbox = place.open()
+        place.by_key[key] += 1
+        connection = Connection(wire, session, outbox, place.table)
+        try:
+            await connection.converse(receive, place.settings, self._prepare(session))
+        finally:
+            connection.close()
+            place.by_key[key] -= 1
+            place.close(session, outbox)
+
+    def _prepare(self, session: Session) -> Callable[[Subscribe], Awaitable[None]]:
+        async def prepare(asked: Subscribe) -> None:
+            await _prepare(session, self._place, asked)
+
+        return prepare
 
 
 async def _serve_events(request: Request, place: Place) -> Response:
@@ -147,52 +164,11 @@ async def _serve_events(request: Request, place: Place) -> Response:
     if asked is not None:
         await _prepare(session, place, asked)
     answer = session.reply(text, time.time())
-    first = answer.encode() if isinstance(answer, str) else answer
-    told = orjson.loads(first)
+    told = orjson.loads(answer.payload)
     if told["type"] == "error":
         closed()
         return sse.refused(told)
-    return sse.events(first, outbox, place.table, closed)
-
-
-async def _first_ended(*works: Coroutine[Any, Any, None]) -> None:
-    """Run works together until the first ends, and end the others.
-
-    A reader waits for the writer to send its answer: alone, it would wait for ever for one whose
-    connection broke. A broken connection is no error here.
-    """
-    tasks = [asyncio.ensure_future(work) for work in works]
-    try:
-        await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        for task in tasks:
-            task.cancel()
-        results = await asyncio.gather(*tasks, return_exceptions=True)
-    for result in results:
-        if isinstance(result, Exception) and not isinstance(result, WebSocketDisconnect | OSError):
-            raise result
-
-
-async def _read(socket: WebSocket, session: Session, outbox: Outbox, place: Place) -> None:
-    settings = place.settings
-    await outbox.answer(session.welcome())
-    per_s, max_bytes = settings.socket_messages_per_s, settings.max_message_bytes
-    allowance = Allowance(per_s, 10 * per_s, time.monotonic())
-    while socket.application_state is WebSocketState.CONNECTED:
-        message = await socket.receive()
-        if message["type"] == "websocket.disconnect":
-            return
-        text = message.get("text") or message.get("bytes") or b""
-        if len(text) > max_bytes:
-            await socket.close(MESSAGE_TOO_LARGE, f"a message is at most {max_bytes} bytes")
-            return
-        if not allowance.take(time.monotonic()):
-            await socket.close(TOO_MANY_MESSAGES, f"more than {per_s} messages a second")
-            return
-        asked = session.asked(text)
-        if asked is not None:
-            await _prepare(session, place, asked)
-        await outbox.answer(session.reply(text, time.time()))
+    return sse.events(answer, outbox, place.table, closed)
 
 
 async def _prepare(session: Session, place: Place, asked: Subscribe) -> None:
@@ -213,23 +189,3 @@ async def _refusals(
         return await ask(wanted)
     except FinstageError as error:  # who is asked is away: the client is told, and may ask again
         return dict.fromkeys(wanted, error)
-
-
-async def _write(socket: WebSocket, outbox: Outbox, table: SocketTable) -> None:
-    while True:
-        frames = await outbox.take()
-        for frame in frames:
-            if isinstance(frame, str):
-                await socket.send_text(frame)
-            else:
-                await socket.send_bytes(frame)
-        FRAMES.inc(len(frames))
-        outbox.sent += len(frames)
-        outbox.taken()
-        if outbox.is_slow:
-            SLOW_SOCKETS.inc()
-            await socket.close(SLOW, "reads too slowly; come back with recover")
-            return
-        if table.going_away:
-            await socket.close(SHUTDOWN, "the service stops")
-            return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Any, NamedTuple
 
 import msgpack
@@ -10,11 +11,12 @@ import orjson
 from infra.messages import Message, stamped
 from infra.metrics import ENCODES
 
-Frame = str | bytes  # a text frame, a binary one
-
 JSON, MSGPACK = "json", "msgpack"
 ENCODINGS = (JSON, MSGPACK)
 ALWAYS = frozenset({"epoch", "offset", "type", "symbol", "interval"})  # whatever the fields
+
+_TEXT, _BINARY = 0x81, 0x82  # the last and only fragment, RFC 6455 5.2
+_SHORT, _MEDIUM = 126, 2**16
 
 
 class Format(NamedTuple):
@@ -27,12 +29,34 @@ class Format(NamedTuple):
 PLAIN = Format()
 
 
-def encoded(body: dict[str, Any], encoding: str) -> Frame:
+class Frame(NamedTuple):
+    """One message: its payload, the bytes of the WebSocket frame around it, its offset.
+
+    Made once and written to every socket that wants it. Answers have the offset 0.
+    """
+
+    payload: bytes
+    wire: bytes
+    offset: int = 0
+
+
+def framed(payload: bytes, encoding: str, offset: int = 0) -> Frame:
+    """Return a payload as a frame: text for JSON, binary for MessagePack."""
+    kind = _BINARY if encoding == MSGPACK else _TEXT
+    size = len(payload)
+    if size < _SHORT:
+        head = bytes((kind, size))
+    elif size < _MEDIUM:
+        head = struct.pack("!BBH", kind, 126, size)
+    else:
+        head = struct.pack("!BBQ", kind, 127, size)
+    return Frame(payload, head + payload, offset)
+
+
+def encoded(body: dict[str, Any], encoding: str, offset: int = 0) -> Frame:
     """Return an object as a frame."""
-    if encoding == MSGPACK:
-        packed: bytes = msgpack.packb(body)
-        return packed
-    return orjson.dumps(body).decode()
+    payload = msgpack.packb(body) if encoding == MSGPACK else orjson.dumps(body)
+    return framed(payload, encoding, offset)
 
 
 class FramesOf:
@@ -54,8 +78,9 @@ class FramesOf:
     def _make(self, format_: Format) -> Frame:
         text = stamped(self._message, self._epoch, self._offset)
         if format_ == PLAIN:
-            return text.decode()
-        return encoded(chosen(orjson.loads(text), format_.fields), format_.encoding)
+            return framed(text, JSON, self._offset)
+        body = chosen(orjson.loads(text), format_.fields)
+        return encoded(body, format_.encoding, self._offset)
 
 
 def chosen(body: dict[str, Any], fields: frozenset[str] | None) -> dict[str, Any]:

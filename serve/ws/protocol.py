@@ -22,8 +22,10 @@ from infra.symbols import nearest
 from serve.ws.frames import ENCODINGS, Frame, encoded
 from serve.ws.outbox import Outbox, Taking
 from serve.ws.requests import (
+    EVERY_KIND,
     LIVE,
     PREFIXES,
+    STREAMED,
     ProtocolError,
     Subscribe,
     checked_type,
@@ -32,7 +34,8 @@ from serve.ws.requests import (
     subscription,
     symbols_of,
 )
-from serve.ws.sockets import EVERYTHING, SocketTable
+from serve.ws.sockets import SocketTable
+from serve.ws.takers import EVERYTHING
 
 _ACTIONS = (
     "subscribe", "unsubscribe", "heartbeat", "get_status", "get_current_prices",
@@ -85,8 +88,8 @@ class Session:
 
     def new_symbols(self, asked: Subscribe) -> list[str]:
         """Return the symbols of a subscription that no price was ever told of."""
-        known = set(self._table.symbols)
-        return [s for s in asked.named[: self._terms.max_symbols] if s not in known]
+        named = asked.named[: self._terms.max_symbols]
+        return [symbol for symbol in named if not self._table.knows(symbol)]
 
     def meet(self, symbols: Sequence[str], refused: dict[str, FinstageError]) -> None:
         """Take the feed's word for symbols: those not refused can be subscribed to."""
@@ -108,7 +111,7 @@ class Session:
                 "client_id": self.client_id,
                 "source": self._terms.source,
                 "available_actions": _ACTIONS,
-                "subscription_types": tuple(PREFIXES),
+                "subscription_types": STREAMED,
                 "epoch": self._table.position.epoch,
                 "offset": self._table.position.offset,
             },
@@ -167,24 +170,28 @@ class Session:
             most = self._terms.max_symbols
             raise ProtocolError(106, f"a socket takes {most} symbols, this would make {total}")
         if request.get("encoding") in ENCODINGS:
-            self._outbox.encoding = asked.taking.format.encoding
-        more = self._begun(topics, asked.recover)
+            self._outbox.encoding = asked.format.encoding
+        more = self._begun(topics, asked.recover, asked.after_alert)
         self._outbox.live |= asked.live()
         return self._result("subscribed", asked.kind, list(asked.symbols)) | more
 
-    def _begun(self, topics: dict[str, Taking], since: Position | None) -> dict[str, Any]:
+    def _begun(
+        self, topics: dict[str, Taking], since: Position | None, after_alert: int | None
+    ) -> dict[str, Any]:
         """Begin a subscription; return what a client begins with."""
+        table, outbox = self._table, self._outbox
         if since is None:
-            return {"snapshot": self._table.subscribe(self._outbox, topics)}
-        place = self._table.recover(self._outbox, topics, since)
+            return {"snapshot": table.subscribe(outbox, topics)}
+        place = table.recover(outbox, topics, since, after_alert or 0)
         if place is None:
-            return {"recovered": False, "snapshot": self._table.subscribe(self._outbox, topics)}
+            return {"recovered": False, "snapshot": table.subscribe(outbox, topics, after_alert)}
         # What was missed follows as frames, each with its own offset.
         return {"recovered": True, "offset": place.offset, "snapshot": []}
 
     def _unsubscribe(self, request: dict[str, Any], _: float) -> dict[str, Any]:
         given = request.get("type")
-        kinds = tuple(PREFIXES) if given is None else (checked_type(given),)
+        kind = EVERY_KIND if given is None else checked_type(given)
+        kinds = tuple(PREFIXES) if kind == EVERY_KIND else (kind,)
         prefixes = tuple(PREFIXES[kind] for kind in kinds)
         if PRICES in prefixes:
             prefixes += (EXTENDED,)
@@ -194,7 +201,7 @@ class Session:
         subjects = tuple(f"{TECHNICAL}{symbol}:" for symbol in symbols)
         named += [topic for topic in held if subjects and topic.startswith(subjects)]
         self._table.unsubscribe(self._outbox, named or held)
-        return self._result("unsubscribed", kinds[0], symbols)
+        return self._result("unsubscribed", kinds[0] if given is None else kind, symbols)
 
     def _heartbeat(self, _: dict[str, Any], server_time_s: float) -> dict[str, Any]:
         return {"type": "heartbeat", "message": "pong", "server_time": server_time_s}
@@ -233,7 +240,8 @@ class Session:
         }
 
     def _result(self, action: str, kind: str, symbols: list[str]) -> dict[str, Any]:
-        prefix = PREFIXES[kind]
+        # Of one type its symbols, of all types whole topics.
+        prefix = PREFIXES.get(kind, "")
         held = sorted(t.removeprefix(prefix) for t in self._outbox.topics if t.startswith(prefix))
         return {
             "type": "subscription",
@@ -256,14 +264,15 @@ class Session:
             raise ProtocolError(code, refused.message)
 
     def _check_known(self, symbols: Sequence[str]) -> None:
-        known = set(self._table.symbols)
+        table = self._table
         for symbol in symbols:
             error = self._refused.get(symbol)
             if error is not None:
                 code = 105 if isinstance(error, SymbolUnknown) else 107
                 raise ProtocolError(code, error.message)
-            if known and symbol not in known:  # before the first price nothing can be said
-                raise ProtocolError(105, SymbolUnknown(symbol, nearest(symbol, known)).message)
+            if table.knows_any and not table.knows(symbol):
+                near = nearest(symbol, table.symbols)
+                raise ProtocolError(105, SymbolUnknown(symbol, near).message)
 
 
 def _any_of(topics: dict[str, Any], prefix: str) -> bool:

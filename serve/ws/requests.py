@@ -11,15 +11,19 @@ import orjson
 
 from actors.indicators.client import LiveWant
 from infra.errors import SymbolUnknown
-from infra.messages import EXTENDED, TECHNICAL, Position
+from infra.messages import ALERTS, BARS, EXTENDED, TECHNICAL, Position
 from infra.symbols import normalise
 from serve.ws.frames import ENCODINGS, JSON, Format
-from serve.ws.outbox import LATEST, MODES, Taking
-from serve.ws.sockets import CATEGORY, EVERYTHING, KINDS
+from serve.ws.outbox import ALL, LATEST, MODES, Taking
+from serve.ws.sockets import KINDS
+from serve.ws.takers import CATEGORY, EVERYTHING
 
-LIVE = "technical_analysis"
+LIVE, EVERY_KIND = "technical_analysis", "all"
 PREFIXES = KINDS
-TYPES = ("prices", "bars", LIVE, "alerts", "all")
+TYPES = (*PREFIXES, EVERY_KIND)
+STREAMED = tuple(kind for kind in TYPES if kind != "alerts")
+_WITHOUT_SYMBOLS = ("alerts", EVERY_KIND)  # which mean everything then
+_WHOLE = (BARS, ALERTS)  # of which a client wants each one, unless it says otherwise
 _DEFAULT_HISTORY, _MOST_HISTORY = 50, 100
 
 
@@ -34,14 +38,21 @@ class ProtocolError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Subscribe:
-    """A subscription. `symbols` are normalised, or `*`, or `category:stock`."""
+    """A subscription. `symbols` are normalised, or `*`, or `category:stock`.
+
+    `mode` is None where the client named none. `after_alert`: the last alert that a client which
+    comes back has.
+    """
 
     kind: str
     symbols: tuple[str, ...]
-    taking: Taking
+    mode: str | None
+    format: Format
+    max_rate_hz: float
     is_extended: bool
     wants: tuple[LiveWant, ...]
     recover: Position | None
+    after_alert: int | None
 
     @property
     def named(self) -> list[str]:
@@ -50,18 +61,24 @@ class Subscribe:
 
     def topics(self) -> dict[str, Taking]:
         """Return what is subscribed to, and how each is taken."""
-        if self.kind == LIVE:
-            live = {f"{TECHNICAL}{w.symbol}:{w.interval}": self.taking for w in self.wants}
-            patterns = (TECHNICAL + s for s in self.symbols if is_pattern(s))
-            return live | dict.fromkeys(patterns, self.taking)
-        prefixes = [PREFIXES[self.kind]]
+        kinds = tuple(PREFIXES) if self.kind == EVERY_KIND else (self.kind,)
+        prefixes = [PREFIXES[kind] for kind in kinds]
         if self.is_extended:
             prefixes.append(EXTENDED)
-        return {prefix + s: self.taking for prefix in prefixes for s in self.symbols}
+        return {name: self._taking(prefix) for prefix in prefixes for name in self._names(prefix)}
 
     def live(self) -> dict[str, LiveWant]:
         """Return the live indicators that are wanted, by topic."""
         return {f"{TECHNICAL}{w.symbol}:{w.interval}": w for w in self.wants}
+
+    def _names(self, prefix: str) -> list[str]:
+        if prefix != TECHNICAL:
+            return [prefix + symbol for symbol in self.symbols]
+        return [*self.live(), *(TECHNICAL + s for s in self.symbols if is_pattern(s))]
+
+    def _taking(self, prefix: str) -> Taking:
+        mode = self.mode or (ALL if prefix in _WHOLE else LATEST)
+        return Taking(mode, self.format, self.max_rate_hz)
 
 
 def is_pattern(symbol: str) -> bool:
@@ -94,22 +111,31 @@ def subscription(request: dict[str, Any], categories: Sequence[str]) -> Subscrib
     """Return what a `subscribe` asks for; raises ProtocolError."""
     kind = checked_type(request.get("type"))
     symbols = symbols_of(request, categories)
+    if not symbols and kind in _WITHOUT_SYMBOLS:
+        symbols = [EVERYTHING]
     if not symbols:
         raise ProtocolError(104, "symbols must name at least one")
-    is_extended = _checked_extended(request, kind)
-    wants = _live_wants(request, symbols) if kind == LIVE else ()
-    taking = Taking(_mode(request, kind), _format(request), _rate(request))
-    return Subscribe(kind, tuple(symbols), taking, is_extended, wants, _position(request))
+    wants = _live_wants(request, symbols) if kind in (LIVE, EVERY_KIND) else ()
+    return Subscribe(
+        kind=kind,
+        symbols=tuple(symbols),
+        mode=_mode(request),
+        format=_format(request),
+        max_rate_hz=_rate(request),
+        is_extended=_checked_extended(request, kind),
+        wants=wants,
+        recover=_position(request),
+        after_alert=_after_alert(request),
+    )
 
 
 def checked_type(kind: object) -> str:
     """Return a type that is streamed; raises ProtocolError for another."""
-    if isinstance(kind, str) and kind in PREFIXES:
+    if kind == "alerts":
+        raise ProtocolError(103, "alerts are not streamed in this version")
+    if isinstance(kind, str) and kind in TYPES:
         return kind
-    allowed = " or ".join(PREFIXES)
-    if kind in TYPES:
-        raise ProtocolError(103, f"type {kind!r} is not streamed in this version; use {allowed}")
-    raise ProtocolError(102, f"type must be {allowed}")
+    raise ProtocolError(102, f"type must be {' or '.join(STREAMED)}")
 
 
 def symbols_of(request: dict[str, Any], categories: Sequence[str]) -> list[str]:
@@ -148,7 +174,7 @@ def _checked_extended(request: dict[str, Any], kind: str) -> bool:
     extended = request.get("extended", False)
     if not isinstance(extended, bool):
         raise ProtocolError(108, "extended must be true or false")
-    if extended and kind != "prices":
+    if extended and kind not in ("prices", EVERY_KIND):
         raise ProtocolError(108, f"extended goes with prices: {kind} are of regular hours")
     return extended
 
@@ -160,11 +186,11 @@ def _live_wants(request: dict[str, Any], symbols: Sequence[str]) -> tuple[LiveWa
     return tuple(LiveWant(s, interval, indicators) for s in symbols if not is_pattern(s))
 
 
-def _mode(request: dict[str, Any], kind: str) -> str:
-    mode = request.get("mode", "all" if kind == "bars" else LATEST)
-    if mode not in MODES:
+def _mode(request: dict[str, Any]) -> str | None:
+    mode = request.get("mode")
+    if mode is not None and mode not in MODES:
         raise ProtocolError(110, f"mode must be {' or '.join(MODES)}")
-    return str(mode)
+    return None if mode is None else str(mode)
 
 
 def _format(request: dict[str, Any]) -> Format:
@@ -195,3 +221,11 @@ def _position(request: dict[str, Any]) -> Position | None:
     if not isinstance(epoch, str) or not isinstance(offset, int) or isinstance(offset, bool):
         raise ProtocolError(110, 'recover must be {"epoch": "…", "offset": 1234}')
     return Position(epoch, offset)
+
+
+def _after_alert(request: dict[str, Any]) -> int | None:
+    given = request.get("recover")
+    number = given.get("alert_id") if isinstance(given, dict) else None
+    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+        raise ProtocolError(110, "alert_id must be the number of the last alert that came")
+    return number

@@ -1,4 +1,4 @@
-"""Every socket of this replica: who wants what, and what waits to be sent to each."""
+"""Every client of this replica: who wants what, and what waits to be sent to each."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from actors.indicators.client import LiveWant
 from infra.clock import utc
 from infra.messages import (
     ACTIONS,
+    ALERTS,
     BARS,
     BROADCAST,
     ENDED,
@@ -29,21 +30,21 @@ from infra.messages import (
 from serve.ws.backlog import Backlog
 from serve.ws.frames import PLAIN, FramesOf, chosen, encoded
 from serve.ws.outbox import ALL, Outbox, Taking
+from serve.ws.shelf import AlertShelf, number_of
+from serve.ws.takers import CATEGORY, EVERYTHING, Group, Takers
 
 _OF_SYMBOLS = (PRICES, EXTENDED, BARS)
 _STREAMED = (*_OF_SYMBOLS, TECHNICAL)
-KINDS = {"prices": PRICES, "bars": BARS, "technical_analysis": TECHNICAL}
-EVERYTHING = "*"
-CATEGORY = "category:"
-
-Takers = dict[Outbox, Taking]
+_KEPT = (*_STREAMED, ALERTS)  # of which the last message is what a subscription begins with
+KINDS = {"prices": PRICES, "bars": BARS, "technical_analysis": TECHNICAL, "alerts": ALERTS}
 
 
 class SocketTable:
-    """Subscriptions of this replica's sockets, fed by the hub. State: soft.
+    """Subscriptions of this replica's clients, fed by the hub. State: soft.
 
-    A message's frame is made once for each format that is wanted, whatever the number of sockets.
-    After a restart of the hub every socket gets a snapshot of what it subscribed to, with the new
+    A message's frame is made once for each format that is wanted, whatever the number of sockets,
+    and put into each outbox; at the end of a batch every outbox that got something is told, once.
+    After a restart of the hub every client gets a snapshot of what it subscribed to, with the new
     epoch. `category_of(symbol)`: for subscriptions to categories.
     """
 
@@ -59,10 +60,11 @@ class SocketTable:
         self.errors = 0
         self._gone_sent = 0  # to sockets that are closed
         self._backlog = Backlog(backlog_bytes)
+        self._shelf = AlertShelf()
         self._outbox_bytes = outbox_bytes
-        self._category_of = category_of
         self._outboxes: set[Outbox] = set()
-        self._by_topic: dict[str, Takers] = {}
+        self._takers = Takers(category_of)
+        self._touched: dict[Outbox, None] = {}
         self._last: dict[str, tuple[int, bytes]] = {}
         self._offsets: dict[str, int] = {}  # of the last message of every topic
         self._known: set[str] = set()
@@ -78,32 +80,46 @@ class SocketTable:
         """Return the symbols that prices were ever told of; a new epoch forgets none."""
         return tuple(topic.removeprefix(PRICES) for topic in self._known)
 
+    def knows(self, symbol: str) -> bool:
+        """Return whether a price of the symbol was ever told, or it was met."""
+        return PRICES + symbol in self._known
+
+    @property
+    def knows_any(self) -> bool:
+        """Return whether anything is known: before the first price nothing can be said."""
+        return bool(self._known)
+
     @property
     def subscribed(self) -> tuple[str, ...]:
-        """Return the symbols of which some socket takes prices or bars."""
-        own = (topic for topic in self._by_topic if topic.startswith(_OF_SYMBOLS))
+        """Return the symbols of which some client takes prices or bars."""
+        own = (topic for topic in self._takers if topic.startswith(_OF_SYMBOLS))
         names = {topic.partition(":")[2] for topic in own}
         return tuple(name for name in names if not name.startswith((EVERYTHING, CATEGORY)))
 
     @property
     def live_wants(self) -> tuple[LiveWant, ...]:
-        """Return the live indicators that some socket takes."""
+        """Return the live indicators that some client takes."""
         return tuple({want for outbox in self._outboxes for want in outbox.live.values()})
 
+    @property
+    def sent(self) -> int:
+        """Return how many frames were sent so far."""
+        return self._gone_sent + sum(outbox.sent for outbox in self._outboxes)
+
     def stats(self, now_s: float) -> dict[str, Any]:
-        """Return what is said of this replica's sockets."""
+        """Return what is said of this replica's clients."""
         return {
             "timestamp": utc(now_s).isoformat(),
             "active_connections": len(self),
             "total_connections": self.connections,
-            "total_messages_sent": self._gone_sent + sum(o.sent for o in self._outboxes),
+            "total_messages_sent": self.sent,
             "total_errors": self.errors,
             "subscribed_symbols": len(self.subscribed),
             "subscription_stats": {
                 kind: sum(any(t.startswith(p) for t in o.topics) for o in self._outboxes)
                 for kind, p in KINDS.items()
             },
-            # Pings are uvicorn's, and a socket that is gone is cleaned up as it goes.
+            # Pings are the server's, and a socket that is gone is cleaned up as it goes.
             "background_tasks_active": {"heartbeat": True, "cleanup": True},
         }
 
@@ -128,34 +144,38 @@ class SocketTable:
         self._known.update(PRICES + symbol for symbol in symbols)
 
     def open(self) -> Outbox:
-        """Add a socket."""
+        """Add a client."""
         outbox = Outbox(self._outbox_bytes)
         self._outboxes.add(outbox)
         self.connections += 1
         return outbox
 
     def close(self, outbox: Outbox) -> None:
-        """Remove a socket and its subscriptions."""
+        """Remove a client and its subscriptions."""
         if outbox in self._outboxes:
             self._outboxes.discard(outbox)
             self._gone_sent += outbox.sent
-        self.unsubscribe(outbox, tuple(outbox.topics))
+        for topic in tuple(outbox.topics):
+            self._takers.remove(outbox, topic)
 
     # -- subscriptions ------------------------------------------------------------------------
 
-    def subscribe(self, outbox: Outbox, topics: Mapping[str, Taking]) -> list[dict[str, Any]]:
-        """Add topics; return the last message of each, as of `position`.
+    def subscribe(
+        self, outbox: Outbox, topics: Mapping[str, Taking], after_alert: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Add topics; return the last message of each, as of `position`; see `snapshot_of`.
 
         What comes after that position follows as frames, without a hole.
         """
         self._add(outbox, topics)
-        return self.snapshot_of(topics)
+        return self.snapshot_of(topics, after_alert)
 
     def recover(
-        self, outbox: Outbox, topics: Mapping[str, Taking], since: Position
+        self, outbox: Outbox, topics: Mapping[str, Taking], since: Position, after_alert: int = 0
     ) -> Position | None:
         """Add topics, and put what a client missed of them since a position before all else.
 
+        Alerts up to the number `after_alert` it has, though the hub was told of them again.
         Returns where the client is before it reads on. None, and nothing done, where a part of
         what it missed is not here any more, or is more than the socket may have waiting.
         """
@@ -163,14 +183,16 @@ class SocketTable:
         if missed is None:
             return None
         frames = [
-            (message.topic, offset, FramesOf(message, since.epoch, offset)[taking.format], taking)
+            (message.topic, FramesOf(message, since.epoch, offset)[taking.format], taking)
             for offset, message, taking in missed
+            if not (message.topic.startswith(ALERTS) and number_of(message) <= after_alert)
         ]
-        if sum(len(f) for _, _, f, taking in frames if taking.mode == ALL) > self._outbox_bytes:
+        total = sum(len(frame.payload) for _, frame, taking in frames if taking.mode == ALL)
+        if total > self._outbox_bytes:
             return None
         self._add(outbox, topics)
-        for topic, offset, frame, taking in frames:
-            outbox.put(topic, offset, frame, taking)
+        for topic, frame, taking in frames:
+            outbox.put(topic, frame, taking)
         return since if frames else self.position
 
     async def reached(self, position: Position, within_s: float) -> None:
@@ -188,26 +210,40 @@ class SocketTable:
     def unsubscribe(self, outbox: Outbox, topics: Sequence[str]) -> None:
         """Remove topics; those not subscribed to are no error."""
         for topic in topics:
-            outbox.topics.pop(topic, None)
+            self._takers.remove(outbox, topic)
             outbox.live.pop(topic, None)
-            takers = self._by_topic.get(topic)
-            if takers is not None:
-                takers.pop(outbox, None)
-                if not takers:
-                    del self._by_topic[topic]
-        gone = (t for name in topics for t in self._expanded(name))
-        outbox.forget(t for t in gone if not any(self._covers(n, t) for n in outbox.topics))
+        if not outbox.is_empty:
+            gone = (t for name in topics for t in self._expanded(name))
+            covers = self._takers.covers
+            outbox.forget(t for t in gone if not any(covers(n, t) for n in outbox.topics))
 
-    def snapshot_of(self, topics: Mapping[str, Taking]) -> list[dict[str, Any]]:
-        """Return the last message of each topic that has one, with its offset."""
+    def snapshot_of(
+        self, topics: Mapping[str, Taking], after_alert: int | None = None
+    ) -> list[dict[str, Any]]:
+        """Return the last message of each topic that has one, with its offset.
+
+        With `after_alert`, of alerts all that came after this number, as far as they are here.
+        """
         epoch = self.position.epoch
         found = []
         for name, taking in topics.items():
+            if after_alert is not None and name.startswith(ALERTS):
+                continue
             for topic in self._expanded(name):
                 if topic in self._last:
                     offset, payload = self._last[topic]
                     body = {"epoch": epoch, "offset": offset} | orjson.loads(payload)
                     found.append(chosen(body, taking.format.fields))
+        return found if after_alert is None else found + self._alerts_of(topics, after_alert)
+
+    def _alerts_of(self, topics: Mapping[str, Taking], after_alert: int) -> list[dict[str, Any]]:
+        place = {"epoch": self.position.epoch, "offset": self.position.offset}
+        found = []
+        for message in self._shelf.after(after_alert):
+            taken = (topics[n] for n in self._takers.names_of(message.topic) if n in topics)
+            taking = next(taken, None)
+            if taking is not None:
+                found.append(chosen(place | orjson.loads(message.payload), taking.format.fields))
         return found
 
     def history(self, symbol: str, limit: int) -> list[dict[str, Any]]:
@@ -224,9 +260,7 @@ class SocketTable:
         }
 
     def _add(self, outbox: Outbox, topics: Mapping[str, Taking]) -> None:
-        for topic, taking in topics.items():
-            outbox.topics[topic] = taking
-            self._by_topic.setdefault(topic, {})[outbox] = taking
+        self._takers.add(outbox, topics)
         outbox.forget(topics)
 
     def _missed(
@@ -275,44 +309,53 @@ class SocketTable:
 
     def _expanded(self, name: str) -> Iterable[str]:
         """Return the topics that a name stands for."""
-        kind, _, which = name.partition(":")
-        if not which.startswith((EVERYTHING, CATEGORY)):
+        which = name.partition(":")[2]
+        if not which.startswith((EVERYTHING, CATEGORY)) and not name.startswith(ALERTS):
             return (name,)
-        return sorted(topic for topic in self._last if self._covers(name, topic))
-
-    def _covers(self, name: str, topic: str) -> bool:
-        if name == topic:
-            return True
-        kind, _, which = name.partition(":")
-        if not topic.startswith(kind + ":"):
-            return False
-        if which == EVERYTHING:
-            return True
-        symbol = topic.split(":")[1]
-        return which.startswith(CATEGORY) and self._category_of(symbol) == which.removeprefix(
-            CATEGORY
-        )
+        return sorted(topic for topic in self._last if self._takers.covers(name, topic))
 
     # -- news ---------------------------------------------------------------------------------
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
-        """Take the state of a hub that was just met; tell the sockets if it is another one."""
+        """Take the state of a hub that was just met; tell the clients if it is another one."""
         is_first = self.position.epoch == ""
+        given = {outbox: self._given_alerts(outbox) for outbox in self._outboxes}
+        if snapshot.position.epoch != self.position.epoch:
+            self._shelf.new_epoch()
         self.position = snapshot.position
         self._last = {
             m.topic: (offset, m.payload)
             for offset, m in snapshot.messages
-            if m.topic.startswith(_STREAMED)
+            if m.topic.startswith(_KEPT)
         }
         self._offsets = {message.topic: offset for offset, message in snapshot.messages}
         first = snapshot.position.offset - len(snapshot.history)
         self._backlog.start_at(first)
         for offset, message in enumerate(snapshot.history, start=first + 1):
             self._backlog.add(offset, message)
+        self._shelve(snapshot, first)
         self._known.update(topic for topic in self._last if topic.startswith(PRICES))
         self._wake()
-        if is_first:
-            return
+        if not is_first:
+            self._resync(snapshot, given)
+
+    def _given_alerts(self, outbox: Outbox) -> int:
+        """Return the number of the last alert that a client was sent, or does not wait for."""
+        waiting = outbox.first_offset(ALERTS)
+        return self._shelf.newest if waiting is None else self._shelf.before(waiting)
+
+    def _shelve(self, snapshot: Snapshot, first: int) -> None:
+        """Keep the alerts of a snapshot: the last of each topic, and those of the history."""
+        alerts = {o: m for o, m in snapshot.messages if m.topic.startswith(ALERTS)}
+        for offset, message in enumerate(snapshot.history, start=first + 1):
+            if message.topic.startswith(ALERTS):
+                alerts[offset] = message
+        for offset, message in sorted(alerts.items()):
+            if message.payload != ENDED:
+                self._shelf.add(offset, message)
+
+    def _resync(self, snapshot: Snapshot, given: Mapping[Outbox, int]) -> None:
+        """Give each client a snapshot in the place of what it missed."""
         for outbox in self._outboxes:
             outbox.forget_all()
         for offset, message in snapshot.messages:
@@ -320,70 +363,86 @@ class SocketTable:
                 self._tell(Position(snapshot.position.epoch, offset), message)
         for outbox in self._outboxes:
             if outbox.topics:
-                frame = encoded(self._resync(outbox), outbox.encoding)
-                outbox.put("", 0, frame, Taking())
+                body = self._new_beginning(outbox, given[outbox])
+                outbox.put("", encoded(body, outbox.encoding), Taking())
+                self._touched[outbox] = None
+        self._announce()
 
     def on_batch(self, batch: Batch) -> None:
-        """Hand each message to the sockets that want it."""
+        """Hand each message to the clients that want it."""
         epoch = batch.position.epoch
         for offset, message in enumerate(batch.messages, start=batch.first_offset):
             self._backlog.add(offset, message)
-            topic = message.topic
-            self._offsets[topic] = offset
-            if message.payload == ENDED:
-                self._last.pop(topic, None)
-            elif topic == SYSTEM:
-                self._tell(Position(epoch, offset), message)
-            elif topic.startswith(BROADCAST):
-                self._broadcast(topic.removeprefix(BROADCAST), message, epoch, offset)
-            elif topic.startswith(_STREAMED):
-                self._updates += 1
-                self._last[topic] = (offset, message.payload)
-                if topic.startswith(PRICES):
-                    self._known.add(topic)
-                self._hand(topic, self._takers_of(topic), message, epoch, offset)
-            elif topic.startswith(ACTIONS):
-                symbol = topic.removeprefix(ACTIONS)
-                several = [self._takers_of(prefix + symbol) for prefix in _OF_SYMBOLS]
-                takers = {o: t for found in several for o, t in found.items()}
-                rare = {outbox: _whole(taking) for outbox, taking in takers.items()}
-                self._hand(topic, rare, message, epoch, offset)
-            elif topic.startswith(TECHNICAL_ALERTS):
-                subject = topic.removeprefix(TECHNICAL_ALERTS).rpartition(":")[0]
-                takers = self._takers_of(TECHNICAL + subject)
-                rare = {outbox: _whole(taking) for outbox, taking in takers.items()}
-                self._hand(topic, rare, message, epoch, offset)
+            self._offsets[message.topic] = offset
+            self._on_message(message, epoch, offset)
         self.position = batch.position
         self._wake()
+        self._announce()
+
+    def _on_message(self, message: Message, epoch: str, offset: int) -> None:
+        topic = message.topic
+        if message.payload == ENDED:
+            self._last.pop(topic, None)
+        elif topic.startswith(_STREAMED):
+            self._updates += 1
+            self._last[topic] = (offset, message.payload)
+            if topic.startswith(PRICES):
+                self._known.add(topic)
+            self._hand(self._takers.of(topic), message, epoch, offset)
+        elif topic.startswith(ALERTS):
+            self._last[topic] = (offset, message.payload)
+            if self._shelf.add(offset, message):
+                self._hand(self._takers.of(topic), message, epoch, offset)
+        elif topic == SYSTEM:
+            self._tell(Position(epoch, offset), message)
+        elif topic.startswith(BROADCAST):
+            self._broadcast(topic.removeprefix(BROADCAST), message, epoch, offset)
+        elif topic.startswith(ACTIONS):
+            symbol = topic.removeprefix(ACTIONS)
+            self._hand_rare([prefix + symbol for prefix in _OF_SYMBOLS], message, epoch, offset)
+        elif topic.startswith(TECHNICAL_ALERTS):
+            subject = topic.removeprefix(TECHNICAL_ALERTS).rpartition(":")[0]
+            self._hand_rare([TECHNICAL + subject], message, epoch, offset)
+
+    def _hand_rare(self, topics: Sequence[str], message: Message, epoch: str, offset: int) -> None:
+        """Hand a message to who takes one of some topics: all of it, with all its fields."""
+        takers = {
+            outbox: taking
+            for topic in topics
+            for taking, outboxes in self._takers.of(topic)
+            for outbox in outboxes
+        }
+        groups: list[Group] = [(_whole(taking), (outbox,)) for outbox, taking in takers.items()]
+        self._hand(groups, message, epoch, offset)
 
     def _broadcast(self, target: str, message: Message, epoch: str, offset: int) -> None:
         prefix = KINDS.get(target, "")
-        frames = FramesOf(message, epoch, offset)
-        for outbox in self._outboxes:
-            if not prefix or any(topic.startswith(prefix) for topic in outbox.topics):
-                taking = Taking(ALL, PLAIN._replace(encoding=outbox.encoding))
-                outbox.put(message.topic, offset, frames[taking.format], taking)
+        takers = [
+            outbox
+            for outbox in self._outboxes
+            if not prefix or any(topic.startswith(prefix) for topic in outbox.topics)
+        ]
+        groups: list[Group] = [
+            (Taking(ALL, PLAIN._replace(encoding=outbox.encoding)), (outbox,)) for outbox in takers
+        ]
+        self._hand(groups, message, epoch, offset)
 
-    def _hand(self, topic: str, takers: Takers, message: Message, epoch: str, offset: int) -> None:
-        if not takers:
-            return
+    def _hand(self, groups: Iterable[Group], message: Message, epoch: str, offset: int) -> None:
         frames = FramesOf(message, epoch, offset)
-        for outbox, taking in takers.items():
-            outbox.put(topic, offset, frames[taking.format], taking)
+        topic, touched = message.topic, self._touched
+        for taking, outboxes in groups:
+            frame = None
+            for outbox in outboxes:
+                if frame is None:
+                    frame = frames[taking.format]
+                outbox.put(topic, frame, taking)
+                touched[outbox] = None
 
-    def _takers_of(self, topic: str) -> Takers:
-        """Return who takes a topic, by its own name or with others."""
-        kind, _, rest = topic.partition(":")
-        takers = self._by_topic.get(topic, {})
-        everything = self._by_topic.get(f"{kind}:{EVERYTHING}")
-        if everything:
-            takers = everything | takers
-        category = self._category_of(rest.partition(":")[0])
-        if category is not None:
-            some = self._by_topic.get(f"{kind}:{CATEGORY}{category}")
-            if some:
-                takers = some | takers
-        return takers
+    def _announce(self) -> None:
+        """Tell each outbox that got something, once."""
+        touched, self._touched = self._touched, {}
+        for outbox in touched:
+            outbox.on_ready()
 
     def _wake(self) -> None:
         self._grown.set()
@@ -397,11 +456,10 @@ class SocketTable:
         self.going_away = orjson.loads(message.payload).get("event") == GOING_AWAY
         frames = FramesOf(message, place.epoch, place.offset)
         for outbox in self._outboxes:
-            taking = Taking()
-            format_ = taking.format._replace(encoding=outbox.encoding)
-            outbox.put(SYSTEM, place.offset, frames[format_], taking)
+            outbox.put(SYSTEM, frames[PLAIN._replace(encoding=outbox.encoding)], Taking())
+            self._touched[outbox] = None
 
-    def _resync(self, outbox: Outbox) -> dict[str, Any]:
+    def _new_beginning(self, outbox: Outbox, given_alerts: int) -> dict[str, Any]:
         topics = dict(sorted(outbox.topics.items()))
         return {
             "type": "subscription",
@@ -409,7 +467,7 @@ class SocketTable:
             "recovered": False,
             "epoch": self.position.epoch,
             "offset": self.position.offset,
-            "snapshot": self.snapshot_of(topics),
+            "snapshot": self.snapshot_of(topics, given_alerts),
             "message": "a new epoch began; this snapshot takes the place of what was missed",
         }
 

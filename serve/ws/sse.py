@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -49,23 +50,29 @@ def refused(answer: dict[str, Any]) -> Response:
 
 
 def events(
-    first: bytes, outbox: Outbox, table: SocketTable, closed: Callable[[], None]
+    first: Frame, outbox: Outbox, table: SocketTable, closed: Callable[[], None]
 ) -> Response:
     """Return the stream; `closed` is called when it ends, however it does."""
+    loop, ready = asyncio.get_running_loop(), asyncio.Event()
+    ready.set()  # what was missed may wait already
+    outbox.on_ready = ready.set
 
     async def chunks() -> AsyncIterator[bytes]:
         try:
-            yield _event(first, "subscription")
+            yield _event(first.payload, "subscription")
             while not (outbox.is_slow or table.going_away):
-                try:
-                    async with asyncio.timeout(_SILENCE_S):
-                        frames = await outbox.take()
-                except TimeoutError:
+                due_s = outbox.due_s()
+                silent_until_s = loop.time() + _SILENCE_S
+                until_s = silent_until_s if due_s is None else min(due_s, silent_until_s)
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout_at(until_s):
+                        await ready.wait()
+                ready.clear()
+                frames = outbox.take(loop.time)
+                if frames:
+                    yield b"".join(_event(frame.payload) for frame in frames)
+                elif loop.time() >= silent_until_s:
                     yield b": still here\n\n"
-                    continue
-                outbox.sent += len(frames)
-                yield b"".join(_event(_bytes(frame)) for frame in frames)
-                outbox.taken()
         finally:
             closed()
 
@@ -81,10 +88,6 @@ def _event(payload: bytes, kind: str = "") -> bytes:
         epoch, offset = place.groups()
     named = b"event: %b\n" % kind.encode() if kind else b""
     return b"id: %b:%b\n%bdata: %b\n\n" % (epoch, offset, named, payload)
-
-
-def _bytes(frame: Frame) -> bytes:
-    return frame.encode() if isinstance(frame, str) else frame
 
 
 def _list(text: str) -> list[str]:

@@ -13,11 +13,11 @@ import yaml
 
 from infra.errors import RangeInvalid
 from infra.messages import Position, Snapshot
-from serve.ws import app, protocol
+from serve.ws import connection, protocol, wire
 from serve.ws.frames import ENCODINGS
 from serve.ws.outbox import MODES
 from serve.ws.protocol import Session, Terms
-from serve.ws.requests import PREFIXES
+from serve.ws.requests import STREAMED
 from serve.ws.sockets import SocketTable
 from tests.unit.test_sockets import told
 
@@ -61,14 +61,14 @@ def session() -> Session:
 )
 def test_each_action_is_answered_as_described(request_: dict[str, Any], name: str) -> None:
     check(request_, "request")
-    answer = orjson.loads(session().reply(orjson.dumps(request_ | {"id": 1}), 1.0))
+    answer = orjson.loads(session().reply(orjson.dumps(request_ | {"id": 1}), 1.0).payload)
 
     check(answer, name)
     check(answer, "answer")
 
 
 def test_the_welcome_is_as_described() -> None:
-    check(orjson.loads(session().welcome()), "welcome")
+    check(orjson.loads(session().welcome().payload), "welcome")
 
 
 def test_what_is_refused_is_refused_by_the_description_too() -> None:
@@ -81,7 +81,7 @@ def test_what_is_refused_is_refused_by_the_description_too() -> None:
         {"action": "subscribe", "type": "prices", "symbols": ["AAPL"], "max_rate_hz": -1},
         {"action": "get_price_history", "symbol": "AAPL", "limit": 101},
     ):
-        answer = orjson.loads(session().reply(orjson.dumps(request), 1.0))
+        answer = orjson.loads(session().reply(orjson.dumps(request), 1.0).payload)
         check(answer, "error")
         with pytest.raises(jsonschema.ValidationError):
             check(request, "request")
@@ -90,7 +90,7 @@ def test_what_is_refused_is_refused_by_the_description_too() -> None:
 def test_actions_types_and_options_are_all_described() -> None:
     described = {s["$ref"].rpartition("/")[2] for s in SCHEMAS["request"]["oneOf"]}
     assert described == set(protocol._ACTIONS)
-    assert set(SCHEMAS["type"]["enum"]) == set(PREFIXES)
+    assert set(SCHEMAS["type"]["enum"]) == set(STREAMED)
     properties = SCHEMAS["subscribe"]["properties"]
     assert set(properties["mode"]["enum"]) == set(MODES)
     assert set(properties["encoding"]["enum"]) == set(ENCODINGS)
@@ -105,7 +105,7 @@ def test_every_error_code_is_in_the_description_and_on_the_page() -> None:
     asked = refused.asked(text)
     assert asked is not None
     refused.meet_live({asked.wants[0]: RangeInvalid(("query", "x"), "no", 1)})
-    raised |= {orjson.loads(refused.reply(text, 1.0))["code"], 107}
+    raised |= {orjson.loads(refused.reply(text, 1.0).payload)["code"], 107}
 
     assert raised == set(SCHEMAS["error"]["properties"]["code"]["enum"])
     assert {int(code) for code in re.findall(r"^\| (1\d\d) \|", PAGE, re.MULTILINE)} == raised
@@ -114,7 +114,7 @@ def test_every_error_code_is_in_the_description_and_on_the_page() -> None:
 def test_every_close_code_is_in_the_description_and_on_the_page() -> None:
     codes = {
         value
-        for name, value in vars(app).items()
+        for name, value in (*vars(connection).items(), *vars(wire).items())
         if name.isupper() and isinstance(value, int) and value >= 4_000
     }
     assert codes == set(SPEC["x-close-codes"])

@@ -90,7 +90,7 @@ def test_a_socket_gets_them_when_it_asked() -> None:
     ask = {"action": "subscribe", "type": "prices", "symbols": ["AAPL"]}
     for outbox, more in ((plain, {}), (extended, {"extended": True})):
         who = Session("c", table, outbox, Terms("yahoo", 10))
-        told = orjson.loads(who.reply(orjson.dumps(ask | more), 1.0))
+        told = orjson.loads(who.reply(orjson.dumps(ask | more), 1.0).payload)
         assert told["subscriptions"] == ["AAPL"]
     after = replace(REGULAR, price=250.0, session_part="post")
     messages = FeedCore("yahoo").messages([Tick(after)])
@@ -110,7 +110,7 @@ def test_extended_that_makes_no_sense_is_refused(kind: str, extended: object) ->
     ask = {"action": "subscribe", "type": kind, "symbols": ["AAPL"], "extended": extended}
 
     answer = orjson.loads(
-        Session("c", table, table.open(), Terms("yahoo", 10)).reply(orjson.dumps(ask), 1.0)
+        Session("c", table, table.open(), Terms("yahoo", 10)).reply(orjson.dumps(ask), 1.0).payload
     )
 
     assert (answer["type"], answer["code"]) == ("error", 108)

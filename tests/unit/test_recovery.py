@@ -17,9 +17,11 @@ from infra.clock import FakeClock
 from infra.errors import EpochChanged, OffsetGone
 from infra.messages import ACTIONS, PRICES, TECHNICAL_ALERTS, Message, Position
 from serve.ws.backlog import Backlog
+from serve.ws.frames import Frame
+from serve.ws.outbox import Outbox
 from serve.ws.protocol import Session, Terms
 from serve.ws.sockets import SocketTable
-from tests.unit.test_sockets import live, price, say
+from tests.unit.test_sockets import live, price, say, taken
 
 CATEGORIES = {"AAPL": "stock", "IBM": "stock", "^GSPC": "index"}
 SYMBOLS = tuple(CATEGORIES)
@@ -89,13 +91,12 @@ class Client:
         """
         if self._outbox is None:
             return False
-        while self._outbox._filled.is_set():
-            frames = await self._outbox.take()
-            for frame in frames[:most]:
-                self._take(orjson.loads(frame))
-            if self._outbox.is_slow or len(frames) > most:
-                self.drop()
-                return False
+        frames = taken(self._outbox)
+        for frame in frames[:most]:
+            self._take(frame)
+        if self._outbox.is_slow or len(frames) > most:
+            self.drop()
+            return False
         return True
 
     def _take(self, message: dict[str, Any]) -> None:
@@ -213,21 +214,15 @@ def ask(table: SocketTable, **more: Any) -> tuple[dict[str, Any], Any]:
     return say(session, **request), outbox
 
 
-async def taken(outbox: Any) -> list[dict[str, Any]]:
-    if not outbox._filled.is_set():
-        return []
-    return [orjson.loads(frame) for frame in await outbox.take()]
-
-
 async def test_a_new_replica_has_what_was_missed_before_it_began() -> None:
     _, replica = replica_of(*(update("AAPL", n) for n in range(10, 15)))
 
     answer, outbox = ask(replica.table, mode="all", recover={"epoch": "e1", "offset": 5})
 
     assert (answer["recovered"], answer["snapshot"], answer["offset"]) == (True, [], 5)
-    assert [m["n"] for m in await taken(outbox)] == [12, 13, 14]
+    assert [m["n"] for m in taken(outbox)] == [12, 13, 14]
     answer, outbox = ask(replica.table, recover={"epoch": "e1", "offset": 5})
-    assert [m["n"] for m in await taken(outbox)] == [14]  # of the latest only the newest
+    assert [m["n"] for m in taken(outbox)] == [14]  # of the latest only the newest
     answer, outbox = ask(replica.table, recover={"epoch": "e1", "offset": 8})
     assert (answer["recovered"], answer["offset"]) == (True, 8)
 
@@ -240,7 +235,7 @@ async def test_a_place_that_is_not_here_gives_a_snapshot(place: dict[str, Any]) 
 
     assert answer["recovered"] is False
     assert [m["n"] for m in answer["snapshot"]] == [0]
-    assert await taken(outbox) == []
+    assert taken(outbox) == []
 
 
 async def test_a_client_of_quiet_topics_recovers_though_the_log_has_moved_on() -> None:
@@ -259,9 +254,9 @@ async def test_what_is_rare_is_recovered_too() -> None:
     _, replica = replica_of(action, live("AAPL", 1.0), alert, price("IBM", 1.0))
 
     _, outbox = ask(replica.table, recover={"epoch": "e1", "offset": 3})
-    assert [m["type"] for m in await taken(outbox)] == ["corporate_action"]
+    assert [m["type"] for m in taken(outbox)] == ["corporate_action"]
     _, outbox = ask(replica.table, type="technical_analysis", recover={"epoch": "e1", "offset": 3})
-    kinds = [m["type"] for m in await taken(outbox)]
+    kinds = [m["type"] for m in taken(outbox)]
     assert kinds == ["technical_analysis_update", "technical_alert"]
 
 
@@ -270,10 +265,10 @@ async def test_what_a_rate_held_back_comes_again_after_a_drop() -> None:
     answer, outbox = ask(replica.table, symbols=["AAPL", "IBM"], max_rate_hz=0.01)
     hub.publish([update("AAPL", 10)])
     replica.catch_up()
-    assert [m["n"] for m in await taken(outbox)] == [10]
+    assert [m["n"] for m in taken(outbox)] == [10]
     hub.publish([update("AAPL", 11), update("IBM", 12)])
     replica.catch_up()
-    assert [m["n"] for m in await taken(outbox)] == [12]  # 11 waits for its turn, and is cut off
+    assert [m["n"] for m in taken(outbox)] == [12]  # 11 waits for its turn, and is cut off
 
     answer, outbox = ask(
         replica.table,
@@ -283,7 +278,7 @@ async def test_what_a_rate_held_back_comes_again_after_a_drop() -> None:
     )
 
     assert answer["recovered"] is True
-    assert {m["n"] for m in await taken(outbox)} == {11, 12}
+    assert {m["n"] for m in taken(outbox)} == {11, 12}
 
 
 async def test_a_replica_that_is_behind_is_waited_for() -> None:
@@ -311,7 +306,7 @@ async def test_a_reader_of_everything_that_is_too_slow_is_told_to_come_back() ->
     assert outbox.is_slow
     assert outbox.pending_bytes <= 700
     assert not quick.is_slow
-    assert [m["n"] for m in await taken(quick)] == [19]
+    assert [m["n"] for m in taken(quick)] == [19]
     answer, _ = ask(replica.table, mode="all", recover={"epoch": "e1", "offset": 1})
     assert answer["recovered"] is False  # more than may wait: never a part
 
@@ -321,12 +316,13 @@ async def test_a_rate_lets_the_newest_through_when_its_time_has_come() -> None:
     _, outbox = ask(replica.table, max_rate_hz=50)
     hub.publish([update("AAPL", 1)])
     replica.catch_up()
-    assert [m["n"] for m in await taken(outbox)] == [1]
+    assert [m["n"] for m in taken(outbox)] == [1]
     for n in (2, 3, 4):
         hub.publish([update("AAPL", n)])
         replica.catch_up()
-    async with asyncio.timeout(10):
-        assert [orjson.loads(f)["n"] for f in await outbox.take()] == [4]
+    assert taken(outbox) == []
+    assert outbox.due_s() == pytest.approx(0.02)
+    assert [m["n"] for m in taken(outbox, 0.02)] == [4]
 
 
 async def test_fields_and_encodings_are_made_once_each() -> None:
@@ -339,18 +335,21 @@ async def test_fields_and_encodings_are_made_once_each() -> None:
     session = Session("c", table, outbox, Terms("replay", 10))
     request = {"action": "subscribe", "type": "prices", "symbols": ["AAPL"]}
     answer = session.reply(msgpack.packb(request | {"encoding": "msgpack"}), 1.0)
-    assert isinstance(answer, bytes)
-    assert msgpack.unpackb(answer)["action"] == "subscribed"
+    assert answer.wire[0] == 0x82  # a binary frame
+    assert msgpack.unpackb(answer.payload)["action"] == "subscribed"
     hub.publish([update("AAPL", 7)])
     replica.catch_up()
 
-    frames = [(await o.take())[0] for o in (*sockets, packed[1])]
+    def first(outbox: Outbox) -> Frame:
+        return outbox.take(lambda: 0.0)[0]
+
+    frames = [first(o) for o in (*sockets, packed[1])]
     assert len({id(frame) for frame in frames}) == 1
-    chosen = [(await o.take())[0] for o in some]
+    chosen = [first(o) for o in some]
     assert len({id(frame) for frame in chosen}) == 1
-    assert set(orjson.loads(chosen[0])) == {"epoch", "offset", "type", "symbol", "n"}
-    (binary,) = await outbox.take()
-    assert msgpack.unpackb(binary) == orjson.loads(frames[0])
+    assert set(orjson.loads(chosen[0].payload)) == {"epoch", "offset", "type", "symbol", "n"}
+    binary = first(outbox)
+    assert msgpack.unpackb(binary.payload) == orjson.loads(frames[0].payload)
 
 
 def test_a_backlog_is_bounded_and_without_a_hole() -> None:

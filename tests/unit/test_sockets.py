@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import orjson
@@ -17,6 +16,7 @@ from infra.errors import (
     SymbolUnknown,
 )
 from infra.messages import (
+    ALERTS,
     ENDED,
     PRICES,
     SYSTEM,
@@ -27,7 +27,8 @@ from infra.messages import (
     Position,
     Snapshot,
 )
-from serve.ws.outbox import Taking
+from serve.ws.frames import JSON, framed
+from serve.ws.outbox import Outbox, Taking
 from serve.ws.protocol import Session, Terms
 from serve.ws.sockets import SocketTable
 
@@ -52,8 +53,13 @@ def session(table: SocketTable, max_symbols: int = 10) -> tuple[Session, Any]:
 
 
 def say(who: Session, **request: Any) -> dict[str, Any]:
-    answer: dict[str, Any] = orjson.loads(who.reply(orjson.dumps(request), 1.0))
+    answer: dict[str, Any] = orjson.loads(who.reply(orjson.dumps(request), 1.0).payload)
     return answer
+
+
+def taken(outbox: Outbox, now_s: float = 0.0) -> list[dict[str, Any]]:
+    """Return what leaves an outbox at an instant."""
+    return [orjson.loads(frame.payload) for frame in outbox.take(lambda: now_s)]
 
 
 def subscribe(who: Session, *symbols: str) -> dict[str, Any]:
@@ -81,7 +87,7 @@ async def test_only_what_comes_after_the_snapshot_follows() -> None:
     subscribe(who, "AAPL")
     sockets.on_batch(Batch(Position("e1", 5), (price("IBM", 4.0), price("AAPL", 5.0))))
 
-    frames = [orjson.loads(frame) for frame in await outbox.take()]
+    frames = taken(outbox)
 
     assert [(frame["offset"], frame["price"]) for frame in frames] == [(5, 5.0)]
 
@@ -94,25 +100,9 @@ async def test_a_slow_socket_keeps_one_frame_a_symbol_and_the_rare_one_is_not_st
     for n in range(4, 1_004):
         sockets.on_batch(Batch(Position("e1", n), (price("AAPL", float(n)),)))
 
-    frames = [orjson.loads(frame) for frame in await outbox.take()]
+    frames = taken(outbox)
 
     assert [frame["price"] for frame in frames] == [9.0, 1_003.0]
-
-
-async def test_an_answer_goes_before_the_values_that_came_after_it() -> None:
-    sockets = table()
-    who, outbox = session(sockets)
-    answering = asyncio.create_task(outbox.answer(b"answer"))
-    subscribe(who, "AAPL")
-    sockets.on_batch(Batch(Position("e1", 3), (price("AAPL", 3.0),)))
-    await asyncio.sleep(0)
-
-    frames = await outbox.take()
-    outbox.taken()
-    await answering
-
-    assert frames[0] == b"answer"
-    assert len(frames) == 2
 
 
 async def test_unsubscribing_one_symbol_leaves_the_others() -> None:
@@ -124,7 +114,7 @@ async def test_unsubscribing_one_symbol_leaves_the_others() -> None:
     sockets.on_batch(Batch(Position("e1", 4), (price("AAPL", 1.0), price("IBM", 2.0))))
 
     assert answer["subscriptions"] == ["IBM"]
-    assert len(await outbox.take()) == 1
+    assert len(taken(outbox)) == 1
     assert say(who, action="unsubscribe")["subscriptions"] == []
 
 
@@ -137,11 +127,11 @@ async def test_a_new_epoch_is_told_with_a_snapshot_to_those_who_subscribed() -> 
     sockets.on_snapshot(Snapshot(Position("e2", 1), ((1, price("AAPL", 7.0)),)))
     sockets.on_batch(Batch(Position("e2", 2), (Message(SYSTEM, b'{"type":"system_status"}'),)))
 
-    told, system = (orjson.loads(frame) for frame in await outbox.take())
+    told, system = taken(outbox)
     assert (told["recovered"], told["epoch"], told["offset"]) == (False, "e2", 1)
     assert told["snapshot"][0]["price"] == 7.0
     assert system["offset"] == 2
-    assert len(await idle.take()) == 1
+    assert len(taken(idle)) == 1
 
 
 async def test_news_in_a_new_epochs_snapshot_reaches_every_socket_once() -> None:
@@ -150,12 +140,12 @@ async def test_news_in_a_new_epochs_snapshot_reaches_every_socket_once() -> None
     news = Message(SYSTEM, b'{"type":"system_status","event":"data_restarted"}')
 
     sockets.on_snapshot(Snapshot(Position("e2", 1), ((1, news),)))
-    first = await outbox.take()
+    first = taken(outbox)
     sockets.on_snapshot(Snapshot(Position("e2", 2), ((1, news), (2, price("AAPL", 7.0)))))
-    outbox.put("x", 3, "next", Taking())
+    outbox.put("x", framed(b'"next"', JSON), Taking())
 
-    assert [orjson.loads(frame)["event"] for frame in first] == ["data_restarted"]
-    assert await outbox.take() == ["next"]
+    assert [news["event"] for news in first] == ["data_restarted"]
+    assert taken(outbox) == ["next"]
 
 
 def test_a_symbol_stays_known_through_a_new_epoch_without_prices() -> None:
@@ -177,7 +167,7 @@ def test_a_closed_socket_leaves_nothing_behind() -> None:
     sockets.on_batch(Batch(Position("e1", 3), (price("AAPL", 3.0),)))
 
     assert len(sockets) == 0
-    assert not sockets._by_topic
+    assert not list(sockets._takers)
 
 
 @pytest.mark.parametrize(
@@ -279,13 +269,13 @@ async def test_patterns_take_what_comes_later_too() -> None:
     news = (price("AAPL", 3.0), price("^GSPC", 4.0), price("NEW", 5.0))
     sockets.on_batch(Batch(Position("e1", 5), news))
 
-    assert [orjson.loads(f)["price"] for f in await all_.take()] == [3.0, 4.0, 5.0]
-    assert [orjson.loads(f)["price"] for f in await some.take()] == [3.0, 5.0]
+    assert [f["price"] for f in taken(all_)] == [3.0, 4.0, 5.0]
+    assert [f["price"] for f in taken(some)] == [3.0, 5.0]
     assert sockets.subscribed == ("AAPL",)
     sockets.on_batch(Batch(Position("e1", 6), (price("NEW", 6.0),)))
     say(stocks, action="unsubscribe", symbols=["category:stock"])
     sockets.on_batch(Batch(Position("e1", 8), (price("NEW", 7.0), price("AAPL", 8.0))))
-    assert [orjson.loads(f)["price"] for f in await some.take()] == [8.0]
+    assert [f["price"] for f in taken(some)] == [8.0]
 
 
 def live(symbol: str, value: float, interval: str = "1d") -> Message:
@@ -314,7 +304,7 @@ async def test_live_values_come_by_symbol_and_interval() -> None:
     alert = Message(f"{TECHNICAL_ALERTS}AAPL:1d:golden_cross", b'{"type":"technical_alert"}')
     news = (live("AAPL", 2.0), live("AAPL", 9.0, "1m"), alert, price("AAPL", 5.0))
     sockets.on_batch(Batch(Position("e1", 7), news))
-    frames = [orjson.loads(frame) for frame in await outbox.take()]
+    frames = taken(outbox)
     assert [(f["type"], f.get("value")) for f in frames] == [
         ("technical_analysis_update", 2.0),
         ("technical_alert", None),
@@ -355,12 +345,12 @@ def test_what_cannot_be_live_is_refused_with_the_reason(error: FinstageError, co
     assert wants == (LiveWant("AAPL"),)
     who.meet_live({wants[0]: error})
 
-    answer = orjson.loads(who.reply(text, 1.0))
+    answer = orjson.loads(who.reply(text, 1.0).payload)
 
     assert (answer["code"], answer["message"]) == (code, error.message)
     assert not outbox.topics
     who.meet_live({})
-    assert orjson.loads(who.reply(text, 1.0))["action"] == "subscribed"
+    assert orjson.loads(who.reply(text, 1.0).payload)["action"] == "subscribed"
 
 
 def test_only_a_subscription_to_live_values_wants_them() -> None:
@@ -383,3 +373,77 @@ def test_a_socket_takes_no_more_symbols_than_it_may() -> None:
 
     assert subscribe(who, "IBM")["code"] == 106
     assert set(outbox.topics) == {"prices:AAPL"}
+
+
+# -- what everybody gets together --------------------------------------------------------------
+
+
+async def test_every_type_at_once_each_in_its_own_way() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+
+    answer = say(who, action="subscribe", type="all")
+    bar = Message("bars:AAPL", b'{"type":"bar_update","n":1}')
+    later = Message("bars:AAPL", b'{"type":"bar_update","n":2}')
+    news = (price("AAPL", 3.0), bar, live("IBM", 1.0), price("AAPL", 4.0), later)
+    sockets.on_batch(Batch(Position("e1", 7), news))
+
+    assert answer["symbols"] == ["*"]
+    assert answer["subscriptions"] == ["alerts:*", "bars:*", "prices:*", "technical_analysis:*"]
+    kinds = [frame["type"] for frame in taken(outbox)]
+    assert kinds == ["bar_update", "technical_analysis_update", "price_update", "bar_update"]
+    assert say(who, action="unsubscribe", type="all")["subscriptions"] == []
+
+
+async def test_an_outbox_is_told_once_a_batch() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    _, idle = session(sockets)
+    told: list[str] = []
+    outbox.on_ready = lambda: told.append("mine")
+    idle.on_ready = lambda: told.append("idle")
+    subscribe(who, "AAPL", "IBM")
+
+    sockets.on_batch(Batch(Position("e1", 4), (price("AAPL", 3.0), price("IBM", 4.0))))
+
+    assert told == ["mine"]
+
+
+def alert(number: int, symbol: str = "AAPL", kind: str = "price_rise") -> Message:
+    body = {"type": "alert", "alert_id": number, "symbol": symbol, "alert_type": kind}
+    return Message(f"{ALERTS}{symbol}:{kind}", orjson.dumps(body))
+
+
+async def test_an_alert_told_again_after_the_hub_restarted_is_no_second_one() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    say(who, action="subscribe", type="all")
+    sockets.on_batch(Batch(Position("e1", 4), (alert(1), alert(2, "IBM"))))
+    assert [f["alert_id"] for f in taken(outbox)] == [1, 2]
+
+    sockets.on_snapshot(Snapshot(Position("e2", 0), ()))
+    sockets.on_batch(Batch(Position("e2", 3), (alert(1), alert(2, "IBM"), alert(3))))
+
+    snapshot, *rest = taken(outbox)
+    assert snapshot["snapshot"] == []
+    assert [f["alert_id"] for f in rest] == [3]
+
+
+async def test_alerts_that_waited_when_the_hub_restarted_are_in_the_snapshot() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+    say(who, action="subscribe", type="all")
+    sockets.on_batch(Batch(Position("e1", 3), (alert(1),)))
+    taken(outbox)
+    sockets.on_batch(Batch(Position("e1", 5), (alert(2), alert(3, "IBM"))))
+
+    history = (alert(4),)
+    sockets.on_snapshot(Snapshot(Position("e2", 1), ((1, alert(4)),), history))
+
+    (snapshot,) = taken(outbox)
+    assert [a["alert_id"] for a in snapshot["snapshot"]] == [2, 3, 4]
+    comes_back, _ = session(sockets)
+    place = {"epoch": "e1", "offset": 4, "alert_id": 2}
+    answer = say(comes_back, action="subscribe", type="all", recover=place)
+    assert answer["recovered"] is False
+    assert [a["alert_id"] for a in answer["snapshot"]] == [3, 4]
