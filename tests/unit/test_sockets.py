@@ -142,10 +142,10 @@ async def test_news_in_a_new_epochs_snapshot_reaches_every_socket_once() -> None
     sockets.on_snapshot(Snapshot(Position("e2", 1), ((1, news),)))
     first = taken(outbox)
     sockets.on_snapshot(Snapshot(Position("e2", 2), ((1, news), (2, price("AAPL", 7.0)))))
-    outbox.put("x", framed(b'"next"', JSON), Taking())
+    outbox.put("x", framed(b'{"n":3}', JSON), Taking())
 
     assert [news["event"] for news in first] == ["data_restarted"]
-    assert taken(outbox) == ["next"]
+    assert taken(outbox) == [{"n": 3}]
 
 
 def test_a_symbol_stays_known_through_a_new_epoch_without_prices() -> None:
