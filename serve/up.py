@@ -238,6 +238,10 @@ def say_goodbye() -> None:
         "type": "system_status",
         "event": GOING_AWAY,
         "message": "the service stops; reconnect in 1 to 10 s",
+        "reconnect_after_ms": [
+            1_000,
+            10_000,
+        ],  # at random in between, so that not all come at once
     }
     with contextlib.suppress(ActorUnavailable):
         message = Message(SYSTEM, orjson.dumps(farewell))

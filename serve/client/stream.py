@@ -82,6 +82,9 @@ class StreamClient:
                                 yield last
                             place = _place(message)
                             continue
+                        if message.get("event") == "going_away":
+                            least_ms, most_ms = message["reconnect_after_ms"]
+                            pause_s = random.uniform(least_ms, most_ms) / 1_000
                         place = _later(place, message)
                         yield message
             except (OSError, websockets.InvalidHandshake, websockets.ConnectionClosed) as error:

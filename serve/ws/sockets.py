@@ -28,7 +28,7 @@ from infra.messages import (
     Snapshot,
 )
 from serve.ws.backlog import Backlog
-from serve.ws.frames import PLAIN, FramesOf, chosen, encoded
+from serve.ws.frames import PLAIN, Format, FramesOf, chosen, encoded
 from serve.ws.outbox import ALL, Outbox, Taking
 from serve.ws.shelf import AlertShelf, number_of
 from serve.ws.takers import CATEGORY, EVERYTHING, Group, Takers
@@ -417,13 +417,12 @@ class SocketTable:
 
     def _broadcast(self, target: str, message: Message, epoch: str, offset: int) -> None:
         prefix = KINDS.get(target, "")
-        takers = [
-            outbox
-            for outbox in self._outboxes
-            if not prefix or any(topic.startswith(prefix) for topic in outbox.topics)
-        ]
+        by_encoding: dict[str, list[Outbox]] = {}
+        for outbox in self._outboxes:
+            if not prefix or any(topic.startswith(prefix) for topic in outbox.topics):
+                by_encoding.setdefault(outbox.encoding, []).append(outbox)
         groups: list[Group] = [
-            (Taking(ALL, PLAIN._replace(encoding=outbox.encoding)), (outbox,)) for outbox in takers
+            (Taking(ALL, Format(encoding)), outboxes) for encoding, outboxes in by_encoding.items()
         ]
         self._hand(groups, message, epoch, offset)
 
