@@ -1,0 +1,1 @@
+"""The one sender of what the service tells others: signed webhooks."""

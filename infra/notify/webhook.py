@@ -1,0 +1,147 @@
+"""Sends a notice to a URL, once."""
+
+from __future__ import annotations
+
+import asyncio
+from dataclasses import dataclass
+from datetime import datetime
+from email.utils import parsedate_to_datetime
+from typing import Any, Self
+
+import aiohttp
+import orjson
+from yarl import URL
+
+from infra.clock import Clock
+from infra.notify.addresses import AddressRefused, GuardedResolver, is_literal, is_public
+from infra.notify.notice import Notice
+from infra.notify.signing import signed_headers
+
+_AGAIN = frozenset({408, 425, 429})  # and those of 500 and above
+_LONGEST_WAIT_S = 3_600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """The receiver took it."""
+
+    status: int
+
+
+@dataclass(frozen=True, slots=True)
+class TryAgain:
+    """It may go well later; `after_s` where the receiver said when."""
+
+    reason: str
+    after_s: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Refused:
+    """The same again would be refused again."""
+
+    reason: str
+
+
+Outcome = Sent | TryAgain | Refused
+
+
+class WebhookSender:
+    """POSTs notices as signed JSON. Used as `async with`; for one event loop.
+
+    Redirects are not followed. Unless `allow_private`, nothing is sent to an address that is not
+    the internet's, whatever a name resolves to at that moment.
+    """
+
+    def __init__(
+        self, clock: Clock, agent: str, timeout_s: float = 10.0, allow_private: bool = False
+    ) -> None:
+        self._clock = clock
+        self._agent = agent
+        self._timeout = aiohttp.ClientTimeout(total=timeout_s)
+        self._allow_private = allow_private
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        resolver = aiohttp.ThreadedResolver()
+        guarded = resolver if self._allow_private else GuardedResolver(resolver)
+        # Names are resolved for every connection, and none is shared: so a target that hangs
+        # holds up no other.
+        connector = aiohttp.TCPConnector(
+            resolver=guarded, use_dns_cache=False, limit=0, force_close=True
+        )
+        self._session = aiohttp.ClientSession(
+            connector=connector,
+            timeout=self._timeout,
+            headers={"user-agent": self._agent},
+            cookie_jar=aiohttp.DummyCookieJar(),
+        )
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        assert self._session is not None
+        await self._session.close()
+
+    async def send(self, url: str, secret: str, notice: Notice) -> Outcome:
+        """Send a notice and say what came of it; raises nothing of the network's."""
+        assert self._session is not None, "use it as `async with`"
+        target = URL(url)
+        if not self._allow_private and is_literal(target.host or ""):
+            if not is_public(target.host or ""):
+                return Refused("it is no public address")
+        body = _body(notice)
+        headers = signed_headers(secret, notice.id, int(self._clock.time_s()), body)
+        headers["content-type"] = "application/json"
+        try:
+            async with self._session.post(
+                target, data=body, headers=headers, allow_redirects=False
+            ) as answer:
+                return self._outcome(answer.status, answer.headers.get("retry-after", ""))
+        except AddressRefused as error:
+            return Refused(str(error))
+        except aiohttp.ClientError as error:
+            if isinstance(error.__cause__, AddressRefused):
+                return Refused(str(error.__cause__))
+            return TryAgain(type(error).__name__)
+        except TimeoutError:
+            return TryAgain(f"no answer within {self._timeout.total:g} s")
+        except asyncio.IncompleteReadError:
+            return TryAgain("the answer broke off")
+
+    def _outcome(self, status: int, retry_after: str) -> Outcome:
+        if 200 <= status < 300:
+            return Sent(status)
+        if status in _AGAIN or status >= 500:
+            return TryAgain(f"HTTP {status}", self._wait_s(retry_after))
+        return Refused(f"HTTP {status}")
+
+    def _wait_s(self, retry_after: str) -> float | None:
+        """Return the seconds that a `Retry-After` asks for, an hour at most."""
+        if retry_after.isascii() and retry_after.isdigit():
+            return min(float(retry_after), _LONGEST_WAIT_S)
+        at = _date(retry_after)
+        if at is None:
+            return None
+        return min(max(0.0, at.timestamp() - self._clock.time_s()), _LONGEST_WAIT_S)
+
+
+def _date(text: str) -> datetime | None:
+    try:
+        return parsedate_to_datetime(text)
+    except ValueError:
+        return None
+
+
+def _body(notice: Notice) -> bytes:
+    told: dict[str, Any] = {
+        "title": notice.title,
+        "text": notice.text,
+        "severity": notice.severity,
+    }
+    body = {
+        "id": notice.id,
+        "type": notice.kind,
+        "timestamp": notice.at,
+        "data": told | notice.facts,
+    }
+    return orjson.dumps(body)
