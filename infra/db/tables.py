@@ -216,3 +216,22 @@ signal_outcomes = _table(
     Column("last_updated_at", UtcTime, nullable=False),
     Index("ix_signal_outcomes_is_complete", "is_complete"),
 )
+
+# What is to be told outside, written with what it tells of; each target gets a notice once.
+deliveries = _table(
+    "deliveries",
+    _id(),
+    Column("notice_id", code(64), nullable=False),
+    Column("target_hash", code(64), nullable=False),  # SHA-256, as URLs are too long for an index
+    Column("target", long_text(), nullable=False),
+    Column("secret", code(128), nullable=False),
+    Column("body", long_text(), nullable=False),  # the notice as JSON
+    Column("state", code(8), nullable=False),  # waiting, sent or failed
+    Column("tries", Integer, nullable=False),
+    Column("next_at", UtcTime, nullable=False),
+    Column("last_error", String(255)),
+    Column("created_at", UtcTime, nullable=False),
+    UniqueConstraint("notice_id", "target_hash", name="uq_deliveries_once"),
+    Index("ix_deliveries_state_next_at", "state", "next_at"),
+    Index("ix_deliveries_created_at", "created_at"),
+)

@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from infra.db.alert_logs import AlertLogs
 from infra.db.analyses import Analyses
 from infra.db.contents import Contents
+from infra.db.deliveries import Deliveries
 from infra.db.high_records import HighRecords
 from infra.db.imports import Imports
 from infra.db.signals import Signals
@@ -67,3 +68,8 @@ class Unit:
     def slow_queries(self) -> SlowQueries:
         """Queries that took long."""
         return SlowQueries(self.connection)
+
+    @cached_property
+    def deliveries(self) -> Deliveries:
+        """What is to be told outside."""
+        return Deliveries(self.connection)
