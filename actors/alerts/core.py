@@ -1,0 +1,128 @@
+"""Holds prices against rules, and knows what was given lately."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from actors.alerts.rules import RULES, Found, Limits, Price, Reference, Rule, found_in
+from actors.alerts.window import PriceWindow
+
+Key = tuple[str, str]  # symbol, alert type
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """When an alert of a symbol and type was last given (Unix seconds), in which session."""
+
+    at_s: float
+    session: str
+
+
+@dataclass(frozen=True, slots=True)
+class Due:
+    """An alert that is to be given now, and the price that makes it so."""
+
+    symbol: str
+    found: Found
+    price: float
+    session: str
+    traded_at: str
+    source: str
+    synthetic: bool
+
+
+class AlertBook:
+    """Price alerts of every symbol. State: what was given, hard, the store's; all else soft.
+
+    `seconds_of(iso)` reads a market time; `limits(symbol)` gives thresholds. Without a symbol's
+    references only the rules that need none are held against it.
+    """
+
+    def __init__(
+        self,
+        limits: Limits,
+        surge_pct: float,
+        surge_window_s: float,
+        seconds_of: Callable[[str], float],
+    ) -> None:
+        self._limits = limits
+        self._surge_pct = surge_pct
+        self._surge_window_s = surge_window_s
+        self._seconds_of = seconds_of
+        self._references: dict[str, Reference] = {}
+        self._windows: dict[str, PriceWindow] = {}
+        self._given: dict[Key, Given] = {}
+
+    def hold(self, symbol: str, reference: Reference) -> None:
+        """Take what a symbol's prices are held against from now on."""
+        self._references[symbol] = reference
+
+    def let_go(self, symbol: str) -> None:
+        """Forget references and window: prices are on another scale, or of another run."""
+        self._references.pop(symbol, None)
+        self._windows.pop(symbol, None)
+
+    def needs(self, symbol: str, session: str) -> bool:
+        """Return whether references are missing, or are not of the session before this one."""
+        reference = self._references.get(symbol)
+        return reference is None or (
+            reference.session is not None and reference.session >= session
+        )
+
+    def remember(self, given: Iterable[tuple[Key, Given]]) -> None:
+        """Take what the store knows was given."""
+        self._given.update(given)
+
+    def on_price(self, update: dict[str, Any], now_s: float) -> list[Due]:
+        """Return the alerts that a `price_update` gives now; each is given until `undo`."""
+        symbol, value = update["symbol"], update["current_price"]
+        if update["stale"] or update["session_part"] != "regular":
+            return []
+        window = self._windows.get(symbol)
+        if window is None:
+            window = self._windows[symbol] = PriceWindow(self._surge_window_s)
+        base = window.base(self._seconds_of(update["timestamp"]), value)
+        price = Price(symbol, value, update["previous_close"], base)
+        reference = self._references.get(symbol, _UNKNOWN)
+        if reference.session is not None and reference.session >= update["session"]:
+            reference = _UNKNOWN  # of a later session than the price: they do not go together
+        due = []
+        for found in found_in(price, reference, self._limits(symbol), self._surge_pct):
+            key = (symbol, found.alert_type)
+            if self._may(key, RULES[found.alert_type], update["session"], now_s):
+                self._given[key] = Given(now_s, update["session"])
+                due.append(_due(found, update))
+        return due
+
+    def undo(self, due: Due, before: Given | None = None) -> None:
+        """Forget that an alert was given: the store says that it was not, or when it was."""
+        key = (due.symbol, due.found.alert_type)
+        if before is None:
+            self._given.pop(key, None)
+        else:
+            self._given[key] = before
+
+    def _may(self, key: Key, rule: Rule, session: str, now_s: float) -> bool:
+        given = self._given.get(key)
+        if given is None:
+            return True
+        if rule.once_a_session and given.session == session:
+            return False
+        return now_s - given.at_s >= rule.cool_down_s
+
+
+_UNKNOWN = Reference(None, None, None, None, None)
+
+
+def _due(found: Found, update: dict[str, Any]) -> Due:
+    return Due(
+        symbol=update["symbol"],
+        found=found,
+        price=update["current_price"],
+        session=update["session"],
+        traded_at=update["timestamp"],
+        source=update["source"],
+        synthetic=update["synthetic"],
+    )
