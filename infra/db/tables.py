@@ -235,3 +235,36 @@ deliveries = _table(
     Index("ix_deliveries_state_next_at", "state", "next_at"),
     Index("ix_deliveries_created_at", "created_at"),
 )
+
+# Every alert that was given. Their numbers are the order in which they are told.
+alerts = _table(
+    "alerts",
+    _id(),
+    Column("rule_id", code(64), nullable=False),
+    Column("symbol", code(32), nullable=False),  # empty where it is about the service
+    Column("alert_type", code(32), nullable=False),
+    Column("base_type", code(32), nullable=False),
+    Column("base_price", Number),
+    Column("current_price", Number),
+    Column("threshold_percent", Number),
+    Column("actual_percent", Number),
+    Column("severity", code(16), nullable=False),
+    Column("message", String(500), nullable=False),
+    Column("source", code(32), nullable=False),
+    Column("synthetic", Integer, nullable=False),
+    Column("traded_at", UtcTime, nullable=False),
+    Column("triggered_at", UtcTime, nullable=False),
+    Index("ix_alerts_symbol_triggered_at", "symbol", "triggered_at"),
+    Index("ix_alerts_triggered_at", "triggered_at"),
+)
+
+# When a rule last gave an alert for a symbol: changed in the transaction that gives it, by whoever
+# finds it due, so that two who see the same price give one.
+alert_states = _table(
+    "alert_states",
+    Column("source", code(32), primary_key=True),
+    Column("rule_id", code(64), primary_key=True),
+    Column("symbol", code(32), primary_key=True),
+    Column("fired_at", UtcTime, nullable=False),
+    Column("session", code(10), nullable=False),  # ISO date, of the last firing
+)

@@ -7,6 +7,7 @@ from functools import cached_property
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.alert_logs import AlertLogs
+from infra.db.alerts import Alerts
 from infra.db.analyses import Analyses
 from infra.db.contents import Contents
 from infra.db.deliveries import Deliveries
@@ -73,3 +74,8 @@ class Unit:
     def deliveries(self) -> Deliveries:
         """What is to be told outside."""
         return Deliveries(self.connection)
+
+    @cached_property
+    def alerts(self) -> Alerts:
+        """Alerts, each given once."""
+        return Alerts(self.connection)

@@ -1,0 +1,117 @@
+"""Alerts that were given, each once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from infra.db.tables import alert_states, alerts
+from infra.db.upsert import insert_new
+
+_NEVER = datetime(1970, 1, 1, tzinfo=UTC)
+_STATE_KEY = ("source", "rule_id", "symbol")
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alert. Percents are of the base; a rule without a base has None."""
+
+    rule_id: str
+    symbol: str
+    alert_type: str
+    base_type: str
+    base_price: float | None
+    current_price: float | None
+    threshold_percent: float | None
+    actual_percent: float | None
+    severity: str
+    message: str
+    source: str
+    synthetic: bool
+    traded_at: datetime
+    triggered_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AlertState:
+    """When a rule last gave an alert for a symbol, and in which session (ISO date)."""
+
+    rule_id: str
+    symbol: str
+    fired_at: datetime
+    session: str
+
+
+class Alerts:
+    """The tables of alerts, in one transaction."""
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+
+    async def give(
+        self, alert: Alert, session: str, cool_down: timedelta, once_a_session: bool
+    ) -> bool:
+        """Keep an alert if it is due; False, and nothing kept, if it was given lately.
+
+        Of several who give the same at the same time one does: the state changes where it is
+        still due, and in the same transaction.
+        """
+        key = {"source": alert.source, "rule_id": alert.rule_id, "symbol": alert.symbol}
+        never = key | {"fired_at": _NEVER, "session": ""}
+        made = insert_new(self._connection.dialect.name, alert_states, _STATE_KEY)
+        await self._connection.execute(made, [never])
+        is_due = [alert_states.c[name] == value for name, value in key.items()]
+        is_due.append(alert_states.c.fired_at <= alert.triggered_at - cool_down)
+        if once_a_session:
+            is_due.append(alert_states.c.session != session)
+        change = update(alert_states).where(*is_due)
+        changed = await self._connection.execute(
+            change.values(fired_at=alert.triggered_at, session=session)
+        )
+        if changed.rowcount != 1:
+            return False
+        row = asdict(alert) | {"synthetic": int(alert.synthetic)}
+        await self._connection.execute(insert(alerts), [row])
+        return True
+
+    async def states(self, source: str) -> list[AlertState]:
+        """Return when each rule last gave an alert for each symbol."""
+        columns = [alert_states.c[name] for name in AlertState.__slots__]
+        query = select(*columns).where(
+            alert_states.c.source == source, alert_states.c.fired_at > _NEVER
+        )
+        return [AlertState(*row) for row in await self._connection.execute(query)]
+
+    async def after(self, alert_id: int, limit: int) -> list[tuple[int, Alert]]:
+        """Return the alerts past a number, in its order."""
+        query = self._select().where(alerts.c.id > alert_id).order_by(alerts.c.id).limit(limit)
+        return [_numbered(row) for row in await self._connection.execute(query)]
+
+    async def since(
+        self, at: datetime, limit: int, symbol: str | None = None
+    ) -> list[tuple[int, Alert]]:
+        """Return the alerts from an instant on, newest first."""
+        query = self._select().where(alerts.c.triggered_at >= at)
+        if symbol is not None:
+            query = query.where(alerts.c.symbol == symbol)
+        query = query.order_by(alerts.c.triggered_at.desc(), alerts.c.id.desc()).limit(limit)
+        return [_numbered(row) for row in await self._connection.execute(query)]
+
+    async def newest(self) -> int:
+        """Return the highest number; 0 where there is no alert."""
+        found = await self._connection.execute(select(func.max(alerts.c.id)))
+        return found.scalar_one() or 0
+
+    def _select(self) -> Select[Any]:
+        return select(alerts.c.id, *(alerts.c[name] for name in Alert.__slots__))
+
+
+def _numbered(row: Sequence[object]) -> tuple[int, Alert]:
+    alert_id, *values = row
+    alert = Alert(*values)  # type: ignore[arg-type]  # in the order of its fields
+    return int(alert_id), alert  # type: ignore[call-overload]

@@ -1,0 +1,91 @@
+"""Alerts in the store, on both databases: each is given once, whoever sees it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from infra.db.alerts import Alert, AlertState
+from infra.db.store import Store
+from infra.db.unit import Unit
+from tests.databases import KINDS, database
+
+NOW = datetime(2026, 3, 4, 15, 30, 12, 345678, tzinfo=UTC)
+DAY = timedelta(days=1)
+ALERT = Alert(
+    "price_rise", "AAPL", "price_rise", "prev_close", 100.0, 104.0, 3.0, 4.0, "info",
+    "AAPL rose", "test", False, NOW, NOW,
+)  # fmt: skip
+
+
+@pytest.fixture(params=KINDS)
+async def stores(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[list[Store]]:
+    """Two processes' stores of one database."""
+    async with database(request.param, tmp_path) as url:
+        made = [Store(url), Store(url)]
+        await made[0].migrate()
+        yield made
+        for store in made:
+            await store.close()
+
+
+async def give(
+    store: Store, alert: Alert, session: str = "2026-03-04", once: bool = False
+) -> bool:
+    async def work(unit: Unit) -> bool:
+        return await unit.alerts.give(alert, session, DAY, once)
+
+    return await store.write(work)
+
+
+async def test_of_many_who_see_the_same_one_gives_it(stores: list[Store]) -> None:
+    given = await asyncio.gather(*(give(store, ALERT) for store in stores for _ in range(10)))
+    assert sum(given) == 1
+    kept = await stores[0].read(lambda unit: unit.alerts.after(0, 10))
+    assert [alert for _, alert in kept] == [ALERT]
+
+
+async def test_it_comes_again_after_its_cool_down(stores: list[Store]) -> None:
+    store = stores[0]
+    soon = replace(ALERT, triggered_at=NOW + DAY - timedelta(microseconds=1))
+    later = replace(ALERT, triggered_at=NOW + DAY)
+    assert await give(store, ALERT)
+    assert not await give(store, soon)
+    assert not await give(store, later, once=True)  # still the same session
+    assert await give(store, later, "2026-03-05", once=True)
+    states = await store.read(lambda unit: unit.alerts.states("test"))
+    assert states == [AlertState("price_rise", "AAPL", NOW + DAY, "2026-03-05")]
+    assert await store.read(lambda unit: unit.alerts.states("another")) == []
+
+
+async def test_symbols_and_rules_do_not_hinder_each_other(stores: list[Store]) -> None:
+    store = stores[0]
+    others = [replace(ALERT, symbol="IBM"), replace(ALERT, rule_id="surge", alert_type="surge")]
+    for alert in (ALERT, *others):
+        assert await give(store, alert)
+    kept = await store.read(lambda unit: unit.alerts.after(0, 10))
+    numbers = [number for number, _ in kept]
+    assert numbers == sorted(numbers)
+    assert await store.read(lambda unit: unit.alerts.newest()) == numbers[-1]
+    rest = await store.read(lambda unit: unit.alerts.after(numbers[0], 10))
+    assert [alert for _, alert in rest] == others
+    newest_first = await store.read(lambda unit: unit.alerts.since(NOW, 10))
+    assert [n for n, _ in newest_first] == numbers[::-1]
+    of_ibm = await store.read(lambda unit: unit.alerts.since(NOW, 10, "IBM"))
+    assert [alert.symbol for _, alert in of_ibm] == ["IBM"]
+
+
+async def test_what_was_undone_may_be_given_again(stores: list[Store]) -> None:
+    async def work(unit: Unit) -> None:
+        assert await unit.alerts.give(ALERT, "2026-03-04", DAY, False)
+        raise LookupError
+
+    with pytest.raises(LookupError):
+        await stores[0].write(work)
+    assert await stores[0].read(lambda unit: unit.alerts.newest()) == 0
+    assert await give(stores[1], ALERT)
