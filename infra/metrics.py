@@ -66,6 +66,9 @@ ENCODES = Counter(
     "Frames made: one for each message and format that is wanted.",
     registry=REGISTRY,
 )
+ALERTS_GIVEN = Counter(
+    "finstage_alerts", "Alerts by their type.", ["alert_type"], registry=REGISTRY
+)
 SLOW_SOCKETS = Counter(
     "finstage_websocket_slow", "Sockets closed because they read too slowly.", registry=REGISTRY
 )

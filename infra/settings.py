@@ -216,6 +216,13 @@ class Settings(BaseSettings):
         (), description="What is always live, as `AAPL:1d`, comma separated."
     )
 
+    # -- alerts ----------------------------------------------------------------------------
+    # Lower: every volatile hour is an alert.
+    surge_pct: float = Field(5.0, gt=0, description="A surge or plunge is a change of so much.")
+    surge_window_s: float = Field(
+        300.0, ge=1, description="Within so many seconds of the market's time."
+    )
+
     # -- the machine -----------------------------------------------------------------------
     api_replicas: int = Field(1, ge=1, le=64, description="Processes that answer REST.")
     stream_replicas: int = Field(1, ge=1, le=64, description="Processes that hold sockets.")

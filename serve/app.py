@@ -7,6 +7,8 @@ from typing import Any
 from ray import serve as ray_serve
 from ray.serve.api import RunTarget
 
+from actors.alerts.actor import AlertActor
+from actors.alerts.client import ALERT_ENGINE
 from actors.cache.actor import CacheActor
 from actors.cache.client import CACHE
 from actors.feed.actor import FeedActor
@@ -32,6 +34,7 @@ def actor_specs(settings: Settings, started_at_s: float) -> list[ActorSpec]:
         ActorSpec(HUB, HubActor, (settings,)),
         ActorSpec(FEED, FeedActor, (settings, started_at_s)),
         ActorSpec(INDICATORS, IndicatorActor, (settings,)),
+        ActorSpec(ALERT_ENGINE, AlertActor, (settings,)),
         ActorSpec(SCHEDULER, SchedulerActor, (settings,)),
     ]
 

@@ -13,6 +13,7 @@ from collections.abc import Awaitable
 from fastapi import FastAPI
 from starlette.applications import Starlette
 
+from actors.alerts.client import AlertClient
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
@@ -91,6 +92,7 @@ class Api(_Replica):
             near=self._near,
             feed=FeedClient(settings.actor_wait_s),
             indicators=IndicatorClient(settings.actor_wait_s),
+            alerts=AlertClient(settings.actor_wait_s),
             cache=CacheClient(settings.actor_wait_s),
             hub=hub,
             scheduler=SchedulerClient(settings.actor_wait_s),

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Request
 
+from actors.alerts.client import AlertClient
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient
@@ -39,6 +40,7 @@ class Services:
     near: NearCache
     feed: FeedClient
     indicators: IndicatorClient
+    alerts: AlertClient
     cache: CacheClient
     hub: HubClient
     scheduler: SchedulerClient

@@ -13,6 +13,7 @@ from typing import Any, TypeVar, cast
 import orjson
 from fastapi import FastAPI
 
+from actors.alerts.client import AlertClient
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.feed.core import FeedCore, MonitoredSet
@@ -350,6 +351,13 @@ class LocalStore:
         return StoreReport(process, kinds, PoolStats(5, 10, 1, 0, 1, 1, 0, 2, 2, 0, 0.1, 0.1))
 
 
+class LocalAlerts:
+    """Answers as AlertClient."""
+
+    async def ping(self) -> int:
+        return 6
+
+
 class LocalScheduler:
     """Answers as SchedulerClient; its jobs start and never end."""
 
@@ -427,6 +435,7 @@ class LocalService:
             indicators=cast(IndicatorClient, self.indicators),
             cache=cast(CacheClient, LocalCache()),
             hub=cast(HubClient, LocalHub()),
+            alerts=cast(AlertClient, LocalAlerts()),
             scheduler=cast(SchedulerClient, self.scheduler),
             store=cast(Store, self.store),
             last_good=LastGood(self.clock),

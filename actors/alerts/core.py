@@ -11,6 +11,8 @@ from actors.alerts.window import PriceWindow
 
 Key = tuple[str, str]  # symbol, alert type
 
+_SAME = 1e-3  # relative: a vendor's close is rounded, and adjusted ones are products
+
 
 @dataclass(frozen=True, slots=True)
 class Given:
@@ -64,12 +66,9 @@ class AlertBook:
         self._references.pop(symbol, None)
         self._windows.pop(symbol, None)
 
-    def needs(self, symbol: str, session: str) -> bool:
-        """Return whether references are missing, or are not of the session before this one."""
-        reference = self._references.get(symbol)
-        return reference is None or (
-            reference.session is not None and reference.session >= session
-        )
+    def needs(self, update: dict[str, Any]) -> bool:
+        """Return whether the references held are not those for the session of a price."""
+        return not self._fits(self._references.get(update["symbol"]), update)
 
     def remember(self, given: Iterable[tuple[Key, Given]]) -> None:
         """Take what the store knows was given."""
@@ -85,9 +84,9 @@ class AlertBook:
             window = self._windows[symbol] = PriceWindow(self._surge_window_s)
         base = window.base(self._seconds_of(update["timestamp"]), value)
         price = Price(symbol, value, update["previous_close"], base)
-        reference = self._references.get(symbol, _UNKNOWN)
-        if reference.session is not None and reference.session >= update["session"]:
-            reference = _UNKNOWN  # of a later session than the price: they do not go together
+        reference = self._references.get(symbol)
+        if reference is None or not self._fits(reference, update):
+            reference = _UNKNOWN
         due = []
         for found in found_in(price, reference, self._limits(symbol), self._surge_pct):
             key = (symbol, found.alert_type)
@@ -104,6 +103,17 @@ class AlertBook:
         else:
             self._given[key] = before
 
+    def _fits(self, reference: Reference | None, update: dict[str, Any]) -> bool:
+        """Return whether references are of the session just before a price's.
+
+        Their close is then the one that the price is told against: a session's first price comes
+        before the references of that session do, and on another scale after a split.
+        """
+        if reference is None or (reference.session or "") >= update["session"]:
+            return False
+        own, told = reference.previous_close, update["previous_close"]
+        return own is None or told is None or abs(own - told) <= _SAME * abs(told)
+
     def _may(self, key: Key, rule: Rule, session: str, now_s: float) -> bool:
         given = self._given.get(key)
         if given is None:
@@ -113,7 +123,7 @@ class AlertBook:
         return now_s - given.at_s >= rule.cool_down_s
 
 
-_UNKNOWN = Reference(None, None, None, None, None)
+_UNKNOWN = Reference(None, None, None, None, None, None)
 
 
 def _due(found: Found, update: dict[str, Any]) -> Due:

@@ -14,10 +14,12 @@ HIGH_SURGE_PCT = 10.0
 class Reference:
     """What a symbol's prices are held against: adjusted, of closed sessions; None where unknown.
 
-    `session` (ISO date) is the last one that counted: it holds for the session after that.
+    `session` (ISO date) is the last one that counted, `previous_close` its close: it holds for
+    the session after that.
     """
 
     session: str | None
+    previous_close: float | None
     previous_high: float | None
     previous_low: float | None
     all_time_high: float | None
@@ -56,6 +58,8 @@ class Rule:
     cool_down_s: float
     once_a_session: bool = False
 
+
+Limits = Callable[[str], Thresholds]
 
 _DAY_S, _SIX_HOURS_S, _HOUR_S = 86_400.0, 21_600.0, 3_600.0
 RULES = {
@@ -131,6 +135,3 @@ def _found(
 
 def _percent(price: float, base: float) -> float:
     return (price - base) / base * 100
-
-
-Limits = Callable[[str], Thresholds]

@@ -230,7 +230,7 @@ class IndicatorCore:
         return without_nan(self._bars(symbol, interval, True, open_bar=False))
 
     def references(self, symbols: Iterable[str]) -> dict[str, dict[str, Any] | FinstageError]:
-        """Return what a price is compared with: last close, all-time high and low.
+        """Return what a price is compared with: last close, high and low, all-time high and low.
 
         All are adjusted and of closed sessions; dates are ISO, None without bars. An unknown
         symbol has a SymbolUnknown as its value.
@@ -247,6 +247,8 @@ class IndicatorCore:
         return {
             "previous_close": at_end(bars.close),
             "previous_session": _session(bars),
+            "previous_high": at_end(bars.high),
+            "previous_low": at_end(bars.low),
             "all_time_high": None if record is None else record[0],
             "record_date": None if record is None else record[1].isoformat(),
             "all_time_low": None if lowest is None else lowest[0],

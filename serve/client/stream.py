@@ -53,39 +53,41 @@ class StreamClient:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield messages for ever: of each symbol the last one first, then each as it comes.
 
-        `type`: prices, bars or technical_analysis; `options`: mode, max_rate_hz, fields, extended,
-        interval, indicators. `symbols` may be `*` or `category:stock`. After a snapshot that
-        took the place of missed messages the last ones come again. Who leaves the loop closes the
-        connection with `aclose()` (`contextlib.aclosing`). Raises StreamRefused.
+        `type`: prices, bars, technical_analysis, alerts or all; `options`: mode, max_rate_hz,
+        fields, extended, interval, indicators. `symbols` may be `*` or `category:stock`; of alerts
+        and all, none are all. After a snapshot that took the place of missed messages the last
+        ones come again, of alerts only what was missed. Who leaves the loop closes the connection
+        with `aclose()` (`contextlib.aclosing`). Raises StreamRefused.
         """
         named = [symbols] if isinstance(symbols, str) else list(symbols)
         request = {"action": "subscribe", "type": type, "symbols": named} | options
         place: dict[str, Any] | None = None
+        alert_id = 0  # of the last alert: one that comes again is left out
         pause_s = _FIRST_PAUSE_S
         while True:
             try:
                 async with connect(
                     self._url, additional_headers=self._headers, ping_timeout=_LIVELY_S, proxy=None
                 ) as socket:
-                    more = {} if place is None else {"recover": place}
+                    more = {} if place is None else {"recover": place | {"alert_id": alert_id}}
                     answer = await _subscribed(socket, request | more)
                     if place is not None and not answer["recovered"]:
                         self.resyncs += 1
                     place = _place(answer)
                     pause_s = _FIRST_PAUSE_S
-                    for message in answer["snapshot"]:
-                        yield message
-                    async for message in _messages(socket):
+                    async for message in _flattened(answer, _messages(socket)):
                         if message.get("action") == "snapshot":
                             self.resyncs += 1
-                            for last in message["snapshot"]:
-                                yield last
                             place = _place(message)
                             continue
                         if message.get("event") == "going_away":
                             least_ms, most_ms = message["reconnect_after_ms"]
                             pause_s = random.uniform(least_ms, most_ms) / 1_000
                         place = _later(place, message)
+                        number = message.get("alert_id", 0)
+                        if number and number <= alert_id:
+                            continue
+                        alert_id = max(alert_id, number)
                         yield message
             except (OSError, websockets.InvalidHandshake, websockets.ConnectionClosed) as error:
                 _check_final(error)
@@ -116,6 +118,23 @@ async def _messages(socket: ClientConnection) -> AsyncIterator[dict[str, Any]]:
     raise websockets.ConnectionClosed(
         websockets.frames.Close(code, socket.close_reason or ""), None
     )
+
+
+async def _flattened(
+    answer: dict[str, Any], messages: AsyncIterator[dict[str, Any]]
+) -> AsyncIterator[dict[str, Any]]:
+    """Yield what a snapshot has as messages: of the answer, and of those that come later."""
+    for last in _in_order(answer["snapshot"]):
+        yield last
+    async for message in messages:
+        yield message
+        for last in _in_order(message.get("snapshot", ())):
+            yield last
+
+
+def _in_order(snapshot: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the messages of a snapshot, alerts by their numbers."""
+    return sorted(snapshot, key=lambda message: message.get("alert_id", 0))
 
 
 def _check_final(error: Exception) -> None:

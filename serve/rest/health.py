@@ -34,7 +34,7 @@ async def read_live(services: State) -> Response:
 async def read_ready(services: State) -> Response:
     """200 when prices and indicators can be answered, else 503 with what is waited for.
 
-    `degraded`, and 200, while the store or the scheduler does not answer.
+    `degraded`, and 200, while the store, the scheduler or the alerts do not answer.
     """
     checks, extras = await asyncio.gather(_checks(services), _extras(services))
     ready = all(check["status"] == "ok" for check in checks.values())
@@ -81,6 +81,18 @@ async def _checks(services: Services) -> dict[str, dict[str, str]]:
 
 async def _extras(services: Services) -> dict[str, dict[str, str]]:
     """Return the state of what prices and indicators go on without."""
+    alerts, scheduler = await asyncio.gather(_alerts(services), _scheduler(services))
+    return scheduler | {"alerts": alerts}
+
+
+async def _alerts(services: Services) -> dict[str, str]:
+    try:
+        return _check(await services.alerts.ping())
+    except ActorUnavailable as error:
+        return _check(error)
+
+
+async def _scheduler(services: Services) -> dict[str, dict[str, str]]:
     try:
         pid = await services.scheduler.ping()
         store = await services.scheduler.store_state()

@@ -13,7 +13,8 @@ from infra.metrics import ENCODES
 
 JSON, MSGPACK = "json", "msgpack"
 ENCODINGS = (JSON, MSGPACK)
-ALWAYS = frozenset({"epoch", "offset", "type", "symbol", "interval"})  # whatever the fields
+# What a message has whatever the fields.
+ALWAYS = frozenset({"epoch", "offset", "type", "symbol", "interval", "alert_id"})
 
 _TEXT, _BINARY = 0x81, 0x82  # the last and only fragment, RFC 6455 5.2
 _SHORT, _MEDIUM = 126, 2**16

@@ -21,7 +21,6 @@ from serve.ws.takers import CATEGORY, EVERYTHING
 LIVE, EVERY_KIND = "technical_analysis", "all"
 PREFIXES = KINDS
 TYPES = (*PREFIXES, EVERY_KIND)
-STREAMED = tuple(kind for kind in TYPES if kind != "alerts")
 _WITHOUT_SYMBOLS = ("alerts", EVERY_KIND)  # which mean everything then
 _WHOLE = (BARS, ALERTS)  # of which a client wants each one, unless it says otherwise
 _DEFAULT_HISTORY, _MOST_HISTORY = 50, 100
@@ -131,11 +130,9 @@ def subscription(request: dict[str, Any], categories: Sequence[str]) -> Subscrib
 
 def checked_type(kind: object) -> str:
     """Return a type that is streamed; raises ProtocolError for another."""
-    if kind == "alerts":
-        raise ProtocolError(103, "alerts are not streamed in this version")
     if isinstance(kind, str) and kind in TYPES:
         return kind
-    raise ProtocolError(102, f"type must be {' or '.join(STREAMED)}")
+    raise ProtocolError(102, f"type must be {' or '.join(TYPES)}")
 
 
 def symbols_of(request: dict[str, Any], categories: Sequence[str]) -> list[str]:

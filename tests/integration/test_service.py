@@ -205,7 +205,6 @@ async def test_a_socket_is_told_what_was_wrong_and_stays_open(service: Service) 
         "no json",
         "[]",
         '{"action":"fly"}',
-        '{"action":"subscribe","type":"alerts","symbols":["AAPL"]}',
         '{"action":"subscribe","type":"prices","symbols":["APPL"]}',
         '{"action":"subscribe","type":"prices","symbols":"AAPL"}',
         '{"action":"subscribe","type":"prices"}',

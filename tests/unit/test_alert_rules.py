@@ -15,7 +15,7 @@ from actors.alerts.window import PriceWindow
 from infra.universe import Thresholds
 
 LIMITS = Thresholds(3.0, -3.0, -5.0)
-REFERENCE = Reference("2026-03-03", 104.0, 96.0, 120.0, 80.0)
+REFERENCE = Reference("2026-03-03", 100.0, 104.0, 96.0, 120.0, 80.0)
 OPENED = datetime(2026, 3, 4, 14, 30, tzinfo=UTC)
 DAY_S = 86_400.0
 
@@ -123,11 +123,18 @@ def test_stale_and_extended_prices_give_nothing() -> None:
     assert kinds(made, update(150.0, stale=True), update(150.0, session_part="pre")) == []
 
 
-def test_references_of_a_later_session_do_not_count() -> None:
-    made = book(Reference("2026-03-04", 104.0, 96.0, 120.0, 80.0))
-    assert made.needs("AAPL", "2026-03-04")
-    assert not book().needs("AAPL", "2026-03-04")
-    assert book(None).needs("AAPL", "2026-03-04")
+@pytest.mark.parametrize(
+    "reference",
+    [
+        Reference("2026-03-04", 100.0, 104.0, 96.0, 120.0, 80.0),  # of the price's own session
+        Reference("2026-03-02", 97.0, 104.0, 96.0, 120.0, 80.0),  # of one session too early
+        None,
+    ],
+)
+def test_references_of_another_session_do_not_count(reference: Reference | None) -> None:
+    made = book(reference)
+    assert made.needs(update(121.0))
+    assert not book().needs(update(121.0))
     assert kinds(made, update(121.0)) == ["price_rise"]
 
 

@@ -17,7 +17,7 @@ from serve.ws import connection, protocol, wire
 from serve.ws.frames import ENCODINGS
 from serve.ws.outbox import MODES
 from serve.ws.protocol import Session, Terms
-from serve.ws.requests import STREAMED
+from serve.ws.requests import TYPES
 from serve.ws.sockets import SocketTable
 from tests.unit.test_sockets import told
 
@@ -90,7 +90,7 @@ def test_what_is_refused_is_refused_by_the_description_too() -> None:
 def test_actions_types_and_options_are_all_described() -> None:
     described = {s["$ref"].rpartition("/")[2] for s in SCHEMAS["request"]["oneOf"]}
     assert described == set(protocol._ACTIONS)
-    assert set(SCHEMAS["type"]["enum"]) == set(STREAMED)
+    assert set(SCHEMAS["type"]["enum"]) == set(TYPES)
     properties = SCHEMAS["subscribe"]["properties"]
     assert set(properties["mode"]["enum"]) == set(MODES)
     assert set(properties["encoding"]["enum"]) == set(ENCODINGS)

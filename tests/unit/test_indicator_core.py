@@ -308,6 +308,8 @@ def test_references_are_of_closed_adjusted_sessions() -> None:
     assert answers["AAPL"] == {
         "previous_close": 10.0,
         "previous_session": "2023-01-04",
+        "previous_high": 10.5,
+        "previous_low": 9.5,
         "all_time_high": 15.5,
         "record_date": "2023-01-03",
         "all_time_low": 4.5,
@@ -317,6 +319,8 @@ def test_references_are_of_closed_adjusted_sessions() -> None:
     assert answers["IBM"] == {
         "previous_close": None,
         "previous_session": None,
+        "previous_high": None,
+        "previous_low": None,
         "all_time_high": None,
         "record_date": None,
         "all_time_low": None,

@@ -176,7 +176,6 @@ def test_a_closed_socket_leaves_nothing_behind() -> None:
         ({"action": "fly"}, 101),
         ({}, 101),
         ({"action": "subscribe", "symbols": ["AAPL"]}, 102),
-        ({"action": "subscribe", "type": "alerts", "symbols": ["AAPL"]}, 103),
         ({"action": "subscribe", "type": "prices", "symbols": [1]}, 104),
         ({"action": "subscribe", "type": "prices"}, 104),
         ({"action": "subscribe", "type": "prices", "symbols": ["NOPE"]}, 105),
@@ -427,6 +426,23 @@ async def test_an_alert_told_again_after_the_hub_restarted_is_no_second_one() ->
     snapshot, *rest = taken(outbox)
     assert snapshot["snapshot"] == []
     assert [f["alert_id"] for f in rest] == [3]
+
+
+async def test_alerts_of_a_symbol_and_of_all() -> None:
+    sockets = table()
+    (who, of_all), (some, of_ibm) = session(sockets), session(sockets)
+    assert say(who, action="subscribe", type="alerts")["subscriptions"] == ["*"]
+    answer = say(some, action="subscribe", type="alerts", symbols=["IBM"])
+    assert (answer["subscriptions"], answer["snapshot"]) == (["IBM"], [])
+
+    news = (alert(1), alert(2, "IBM"), alert(3, "IBM", "surge"), price("IBM", 5.0))
+    sockets.on_batch(Batch(Position("e1", 6), news))
+
+    assert [f["alert_id"] for f in taken(of_all)] == [1, 2, 3]
+    assert [f["alert_id"] for f in taken(of_ibm)] == [2, 3]
+    late, _ = session(sockets)
+    answer = say(late, action="subscribe", type="alerts", symbols=["IBM"])
+    assert [a["alert_id"] for a in answer["snapshot"]] == [2, 3]  # the last of each type
 
 
 async def test_alerts_that_waited_when_the_hub_restarted_are_in_the_snapshot() -> None:
