@@ -15,6 +15,7 @@ from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.book import BarBook, base_interval
+from actors.indicators.conditions import LiveCondition
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
 from actors.indicators.desk.alert_filter import TrackRecord, quality_score
@@ -33,6 +34,7 @@ from actors.indicators.live.warm import warm
 from actors.indicators.screen import Screening
 from actors.indicators.slices import Slice
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
+from actors.indicators.watching import compiled
 from actors.runtime import ServiceActor, exposed, report_metrics
 from infra.bars import Bars, BarSeries, History
 from infra.clock import SystemClock
@@ -307,6 +309,11 @@ class IndicatorActor(ServiceActor):
         for error in (await self._live.want([want])).values():
             raise error
         return self._live.values(want)
+
+    @exposed
+    async def live_condition(self, text: str) -> LiveCondition:
+        """Return a condition on quotes and live indicators, ready to be asked elsewhere."""
+        return compiled(text)
 
     # -- what others ask --------------------------------------------------------------------
 

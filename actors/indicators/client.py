@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
+from actors.indicators.conditions import LiveCondition
 from actors.indicators.correlation import Correlation
 from actors.indicators.names import METHODS, NAMES, is_of_the_six, parse_names
 from actors.indicators.tables import (
@@ -30,6 +31,7 @@ __all__ = [
     "Correlation",
     "IndicatorClient",
     "IndicatorTable",
+    "LiveCondition",
     "LiveWant",
     "Match",
     "Sentiment",
@@ -54,6 +56,11 @@ class IndicatorClient(ActorClient):
         """Return the symbols that have bars, sorted."""
         symbols: tuple[str, ...] = await self._ask("symbols")
         return symbols
+
+    async def live_condition(self, text: str) -> LiveCondition:
+        """Return a condition on quotes and live indicators; raises ExpressionInvalid and others."""
+        condition: LiveCondition = await self._ask("live_condition", text)
+        return condition
 
     async def indicators(
         self,

@@ -15,6 +15,7 @@ The grammar, with the usual precedence:
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,9 +158,12 @@ def parse_calls(text: str) -> tuple[Call, ...]:
     return tuple(found)
 
 
-def parse_condition(text: str) -> Condition:
-    """Return the condition that a text says; raises as `parse_calls`."""
-    parsed: Condition = _parsed(text, "condition")
+def parse_condition(text: str, names: Sequence[str] = ()) -> Condition:
+    """Return the condition that a text says; raises as `parse_calls`.
+
+    `names`: fields that it may name beside those of the bars.
+    """
+    parsed: Condition = _parsed(text, "condition", names)
     return parsed
 
 
@@ -194,7 +198,7 @@ def _parser() -> Lark:
     return Lark(_GRAMMAR, start=["calls", "condition", "value"], parser="earley", lexer="dynamic")
 
 
-def _parsed(text: str, start: str) -> Any:
+def _parsed(text: str, start: str, names: Sequence[str] = ()) -> Any:
     if len(text) > MOST_CHARS:
         raise ExpressionInvalid(MOST_CHARS, f"at most {MOST_CHARS} characters", text)
     try:
@@ -205,7 +209,7 @@ def _parsed(text: str, start: str) -> Any:
         )
         raise ExpressionInvalid(column, "this cannot be read here", text) from None
     try:
-        return _Builder(text).transform(tree)
+        return _Builder(text, (*FIELDS, *names)).transform(tree)
     except Exception as error:
         origin = getattr(error, "orig_exc", error)
         if isinstance(origin, (ExpressionInvalid, ParameterInvalid, RangeInvalid)):
@@ -217,9 +221,10 @@ def _parsed(text: str, start: str) -> Any:
 class _Builder(Transformer[Token, Any]):
     """Makes values and conditions of what was parsed."""
 
-    def __init__(self, text: str) -> None:
+    def __init__(self, text: str, fields: Sequence[str]) -> None:
         super().__init__()
         self._text = text
+        self._fields = fields
         self._calls = 0
 
     def calls(self, *calls: Any) -> list[Call]:
@@ -230,7 +235,7 @@ class _Builder(Transformer[Token, Any]):
 
     def call(self, name: Token, *numbers: Token | None) -> Call | Field:
         given = [float(number) for number in numbers if number is not None]
-        if str(name) in FIELDS and not given:
+        if str(name) in self._fields and not given:
             return Field(str(name))
         self._calls += 1
         if self._calls > MOST_CALLS:

@@ -1,0 +1,79 @@
+"""Conditions on the values of now: what they say, and when they stop to hold."""
+
+from __future__ import annotations
+
+import pickle
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actors.indicators.watching import compiled
+from infra.errors import ExpressionInvalid, ParameterInvalid
+
+NOW = {"close": 210.0, "change_pct": 4.0, "rsi(14).rsi": 28.0, "sma(50).sma": 200.0}
+
+
+@pytest.mark.parametrize(
+    ("text", "holds"),
+    [
+        ("price > 200 and rsi(14) < 30", True),
+        ("close > 200 and rsi(14) < 20", False),
+        ("change_pct >= 4 or price < 1", True),
+        ("not price > 300", True),
+        ("price / sma(50) > 1.04", True),
+        ("price - sma(50) == 10", True),
+        ("price != 210", False),
+        ("-price < -200", True),
+        ("ema(9) > 1", False),  # not known
+        ("not ema(9) > 1", False),
+        ("price / (change_pct - 4) > 1", False),  # divides by zero
+        ("volume > 1 or price > 1", True),
+    ],
+)
+def test_what_a_condition_says(text: str, holds: bool) -> None:
+    assert compiled(text).holds(NOW, {}) is holds
+
+
+def test_a_crossing_is_since_the_last_values() -> None:
+    condition = compiled("close crossed_above sma(50)")
+    before = NOW | {"close": 199.0}
+    assert condition.holds(NOW, before)
+    assert not condition.holds(NOW, {})
+    assert not condition.holds(NOW, NOW)
+    assert not compiled("close crossed_below sma(50)").holds(NOW, before)
+    assert compiled("close crossed_below sma(50)").holds(before, NOW)
+
+
+@given(st.floats(1, 1_000), st.floats(0, 10), st.sampled_from([">", ">=", "<", "<="]))
+def test_what_holds_holds_with_slack_too(price: float, slack: float, sign: str) -> None:
+    for text in (f"price {sign} 200", f"not price {sign} 200"):
+        condition = compiled(text)
+        if condition.holds({"close": price}, {}):
+            assert condition.holds({"close": price}, {}, slack)
+
+
+def test_slack_is_percent_of_the_right_side() -> None:
+    condition = compiled("price > 200")
+    assert condition.holds({"close": 198.1}, {}, 1.0)
+    assert not condition.holds({"close": 198.0}, {}, 1.0)
+    inverse = compiled("not price < 200")
+    assert inverse.holds({"close": 198.0}, {}, 1.0)
+    assert not inverse.holds({"close": 197.9}, {}, 1.0)
+
+
+def test_it_says_what_it_needs_and_travels() -> None:
+    condition = compiled("price > sma(50) and macd.signal > 0")
+    assert condition.names == ("close", "sma(50).sma", "macd(12,26,9).signal")
+    assert condition.indicators == "sma(50),macd(12,26,9)"
+    assert pickle.loads(pickle.dumps(condition)) == condition
+    assert compiled("price > 1").indicators == ""
+
+
+@pytest.mark.parametrize(
+    "text", ["price", "close[1] > 2", "sma(50)[2] > 1", "price >", "moon > 1", "",
+             "close crossed_above sma(50) within 5"],
+)  # fmt: skip
+def test_what_cannot_be_live_is_refused(text: str) -> None:
+    with pytest.raises((ExpressionInvalid, ParameterInvalid)):
+        compiled(text)
