@@ -58,7 +58,7 @@ class IndicatorClient(ActorClient):
         return symbols
 
     async def live_condition(self, text: str) -> LiveCondition:
-        """Return a condition on quotes and live indicators; raises ExpressionInvalid and others."""
+        """Return a condition on quotes and live indicators; raises ExpressionInvalid."""
         condition: LiveCondition = await self._ask("live_condition", text)
         return condition
 

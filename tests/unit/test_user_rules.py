@@ -1,0 +1,117 @@
+"""Rules of users: they fire when their condition becomes true, and are armed again as they say."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from actors.alerts.user_rules import AGAIN, UserRule, UserRules
+from actors.indicators.client import LiveWant
+from actors.indicators.watching import compiled
+from tests.unit.test_alert_rules import update
+
+
+def rule(text: str, **more: Any) -> UserRule:
+    values: dict[str, Any] = {
+        "id": "r1",
+        "name": "mine",
+        "symbols": ("AAPL",),
+        "condition": compiled(text),
+        "interval": "1d",
+        "repeat": AGAIN,
+        "cool_down_s": 0.0,
+        "hysteresis_pct": 0.0,
+        "severity": "info",
+        "targets": (),
+        "secret": "",
+    }
+    return UserRule(**(values | more))
+
+
+def rules(*made: UserRule) -> UserRules:
+    found = UserRules()
+    for one in made:
+        found.put(one)
+    return found
+
+
+def quote(price: float, **more: Any) -> dict[str, Any]:
+    fields = {"open": 100.0, "high": 101.0, "low": 99.0, "volume": 5, "change_amount": 1.0,
+              "change_percent": price - 100.0}  # fmt: skip
+    return update(price, **(fields | more))
+
+
+def fires(made: UserRules, *prices: float, now_s: float = 0.0) -> list[bool]:
+    return [bool(made.on_price(quote(price), now_s)) for price in prices]
+
+
+def test_it_fires_when_the_condition_becomes_true() -> None:
+    made = rules(rule("price > 105"))
+    assert fires(made, 104, 106, 107, 105, 106) == [False, True, False, False, True]
+
+
+def test_one_that_holds_from_the_start_fires_at_once() -> None:
+    assert fires(rules(rule("price > 105")), 106) == [True]
+
+
+def test_hysteresis_keeps_it_still_around_the_edge() -> None:
+    made = rules(rule("price > 100", hysteresis_pct=2.0))
+    assert fires(made, 101, 99, 101, 98.5, 101, 98, 101) == [
+        True, False, False, False, False, False, True,
+    ]  # fmt: skip
+
+
+def test_it_waits_for_its_cool_down() -> None:
+    made = rules(rule("price > 105", cool_down_s=60.0))
+    assert fires(made, 106, 104) == [True, False]
+    assert fires(made, 106, now_s=59.0) == [False]
+    assert fires(made, 106, now_s=60.0) == [True]
+
+
+def test_what_the_store_knows_of_it_counts() -> None:
+    made = rules(rule("price > 105", cool_down_s=60.0))
+    made.remember("r1", "AAPL", fired_s=-60.0, is_armed=False)
+    assert fires(made, 106, 104, 106) == [False, False, True]
+    assert made.rearmed == set()
+    assert fires(made, 104) == [False]
+    assert made.rearmed == {("r1", "AAPL")}
+    made.remember("r1", "NONE", 0.0, True)  # of no rule
+
+
+def live(price: float, rsi: float | None, interval: str = "1d") -> dict[str, Any]:
+    values = {"rsi(14)": {"rsi": rsi}}
+    return {"symbol": "AAPL", "interval": interval, "values": values, "bar": {"close": price}}
+
+
+def test_one_with_indicators_is_asked_when_their_values_come() -> None:
+    made = rules(rule("price > 105 and rsi(14) < 30"))
+    assert made.wants == [LiveWant("AAPL", "1d", "rsi(14)")]
+    assert not made.on_live(live(106, 20.0), 0.0)  # before any price
+    assert fires(made, 106) == [False]
+    assert not made.on_live(live(106, None), 0.0)
+    assert not made.on_live(live(106, 20.0, "1m"), 0.0)
+    (fired,) = made.on_live(live(106, 20.0), 0.0)
+    assert (fired.rule.id, fired.symbol, fired.values["rsi(14).rsi"]) == ("r1", "AAPL", 20.0)
+
+
+def test_a_crossing_is_between_two_prices() -> None:
+    made = rules(rule("price crossed_above 105"))
+    assert fires(made, 106, 104, 106, 107) == [False, False, True, False]
+
+
+def test_each_symbol_fires_by_itself_and_what_is_removed_does_not() -> None:
+    made = rules(rule("price > 105", symbols=("AAPL", "IBM")))
+    assert fires(made, 106) == [True]
+    assert made.on_price(quote(106, symbol="IBM"), 0.0)
+    assert set(made.symbols) == {"AAPL", "IBM"}
+    made.remove("r1")
+    made.remove("r1")
+    assert (made.symbols, len(made)) == ((), 0)
+    assert fires(made, 104, 106) == [False, False]
+
+
+@pytest.mark.parametrize("more", [{"stale": True}, {"session_part": "post"}])
+def test_stale_and_extended_prices_do_not_count(more: dict[str, Any]) -> None:
+    made = rules(rule("price > 105"))
+    assert not made.on_price(quote(106, **more), 0.0)
