@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 from typing import Any, cast
 
+from actors.alerts.client import AlertClient
 from actors.feed.client import FeedClient
 from actors.indicators.client import IndicatorClient
 from benchmarks.report import Claim, Report, Table
@@ -93,6 +94,7 @@ async def _timed(fake: FakeYahoo, symbols: list[str], is_job: bool) -> float:
             store=store,
             feed=cast(FeedClient, feed),
             indicators=cast(IndicatorClient, None),
+            alerts=cast(AlertClient, None),
         )
         job = all_jobs()[_JOB]
         began_s = time.perf_counter()
@@ -110,6 +112,7 @@ async def _timed(fake: FakeYahoo, symbols: list[str], is_job: bool) -> float:
                         store=store,
                         feed=cast(FeedClient, one),
                         indicators=context.indicators,
+                        alerts=context.alerts,
                     )
                 )
         took_s = time.perf_counter() - began_s

@@ -170,6 +170,37 @@ class SignalUnknown(RequestError):
         return f"nothing is known yet of what became of signal {self.signal_id}"
 
 
+class AlertRuleUnknown(RequestError):
+    """Raised when no alert rule has this id."""
+
+    status_code = 404
+    code = "alert_rule_unknown"
+
+    def __init__(self, rule_id: str) -> None:
+        super().__init__(rule_id)
+        self.rule_id = rule_id
+
+    @property
+    def message(self) -> str:
+        return f"no alert rule has the id {self.rule_id[:40]!r}"
+
+
+class TargetInvalid(RequestError):
+    """Raised when nothing can be sent to a target; `shown` has no secret in it."""
+
+    code = "target_invalid"
+
+    def __init__(self, shown: str, reason: str) -> None:
+        super().__init__(shown, reason)
+        self.location = ("body", "targets")
+        self.shown = shown
+        self.reason = reason
+
+    @property
+    def message(self) -> str:
+        return f"{self.shown} cannot be told: {self.reason}"
+
+
 class JobRunning(RequestError):
     """Raised when a job is asked to run that runs already."""
 

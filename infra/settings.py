@@ -222,6 +222,15 @@ class Settings(BaseSettings):
     surge_window_s: float = Field(
         300.0, ge=1, description="Within so many seconds of the market's time."
     )
+    # Each is asked on every price of its symbols.
+    max_alert_rules: int = Field(1_000, ge=0, description="Alert rules that users may make.")
+    notify_timeout_s: float = Field(
+        10.0, gt=0, description="How long a webhook may take to answer."
+    )
+    # True lets whoever may make rules reach what this machine reaches.
+    notify_private: bool = Field(
+        False, description="Send webhooks to private addresses too, of this machine and network."
+    )
 
     # -- the machine -----------------------------------------------------------------------
     api_replicas: int = Field(1, ge=1, le=64, description="Processes that answer REST.")

@@ -10,6 +10,7 @@ from serve.errors import install_error_handlers
 from serve.gate import Gate
 from serve.middleware import RequestMiddleware
 from serve.rest import (
+    alerts,
     analysis,
     database,
     health,
@@ -58,6 +59,7 @@ def create_api(services: Services, gate: Gate, behind_serve: bool = True) -> Fas
         live.router,
         old_streams.router,
         signals.router,
+        alerts.router,
         prices.router,
         simple.router,
         symbols.router,
@@ -80,7 +82,7 @@ def create_api(services: Services, gate: Gate, behind_serve: bool = True) -> Fas
         app.add_middleware(
             CORSMiddleware,
             allow_origins=list(services.settings.cors_origins),
-            allow_methods=["GET", "POST", "DELETE", "OPTIONS"],
+            allow_methods=["GET", "POST", "PUT", "DELETE", "OPTIONS"],
             allow_headers=["X-API-Key", "Content-Type", "If-None-Match", "X-Request-ID"],
             expose_headers=["ETag", "X-Request-ID"],
         )

@@ -24,7 +24,7 @@ def needed(what: str, there: bool) -> None:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The one Finstage of this run: a session lasts 20 s, so that versions change in sight."""
     folder = tmp_path_factory.mktemp("finstage")
-    with running(folder, replay_session_s=20, log_level="DEBUG") as service:
+    with running(folder, replay_session_s=20, log_level="DEBUG", notify_private=True) as service:
         yield service
 
 

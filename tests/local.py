@@ -6,7 +6,7 @@ Each class here answers what its client in `actors/` answers, straight from the 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any, TypeVar, cast
 
@@ -14,6 +14,9 @@ import orjson
 from fastapi import FastAPI
 
 from actors.alerts.client import AlertClient
+from actors.alerts.core import AlertBook
+from actors.alerts.giving import give, of_price
+from actors.alerts.rules import reference_of
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.feed.core import FeedCore, MonitoredSet
@@ -22,6 +25,7 @@ from actors.hub.client import HubClient
 from actors.hub.core import HubCore
 from actors.indicators.book import BarBook
 from actors.indicators.client import IndicatorClient
+from actors.indicators.conditions import LiveCondition
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
 from actors.indicators.desk.desk import LiveDesk
@@ -31,9 +35,12 @@ from actors.indicators.functions import functions
 from actors.indicators.language import parse_calls, parse_condition, parse_value
 from actors.indicators.screen import Screening
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
+from actors.indicators.watching import compiled
 from infra.bars import Bars, BarSeries, History, Quote
 from infra.clock import FakeClock
+from infra.db.alert_rules import StoredRule
 from infra.db.store import Store, Work
+from infra.db.unit import Unit
 from infra.db.url import store_url
 from infra.db.watch import PoolStats, QueryStats, QueryWatch, StoreReport
 from infra.errors import (
@@ -224,6 +231,9 @@ class LocalIndicators:
     async def compiling(self) -> bool:
         return False
 
+    async def live_condition(self, text: str) -> LiveCondition:
+        return compiled(text)
+
     async def want_live(self, wants: Sequence[LiveWant]) -> dict[LiveWant, FinstageError]:
         return await self.live_worker.want(wants)
 
@@ -352,10 +362,49 @@ class LocalStore:
 
 
 class LocalAlerts:
-    """Answers as AlertClient."""
+    """Answers as AlertClient, from a store and the indicators."""
+
+    def __init__(self, store: Any, indicators: LocalIndicators) -> None:
+        self._store = store
+        self._indicators = indicators
+        self._book = AlertBook(
+            load_universe().thresholds,
+            5.0,
+            300.0,
+            lambda iso: datetime.fromisoformat(iso).timestamp(),
+        )
 
     async def ping(self) -> int:
         return 6
+
+    async def check(self, updates: Sequence[dict[str, Any]]) -> int:
+        for symbol, answer in (
+            await self._indicators.references([u["symbol"] for u in updates])
+        ).items():
+            self._book.hold(symbol, reference_of(answer))
+        due = [one for update in updates for one in self._book.on_price(update, STARTED_AT_S)]
+
+        async def work(unit: Unit) -> int:
+            return sum([await give(unit, of_price(one, STARTED_AT_S)) for one in due])
+
+        given: int = await self._store.write(work)
+        return given
+
+    async def put_rule(self, rule: StoredRule) -> None:
+        await self._indicators.live_condition(rule.expression)
+        for answer in (await self._indicators.references(rule.symbols)).values():
+            if isinstance(answer, FinstageError):
+                raise answer
+
+        async def work(unit: Unit) -> None:
+            if not await unit.alert_rules.put(rule):
+                await unit.alert_rules.add(rule)
+
+        await self._store.write(work)
+
+    async def remove_rule(self, rule_id: str) -> bool:
+        was_there: bool = await self._store.write(lambda unit: unit.alert_rules.remove(rule_id))
+        return was_there
 
 
 class LocalScheduler:
@@ -435,7 +484,7 @@ class LocalService:
             indicators=cast(IndicatorClient, self.indicators),
             cache=cast(CacheClient, LocalCache()),
             hub=cast(HubClient, LocalHub()),
-            alerts=cast(AlertClient, LocalAlerts()),
+            alerts=cast(AlertClient, LocalAlerts(self.store, self.indicators)),
             scheduler=cast(SchedulerClient, self.scheduler),
             store=cast(Store, self.store),
             last_good=LastGood(self.clock),

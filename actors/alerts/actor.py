@@ -7,23 +7,30 @@ import logging
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from importlib.metadata import version
 from typing import Any
 
 import orjson
 
-from actors.alerts.core import AlertBook, Due, Given
-from actors.alerts.rules import RULES, Reference
+from actors.alerts.core import AlertBook, Given
+from actors.alerts.giving import Pending, give, message_of, of_price, of_rule
+from actors.alerts.rules import reference_of
+from actors.alerts.user_rules import UserRule, UserRules
 from actors.cache.client import CacheClient
+from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
-from actors.indicators.client import IndicatorClient
+from actors.indicators.client import IndicatorClient, LiveWant
 from actors.runtime import ServiceActor, exposed, report_metrics
 from infra.clock import SystemClock, utc
-from infra.db.alerts import Alert
+from infra.db.alert_rules import StoredRule
+from infra.db.alerts import Alert, AlertState
 from infra.db.store import open_store
 from infra.db.unit import Unit
-from infra.errors import ActorUnavailable, FinstageError, StoreError
-from infra.messages import ACTIONS, ALERTS, DATA, PRICES, Batch, Message, Snapshot
+from infra.errors import ActorUnavailable, ExpressionInvalid, FinstageError, StoreError
+from infra.messages import ACTIONS, DATA, PRICES, TECHNICAL, Batch, Message, Snapshot
 from infra.metrics import ALERTS_GIVEN
+from infra.notify.courier import Courier
+from infra.notify.webhook import WebhookSender
 from infra.settings import Settings
 from infra.sources.facts import source_facts
 from infra.universe import load_universe
@@ -61,15 +68,24 @@ class AlertActor(ServiceActor):
             settings.surge_window_s,
             lambda iso: datetime.fromisoformat(iso).timestamp(),
         )
+        self._rules = UserRules()
+        self._feed = FeedClient(settings.actor_wait_s)
+        self._sender = WebhookSender(
+            self._clock, f"Finstage/{version('finstage')}", settings.notify_timeout_s,
+            settings.notify_private,
+        )  # fmt: skip
+        self._courier = Courier(self._store, self._sender, self._clock)
         self._wanted: dict[str, None] = {}  # symbols whose references are to be asked for
         self._asked_s: dict[str, float] = {}
-        self._waiting: list[Due] = []
+        self._waiting: list[Pending] = []
         self._epoch = ""
         self._told: int | None = None  # the last alert that the hub was told of
         self._work = asyncio.Event()
         self._reading = asyncio.Event()
         self.keep(self._run())
         self.keep(self._read_references())
+        self.keep(self._renew())
+        self.keep(self._bring())
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
 
     # -- following the hub ------------------------------------------------------------------
@@ -92,6 +108,8 @@ class AlertActor(ServiceActor):
         topic = message.topic
         if topic.startswith(PRICES):
             self._on_price(orjson.loads(message.payload))
+        elif topic.startswith(TECHNICAL) and len(self._rules):
+            self._on_live(orjson.loads(message.payload))
         elif topic.startswith(ACTIONS):
             self._book.let_go(topic.removeprefix(ACTIONS))
         elif topic.startswith(DATA):
@@ -100,11 +118,21 @@ class AlertActor(ServiceActor):
     def _on_price(self, update: dict[str, Any]) -> None:
         if self._book.needs(update):
             self._want(update["symbol"])
-        if due := self._book.on_price(update, self._clock.time_s()):
-            room = _MOST_WAITING - len(self._waiting)
-            self._waiting += due[:room]
-            for one in due[room:]:
-                self._book.undo(one)
+        now_s = self._clock.time_s()
+        due = self._book.on_price(update, now_s)
+        room = _MOST_WAITING - len(self._waiting)
+        for one in due[room:]:  # the store is away for long: they come again
+            self._book.undo(one)
+        self._add([of_price(one, now_s) for one in due[:room]])
+        self._add([of_rule(one, now_s) for one in self._rules.on_price(update, now_s)])
+
+    def _on_live(self, message: dict[str, Any]) -> None:
+        now_s = self._clock.time_s()
+        self._add([of_rule(one, now_s) for one in self._rules.on_live(message, now_s)])
+
+    def _add(self, pending: Sequence[Pending]) -> None:
+        if pending:
+            self._waiting += pending
             self._work.set()
 
     def _want(self, symbol: str) -> None:
@@ -131,7 +159,7 @@ class AlertActor(ServiceActor):
                     self._wanted.pop(symbol, None)
                     answer = answers.get(symbol)
                     if isinstance(answer, dict):
-                        self._book.hold(symbol, _reference(answer))
+                        self._book.hold(symbol, reference_of(answer))
 
     # -- giving alerts ----------------------------------------------------------------------
 
@@ -144,25 +172,73 @@ class AlertActor(ServiceActor):
             try:
                 await self._give_waiting()
                 await self._tell()
+                await self._note_rearmed()
             except (StoreError, ActorUnavailable) as error:
                 logger.warning("alerts.waiting", extra={"reason": error.code})
                 await asyncio.sleep(_PAUSE_S)
                 self._work.set()
 
     async def _remember(self) -> None:
-        """Know what was given before; without that nothing is."""
+        """Know what was given before, and the rules; without that nothing is given."""
         while True:
             try:
-                states = await self._store.read(lambda unit: unit.alerts.states(self._source.name))
-            except StoreError as error:
-                logger.info("alerts.store_away", extra={"reason": error.code})
+                await self._take_rules()
+                states = await self._states()
+            except (StoreError, ActorUnavailable) as error:
+                logger.info("alerts.starting", extra={"reason": error.code})
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            given = [
+            self._book.remember(
                 ((s.symbol, s.rule_id), Given(s.fired_at.timestamp(), s.session)) for s in states
-            ]
-            self._book.remember(given)
+            )
             return
+
+    async def _states(self) -> list[AlertState]:
+        states = await self._store.read(lambda unit: unit.alerts.states(self._source.name))
+        for state in states:
+            fired_s = state.fired_at.timestamp()
+            self._rules.remember(state.rule_id, state.symbol, fired_s, state.is_armed)
+        return states
+
+    async def _take_rules(self) -> None:
+        for stored in await self._store.read(lambda unit: unit.alert_rules.enabled()):
+            try:
+                self._rules.put(await self._compiled(stored))
+            except ExpressionInvalid as error:  # of a former version's language
+                logger.warning("alerts.rule_unread", extra={"rule": stored.id, "why": str(error)})
+
+    async def _compiled(self, stored: StoredRule) -> UserRule:
+        condition = await self._indicators.live_condition(stored.expression)
+        return UserRule(
+            id=stored.id,
+            name=stored.name,
+            symbols=stored.symbols,
+            condition=condition,
+            interval=stored.interval,
+            repeat=stored.repeat,
+            cool_down_s=stored.cooldown_s,
+            hysteresis_pct=stored.hysteresis_pct,
+            severity=stored.severity,
+            targets=stored.targets,
+            secret=stored.secret,
+        )
+
+    async def _renew(self) -> None:
+        """Let the ticks and live values go on that rules look at."""
+        while True:
+            try:
+                if self._rules.symbols and self._source.is_open:
+                    await self._feed.want(self._rules.symbols)
+                if wants := self._rules.wants:
+                    await self._indicators.want_live(wants)
+            except FinstageError as error:
+                logger.info("alerts.unrenewed", extra={"reason": error.code})
+            await asyncio.sleep(min(self.settings.live_grace_s, self.settings.interest_s) / 12)
+
+    async def _bring(self) -> None:
+        """Send what goes outside."""
+        async with self._sender:
+            await self._courier.run()
 
     async def _give_waiting(self) -> None:
         while self._waiting:
@@ -170,17 +246,34 @@ class AlertActor(ServiceActor):
             await self._give(chunk)
             del self._waiting[: len(chunk)]
 
-    async def _give(self, due: Sequence[Due]) -> int:
+    async def _give(self, pending: Sequence[Pending]) -> int:
         """Put alerts into the store; return how many were not there already."""
-        now = utc(self._clock.time_s())
 
-        async def work(unit: Unit) -> int:
-            return sum([await _give_one(unit, one, now) for one in due])
+        async def work(unit: Unit) -> list[bool]:
+            return [await give(unit, one) for one in pending]
 
         given = await self._store.write(work)
-        for one in due:
-            ALERTS_GIVEN.labels(one.found.alert_type).inc()
-        return given
+        for one, is_new in zip(pending, given, strict=True):
+            if is_new:
+                ALERTS_GIVEN.labels(one.alert.alert_type).inc()
+                if one.is_last:
+                    self._rules.remove(one.alert.rule_id)
+        if any(one.targets for one in pending):
+            self._courier.wake()
+        return sum(given)
+
+    async def _note_rearmed(self) -> None:
+        """Let the store know which rules are armed again."""
+        rearmed = list(self._rules.rearmed)
+        source = self._source.name
+
+        async def work(unit: Unit) -> None:
+            for rule_id, symbol in rearmed:
+                await unit.alerts.rearm(source, rule_id, symbol)
+
+        if rearmed:
+            await self._store.write(work)
+            self._rules.rearmed.difference_update(rearmed)
 
     async def _tell(self) -> None:
         """Tell the hub what the store has past what it was told, in order."""
@@ -191,7 +284,7 @@ class AlertActor(ServiceActor):
             found = await self._after(self._told)
             if not found:
                 return
-            await self._hub.publish([_message(number, alert) for number, alert in found])
+            await self._hub.publish([message_of(number, alert) for number, alert in found])
             for number, alert in found:
                 logger.info("alert.told", extra={"alert_id": number, "told": alert.message})
             if epoch == self._epoch:
@@ -208,6 +301,44 @@ class AlertActor(ServiceActor):
         return await self._store.read(lambda unit: unit.alerts.newest())
 
     @exposed
+    async def put_rule(self, rule: StoredRule) -> None:
+        """Keep a rule, in the store before this returns, and follow it from now on, armed.
+
+        One that is not enabled is not followed. Raises ExpressionInvalid, StoreError, and what
+        the indicators or the feed say of its symbols; then nothing changed.
+        """
+        compiled = await self._compiled(rule)
+        if rule.enabled:
+            await self._check_symbols(compiled)
+
+        async def work(unit: Unit) -> None:
+            if not await unit.alert_rules.put(rule):
+                await unit.alert_rules.add(rule)
+
+        await self._store.write(work)
+        if rule.enabled:
+            self._rules.put(compiled)
+        else:
+            self._rules.remove(rule.id)
+
+    async def _check_symbols(self, rule: UserRule) -> None:
+        """Ask for what a rule looks at; raises why it cannot be had."""
+        refused = dict(await self._feed.want(rule.symbols))
+        for error in refused.values():
+            raise error
+        if rule.condition.indicators:
+            wants = [LiveWant(s, rule.interval, rule.condition.indicators) for s in rule.symbols]
+            for error in (await self._indicators.want_live(wants)).values():
+                raise error
+
+    @exposed
+    async def remove_rule(self, rule_id: str) -> bool:
+        """Delete a rule; False if there is none of this id."""
+        was_there = await self._store.write(lambda unit: unit.alert_rules.remove(rule_id))
+        self._rules.remove(rule_id)
+        return was_there
+
+    @exposed
     async def check(self, updates: Sequence[dict[str, Any]]) -> int:
         """Hold prices against the rules; return how many alerts they gave."""
         needed = [u["symbol"] for u in updates if self._book.needs(u)]
@@ -215,73 +346,14 @@ class AlertActor(ServiceActor):
             answers = await self._indicators.references(needed)
             for symbol, answer in answers.items():
                 if isinstance(answer, dict):
-                    self._book.hold(symbol, _reference(answer))
+                    self._book.hold(symbol, reference_of(answer))
         now_s = self._clock.time_s()
         due = [one for update in updates for one in self._book.on_price(update, now_s)]
         try:
-            given = await self._give(due) if due else 0
+            given = await self._give([of_price(one, now_s) for one in due]) if due else 0
         except StoreError:
             for one in due:
                 self._book.undo(one)
             raise
         self._work.set()
         return given
-
-
-async def _give_one(unit: Unit, due: Due, now: datetime) -> bool:
-    rule = RULES[due.found.alert_type]
-    cool_down = timedelta(seconds=rule.cool_down_s)
-    return await unit.alerts.give(_alert(due, now), due.session, cool_down, rule.once_a_session)
-
-
-def _alert(due: Due, now: datetime) -> Alert:
-    found = due.found
-    return Alert(
-        rule_id=found.alert_type,
-        symbol=due.symbol,
-        alert_type=found.alert_type,
-        base_type=found.base_type,
-        base_price=found.base,
-        current_price=due.price,
-        threshold_percent=found.threshold,
-        actual_percent=found.percent,
-        severity=found.severity,
-        message=found.message,
-        source=due.source,
-        synthetic=due.synthetic,
-        traded_at=datetime.fromisoformat(due.traded_at),
-        triggered_at=now,
-    )
-
-
-def _message(number: int, alert: Alert) -> Message:
-    body = {
-        "type": "alert",
-        "alert_id": number,
-        "rule_id": alert.rule_id,
-        "symbol": alert.symbol,
-        "alert_type": alert.alert_type,
-        "base_type": alert.base_type,
-        "message": alert.message,
-        "current_price": alert.current_price,
-        "threshold_value": alert.threshold_percent,
-        "actual_percent": alert.actual_percent,
-        "base_price": alert.base_price,
-        "severity": alert.severity,
-        "timestamp": alert.traded_at,
-        "triggered_at": alert.triggered_at,
-        "source": alert.source,
-        "synthetic": alert.synthetic,
-    }
-    return Message(f"{ALERTS}{alert.symbol}:{alert.alert_type}", orjson.dumps(body))
-
-
-def _reference(answer: dict[str, Any]) -> Reference:
-    return Reference(
-        session=answer["previous_session"],
-        previous_close=answer["previous_close"],
-        previous_high=answer["previous_high"],
-        previous_low=answer["previous_low"],
-        all_time_high=answer["all_time_high"],
-        all_time_low=answer["all_time_low"],
-    )

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from actors.runtime import ActorClient
+from infra.db.alert_rules import StoredRule
 
 ALERT_ENGINE = "finstage-alerts"
 
@@ -22,3 +23,12 @@ class AlertClient(ActorClient):
         """
         given: int = await self._ask("check", tuple(updates))
         return given
+
+    async def put_rule(self, rule: StoredRule) -> None:
+        """Keep a rule and follow it; raises ExpressionInvalid, SymbolUnknown, StoreError."""
+        await self._ask("put_rule", rule)
+
+    async def remove_rule(self, rule_id: str) -> bool:
+        """Delete a rule; False if there is none of this id."""
+        was_there: bool = await self._ask("remove_rule", rule_id)
+        return was_there

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from infra.universe import Thresholds
 
@@ -135,3 +136,15 @@ def _found(
 
 def _percent(price: float, base: float) -> float:
     return (price - base) / base * 100
+
+
+def reference_of(answer: dict[str, Any]) -> Reference:
+    """Return the references that the indicators gave."""
+    return Reference(
+        session=answer["previous_session"],
+        previous_close=answer["previous_close"],
+        previous_high=answer["previous_high"],
+        previous_low=answer["previous_low"],
+        all_time_high=answer["all_time_high"],
+        all_time_low=answer["all_time_low"],
+    )

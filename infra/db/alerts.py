@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Select, func, insert, select, update
+from sqlalchemy import Row, Select, func, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.tables import alert_states, alerts
@@ -45,6 +44,7 @@ class AlertState:
     symbol: str
     fired_at: datetime
     session: str
+    is_armed: bool
 
 
 class Alerts:
@@ -55,14 +55,14 @@ class Alerts:
 
     async def give(
         self, alert: Alert, session: str, cool_down: timedelta, once_a_session: bool
-    ) -> bool:
-        """Keep an alert if it is due; False, and nothing kept, if it was given lately.
+    ) -> int | None:
+        """Keep an alert if it is due, and return its number; None if it was given lately.
 
         Of several who give the same at the same time one does: the state changes where it is
-        still due, and in the same transaction.
+        still due, and in the same transaction. The state is not armed then.
         """
         key = {"source": alert.source, "rule_id": alert.rule_id, "symbol": alert.symbol}
-        never = key | {"fired_at": _NEVER, "session": ""}
+        never = key | {"fired_at": _NEVER, "session": "", "is_armed": 1}
         made = insert_new(self._connection.dialect.name, alert_states, _STATE_KEY)
         await self._connection.execute(made, [never])
         is_due = [alert_states.c[name] == value for name, value in key.items()]
@@ -71,13 +71,21 @@ class Alerts:
             is_due.append(alert_states.c.session != session)
         change = update(alert_states).where(*is_due)
         changed = await self._connection.execute(
-            change.values(fired_at=alert.triggered_at, session=session)
+            change.values(fired_at=alert.triggered_at, session=session, is_armed=0)
         )
         if changed.rowcount != 1:
-            return False
+            return None
         row = asdict(alert) | {"synthetic": int(alert.synthetic)}
-        await self._connection.execute(insert(alerts), [row])
-        return True
+        added = await self._connection.execute(insert(alerts).values(row))
+        number = added.inserted_primary_key
+        assert number is not None
+        return int(number[0])
+
+    async def rearm(self, source: str, rule_id: str, symbol: str) -> None:
+        """Note that a rule's condition was false since it fired."""
+        key = {"source": source, "rule_id": rule_id, "symbol": symbol}
+        change = update(alert_states).where(*(alert_states.c[k] == v for k, v in key.items()))
+        await self._connection.execute(change.values(is_armed=1))
 
     async def states(self, source: str) -> list[AlertState]:
         """Return when each rule last gave an alert for each symbol."""
@@ -85,11 +93,20 @@ class Alerts:
         query = select(*columns).where(
             alert_states.c.source == source, alert_states.c.fired_at > _NEVER
         )
-        return [AlertState(*row) for row in await self._connection.execute(query)]
+        rows = await self._connection.execute(query)
+        return [
+            AlertState(rule_id, symbol, fired_at, session, bool(is_armed))
+            for rule_id, symbol, fired_at, session, is_armed in rows
+        ]
 
-    async def after(self, alert_id: int, limit: int) -> list[tuple[int, Alert]]:
+    async def after(
+        self, alert_id: int, limit: int, symbol: str | None = None
+    ) -> list[tuple[int, Alert]]:
         """Return the alerts past a number, in its order."""
-        query = self._select().where(alerts.c.id > alert_id).order_by(alerts.c.id).limit(limit)
+        query = self._select().where(alerts.c.id > alert_id)
+        if symbol is not None:
+            query = query.where(alerts.c.symbol == symbol)
+        query = query.order_by(alerts.c.id).limit(limit)
         return [_numbered(row) for row in await self._connection.execute(query)]
 
     async def since(
@@ -111,7 +128,7 @@ class Alerts:
         return select(alerts.c.id, *(alerts.c[name] for name in Alert.__slots__))
 
 
-def _numbered(row: Sequence[object]) -> tuple[int, Alert]:
-    alert_id, *values = row
-    alert = Alert(*values)  # type: ignore[arg-type]  # in the order of its fields
-    return int(alert_id), alert  # type: ignore[call-overload]
+def _numbered(row: Row[Any]) -> tuple[int, Alert]:
+    values = dict(row._mapping)
+    number = values.pop("id")
+    return number, Alert(**values | {"synthetic": bool(values["synthetic"])})

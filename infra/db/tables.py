@@ -103,23 +103,6 @@ price_high_records = _table(
     Index("ix_price_high_records_symbol_source_kind_id", "symbol", "source", "kind", "id"),
 )
 
-price_alert_logs = _table(
-    "price_alert_logs",
-    _id(),
-    Column("symbol", code(32), nullable=False),
-    Column("alert_type", code(32), nullable=False),
-    Column("base_type", code(32), nullable=False),
-    Column("base_price", Number, nullable=False),
-    Column("base_time", UtcTime, nullable=False),
-    Column("current_price", Number, nullable=False),
-    Column("threshold_percent", Number, nullable=False),
-    Column("actual_percent", Number, nullable=False),
-    Column("source", code(32), nullable=False),
-    Column("triggered_at", UtcTime, nullable=False),
-    Index("ix_price_alert_logs_newest", "symbol", "alert_type", "base_type", "triggered_at"),
-    Index("ix_price_alert_logs_triggered_at", "triggered_at"),
-)
-
 analyses = _table(
     "analyses",
     _id(),
@@ -267,4 +250,25 @@ alert_states = _table(
     Column("symbol", code(32), primary_key=True),
     Column("fired_at", UtcTime, nullable=False),
     Column("session", code(10), nullable=False),  # ISO date, of the last firing
+    Column("is_armed", Integer, nullable=False),  # of users' rules: the condition was false since
+)
+
+# Rules that users made; their conditions are text.
+alert_rules = _table(
+    "alert_rules",
+    Column("id", code(36), primary_key=True),
+    Column("name", String(200), nullable=False),
+    Column("symbols", long_text(), nullable=False),  # a JSON list, as `targets`
+    Column("expression", long_text(), nullable=False),
+    Column("interval", code(4), nullable=False),
+    Column("repeat", code(8), nullable=False),  # once or again
+    Column("cooldown_s", Number, nullable=False),
+    Column("hysteresis_pct", Number, nullable=False),
+    Column("severity", code(16), nullable=False),
+    Column("targets", long_text(), nullable=False),
+    Column("secret", code(128), nullable=False),
+    Column("enabled", Integer, nullable=False),
+    Column("created_at", UtcTime, nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+    Index("ix_alert_rules_created_at", "created_at"),
 )

@@ -6,7 +6,7 @@ from functools import cached_property
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from infra.db.alert_logs import AlertLogs
+from infra.db.alert_rules import AlertRules
 from infra.db.alerts import Alerts
 from infra.db.analyses import Analyses
 from infra.db.contents import Contents
@@ -46,9 +46,9 @@ class Unit:
         return HighRecords(self.connection)
 
     @cached_property
-    def alert_logs(self) -> AlertLogs:
-        """Price alerts."""
-        return AlertLogs(self.connection)
+    def alert_rules(self) -> AlertRules:
+        """Rules of users."""
+        return AlertRules(self.connection)
 
     @cached_property
     def analyses(self) -> Analyses:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from actors.alerts.client import AlertClient
 from actors.feed.client import FeedClient
 from actors.indicators.client import IndicatorClient
 from infra.clock import Clock
@@ -29,6 +30,7 @@ class JobContext:
     store: Store
     feed: FeedClient
     indicators: IndicatorClient
+    alerts: AlertClient
 
     async def monitored(self, *categories: str) -> list[str]:
         """Return the monitored symbols, of some categories or of all."""

@@ -8,6 +8,7 @@ import logging
 import os
 from typing import NamedTuple
 
+from actors.alerts.client import AlertClient
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.indicators.client import IndicatorClient
@@ -54,6 +55,7 @@ async def _run(settings: Settings, name: str) -> Ended:
         store=store,
         feed=FeedClient(settings.actor_wait_s),
         indicators=IndicatorClient(settings.actor_wait_s),
+        alerts=AlertClient(settings.actor_wait_s),
     )
     outcome: Outcome = "failed"
     try:

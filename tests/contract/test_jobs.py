@@ -13,6 +13,7 @@ import orjson
 import pyarrow.parquet as pq
 import pytest
 
+from actors.alerts.client import AlertClient
 from actors.feed.client import FeedClient
 from actors.indicators.client import BULLISH, IndicatorClient
 from infra.bars import NS_PER_DAY, Quote
@@ -21,20 +22,17 @@ from infra.db.bulk import import_bars, upsert_bars
 from infra.db.contents import Content
 from infra.db.expired import CONTENTS, Expired, older_than
 from infra.db.signals import StoredSignal
-from infra.db.snapshots import Snapshot
 from infra.db.store import Store
 from infra.errors import NotBuilt, SourceUnavailable
 from infra.sources.base import NewsItem
-from infra.universe import Thresholds
 from pipelines.jobs.bars import changed
 from pipelines.jobs.base import JobContext, JobFailed
-from pipelines.jobs.prices import COOL_DOWN, alerts_of, is_due
 from pipelines.jobs.records import reason_of
 from pipelines.jobs.registry import all_jobs
 from pipelines.jobs.signals import outcome_of
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
-from tests.local import LocalService
+from tests.local import LocalAlerts, LocalService
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 
@@ -71,6 +69,7 @@ def context(local: LocalService, store: Store) -> JobContext:
         store=store,
         feed=cast(FeedClient, local.feed),
         indicators=cast(IndicatorClient, local.indicators),
+        alerts=cast(AlertClient, LocalAlerts(store, local.indicators)),
     )
 
 
@@ -232,51 +231,17 @@ def quote(price: float) -> Quote:
     )
 
 
-def snapshot(high: float, low: float) -> Snapshot:
-    return Snapshot("AAPL", "yahoo", "2026-03-03", 100.0, high, low, 1, NOW, NOW)
-
-
-@pytest.mark.parametrize(
-    ("price", "kinds"),
-    [
-        (100.5, set()),
-        (103.0, {"price_rise", "break_prev_high"}),
-        (97.0, {"price_drop", "break_prev_low"}),
-        (121.0, {"price_rise", "break_prev_high", "new_high"}),
-        (114.0, {"price_rise", "break_prev_high", "drop_from_high"}),
-    ],
-)
-def test_a_price_gives_the_alerts_of_the_contract(price: float, kinds: set[str]) -> None:
-    reference = {"all_time_high": 120.0 if price > 110 else None}
-    limits = Thresholds(3.0, -3.0, -5.0)
-
-    found = alerts_of(quote(price), reference, snapshot(102.0, 98.0), limits, NOW)
-
-    assert {alert.alert_type for alert in found} == kinds
-
-
-def test_an_alert_comes_again_after_its_cool_down_and_not_before() -> None:
-    (alert,) = alerts_of(
-        quote(103.0), {"all_time_high": None}, None, Thresholds(3.0, -3.0, -5.0), NOW
-    )
-    key = ("AAPL", "price_rise", "prev_close")
-    pause = COOL_DOWN["price_rise"]
-
-    assert is_due(alert, {}, NOW)
-    assert not is_due(alert, {key: NOW}, NOW + pause - timedelta(seconds=1))
-    assert is_due(alert, {key: NOW}, NOW + pause)
-    assert pause == timedelta(days=1)
-
-
-async def test_the_monitor_logs_an_alert_once(context: JobContext) -> None:
-    await ran("prices.monitor", context)
-    logged = await context.store.read(
-        lambda unit: unit.alert_logs.since(NOW - timedelta(days=4_000))
-    )
+async def test_the_monitor_gives_an_alert_once(context: JobContext) -> None:
+    first = await ran("prices.monitor", context)
+    given = await context.store.read(lambda unit: unit.alerts.after(0, 100))
     again = await ran("prices.monitor", context)
 
+    assert first == f"7 symbols, {len(given)} alerts"
+    assert given
     assert again == "7 symbols, 0 alerts"
-    for alert in logged:
+    for _, alert in given:
+        assert alert.current_price is not None
+        assert alert.base_price is not None
         assert alert.actual_percent == pytest.approx(
             (alert.current_price - alert.base_price) / alert.base_price * 100
         )

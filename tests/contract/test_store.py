@@ -17,7 +17,6 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
 from infra.bars import IMPORT, NS_PER_DAY, Bars
-from infra.db.alert_logs import AlertLog
 from infra.db.analyses import Analysis
 from infra.db.bulk import import_bars, upsert_bars
 from infra.db.contents import Content
@@ -95,6 +94,28 @@ async def test_migrations_go_down_and_up_again(store: Store) -> None:
     assert set(left) <= {"alembic_version"}
     assert after is not None
     assert set(metadata.tables) <= set(await bare.read(tables))
+    await bare.close()
+
+
+async def test_alerts_logged_before_are_kept_with_their_cool_downs(store: Store) -> None:
+    bare = Store(store.url, tables_needed=False)
+    await bare.migrate(BASE)
+    await bare.migrate("0003")
+    row = (
+        "insert into price_alert_logs (symbol, alert_type, base_type, base_price, base_time,"
+        " current_price, threshold_percent, actual_percent, source, triggered_at) values"
+        " ('AAPL', 'price_rise', 'prev_close', 10.0, '2026-03-04 15:30:00.000000', 11.0, 3.0,"
+        " 10.0, 'yahoo', '2026-03-04 15:30:00.000000')"
+    )
+    await bare.write(lambda unit: unit.connection.exec_driver_sql(row))
+    await bare.migrate()
+
+    ((_, alert),) = await bare.read(lambda unit: unit.alerts.after(0, 10))
+    (state,) = await bare.read(lambda unit: unit.alerts.states("yahoo"))
+
+    at = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
+    assert (alert.symbol, alert.rule_id, alert.current_price) == ("AAPL", "price_rise", 11.0)
+    assert (alert.triggered_at, state.fired_at) == (at, at)
     await bare.close()
 
 
@@ -335,18 +356,6 @@ async def test_the_last_record_holds_though_it_is_lower(store: Store) -> None:
     found = await store.read(lambda unit: unit.high_records.latest("yahoo", ["AAPL"]))
 
     assert found == {("AAPL", "high"): split, ("AAPL", "low"): low}
-
-
-async def test_alerts_are_found_by_their_last_time(store: Store) -> None:
-    alert = AlertLog("AAPL", "price_rise", "prev_close", 10.0, NOW, 11.0, 3.0, 10.0, "yahoo", NOW)
-    later = replace(alert, triggered_at=NOW + timedelta(microseconds=1))
-    await store.write(lambda unit: unit.alert_logs.append([alert, later]))
-
-    newest = await store.read(lambda unit: unit.alert_logs.newest("yahoo", ["AAPL"]))
-    logged = await store.read(lambda unit: unit.alert_logs.since(NOW))
-
-    assert newest == {("AAPL", "price_rise", "prev_close"): later.triggered_at}
-    assert logged == [later, alert]
 
 
 async def test_an_analysis_of_the_same_bar_is_replaced(store: Store) -> None:

@@ -38,7 +38,7 @@ async def give(
     store: Store, alert: Alert, session: str = "2026-03-04", once: bool = False
 ) -> bool:
     async def work(unit: Unit) -> bool:
-        return await unit.alerts.give(alert, session, DAY, once)
+        return (await unit.alerts.give(alert, session, DAY, once)) is not None
 
     return await store.write(work)
 
@@ -59,8 +59,11 @@ async def test_it_comes_again_after_its_cool_down(stores: list[Store]) -> None:
     assert not await give(store, later, once=True)  # still the same session
     assert await give(store, later, "2026-03-05", once=True)
     states = await store.read(lambda unit: unit.alerts.states("test"))
-    assert states == [AlertState("price_rise", "AAPL", NOW + DAY, "2026-03-05")]
+    assert states == [AlertState("price_rise", "AAPL", NOW + DAY, "2026-03-05", False)]
     assert await store.read(lambda unit: unit.alerts.states("another")) == []
+    await store.write(lambda unit: unit.alerts.rearm("test", "price_rise", "AAPL"))
+    (armed,) = await store.read(lambda unit: unit.alerts.states("test"))
+    assert armed.is_armed
 
 
 async def test_symbols_and_rules_do_not_hinder_each_other(stores: list[Store]) -> None:

@@ -6,13 +6,19 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
+from collections.abc import AsyncIterator
 from typing import Any
 
+import httpx
+import orjson
 import psutil
+from aiohttp import web
 
 import finstage
 from infra.db.store import Store
 from infra.db.url import store_url
+from infra.notify.signing import is_signed
 from tests.service import Service, wait_until
 
 
@@ -48,7 +54,7 @@ async def test_alerts_are_in_the_store_and_on_the_stream_each_once(service: Serv
         row = stored[alert["alert_id"]]
         assert (row.symbol, row.alert_type) == (alert["symbol"], alert["alert_type"])
         assert row.message == alert["message"]
-    keys = [(a.symbol, a.rule_id) for a in stored.values()]
+    keys = [(a.symbol, a.rule_id) for a in stored.values() if a.alert_type != "user"]
     assert len(keys) == len(set(keys)), "each has a cool-down of an hour at least"
 
 
@@ -69,5 +75,86 @@ async def test_a_killed_engine_neither_loses_nor_doubles(service: Service) -> No
     assert first["alert_id"] in dict(await kept(service))
     after = dict(await kept(service))
     assert before.items() <= after.items()
-    keys = [(a.symbol, a.rule_id) for a in after.values()]
+    keys = [(a.symbol, a.rule_id) for a in after.values() if a.alert_type != "user"]
     assert len(keys) == len(set(keys))
+
+
+@contextlib.asynccontextmanager
+async def receiver() -> AsyncIterator[tuple[str, list[tuple[dict[str, str], bytes]]]]:
+    """A real receiver of webhooks, which answers 500 the first time."""
+    came: list[tuple[dict[str, str], bytes]] = []
+
+    async def take(request: web.Request) -> web.Response:
+        headers = {name.lower(): value for name, value in request.headers.items()}
+        came.append((headers, await request.read()))
+        return web.Response(status=500 if len(came) == 1 else 204)
+
+    app = web.Application()
+    app.router.add_post("/hook", take)
+    runner = web.AppRunner(app, shutdown_timeout=0.1)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", 0).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}/hook", came
+    finally:
+        await runner.cleanup()
+
+
+async def test_a_users_rule_fires_once_over_socket_and_webhook(
+    service: Service, http: httpx.Client
+) -> None:
+    stream = finstage.StreamClient(service.url)
+    updates = stream.subscribe("MSFT", type="alerts")
+    async with asyncio.timeout(150), receiver() as (url, came), contextlib.aclosing(updates):
+        waiting = asyncio.ensure_future(_first(updates, "user"))
+        body = {
+            "name": "MSFT has a price",
+            "symbols": ["MSFT"],
+            "expression": "price > 1 and rsi(14) > 0",
+            "targets": [url],
+        }
+        answer = await asyncio.to_thread(http.post, "/api/v2/alerts/price", json=body)
+        assert answer.status_code == 201, answer.text
+        rule = answer.json()
+        alert = await waiting
+        await asyncio.to_thread(wait_until, lambda: len(came) >= 2, 6, "a webhook tried again")
+
+    assert (alert["rule_id"], alert["alert_type"]) == (rule["id"], "user")
+    assert alert["message"].endswith("MSFT has a price")
+    for headers, text in came:
+        assert is_signed(rule["secret"], headers, text, time.time())
+        told = orjson.loads(text)
+        assert (told["id"], told["data"]["alert_id"]) == (
+            f"alert-{alert['alert_id']}",
+            alert["alert_id"],
+        )
+    left = (await asyncio.to_thread(http.get, f"/api/v2/alerts/price/{rule['id']}")).json()
+    assert left["enabled"] is False
+    path = f"/api/v2/alerts/fired/{alert['alert_id']}/deliveries"
+
+    def is_sent() -> bool:
+        (delivery,) = http.get(path).json()["items"]
+        return bool(delivery["state"] == "sent" and delivery["tries"] == 2)
+
+    await asyncio.to_thread(wait_until, is_sent, 5, "the delivery noted")
+    gone = await asyncio.to_thread(http.delete, f"/api/v2/alerts/price/{rule['id']}")
+    assert gone.status_code == 200
+
+
+async def _first(updates: Any, alert_type: str) -> dict[str, Any]:
+    async for alert in updates:
+        if alert["alert_type"] == alert_type:
+            return dict(alert)
+    raise AssertionError("the stream ended")
+
+
+def test_a_rule_that_cannot_be_is_refused(http: httpx.Client) -> None:
+    for more, status in (
+        ({"symbols": ["NOPE"]}, 404),
+        ({"expression": "price >"}, 422),
+        ({"expression": "cdlengulfing > 0"}, 422),
+    ):
+        body = {"symbols": ["AAPL"], "expression": "price > 1"} | more
+        answer = http.post("/api/v2/alerts/price", json=body)
+        assert answer.status_code == status, (more, answer.text)
+    assert http.get("/api/v2/alerts/price").json()["items"] == []
