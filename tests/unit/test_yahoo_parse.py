@@ -12,7 +12,7 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import orjson
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from infra.bars import Quote
@@ -493,6 +493,7 @@ PLACES = [
 ]  # fmt: skip
 
 
+@example(place=("indicators", "quote", 0, "high", 2), value=3.40282357e38)  # beyond 32 bits
 @given(place=st.sampled_from(PLACES), value=JSON)
 def test_whatever_stands_anywhere_there_are_good_bars_or_a_malformed_answer(
     place: tuple[str | int, ...], value: object

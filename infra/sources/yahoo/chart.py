@@ -201,7 +201,8 @@ def _written(price: Floats, ratio: Floats) -> Floats:
     32 bits. Prices that never were in 32 bits are left alone.
     """
     traded: Floats = price * ratio
-    is_widened = price == price.astype(np.float32)
+    with np.errstate(over="ignore"):  # a price beyond 32 bits never was in them
+        is_widened = price == price.astype(np.float32)
     for decimals in (4, 3, 2):
         near = np.round(traded, decimals)
         is_same = is_widened & (np.abs(near - traded) <= _HALF_ULP * traded)
