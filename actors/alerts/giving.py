@@ -46,7 +46,7 @@ def of_price(due: Due, now_s: float) -> Pending:
         threshold_percent=found.threshold,
         actual_percent=found.percent,
         severity=found.severity,
-        message=found.message,
+        message=found.message(due.symbol, due.price),
         source=due.source,
         synthetic=due.synthetic,
         traded_at=datetime.fromisoformat(due.traded_at),

@@ -47,7 +47,12 @@ class Found:
     threshold: float
     percent: float
     severity: str
-    message: str
+    told: str  # with places for base and percent
+
+    def message(self, symbol: str, price: float) -> str:
+        """Return a sentence for people."""
+        said = self.told.format(base=f"{self.base:,.2f}", percent=f"{self.percent:+.2f}")
+        return f"{symbol} at {price:,.2f}: {said}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,10 +133,7 @@ def _found(
     kind: str, price: Price, base: float, threshold: float, severity: str, told: str
 ) -> Found:
     percent = _percent(price.price, base)
-    said = told.format(base=f"{base:,.2f}", percent=f"{percent:+.2f}")
-    message = f"{price.symbol} at {price.price:,.2f}: {said}"
-    base_type = RULES[kind].base_type
-    return Found(kind, base_type, base, abs(threshold), percent, severity, message)
+    return Found(kind, RULES[kind].base_type, base, abs(threshold), percent, severity, told)
 
 
 def _percent(price: float, base: float) -> float:
