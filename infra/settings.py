@@ -222,6 +222,9 @@ class Settings(BaseSettings):
     surge_window_s: float = Field(
         300.0, ge=1, description="Within so many seconds of the market's time."
     )
+    thresholds_file: Path | None = Field(
+        None, description="TOML file of thresholds by symbol, category and default."
+    )
     # Each is asked on every price of its symbols.
     max_alert_rules: int = Field(1_000, ge=0, description="Alert rules that users may make.")
     notify_timeout_s: float = Field(

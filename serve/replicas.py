@@ -87,7 +87,7 @@ class Api(_Replica):
         self._services = Services(
             settings=settings,
             source=source_facts(settings),
-            universe=load_universe(),
+            universe=load_universe(settings.thresholds_file),
             clock=clock,
             near=self._near,
             feed=FeedClient(settings.actor_wait_s),

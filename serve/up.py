@@ -25,6 +25,7 @@ from infra.messages import GOING_AWAY, SYSTEM, Message
 from infra.settings import Settings
 from infra.sources import build_source
 from infra.symbols import nearest
+from infra.universe import load_universe
 from serve.head import LOOPBACK, prepare_environment, start_head, token_path
 from serve.ports import Ports, choose_ports
 from serve.processes import Known, ProcessTree, alive, end_all, named
@@ -64,6 +65,7 @@ class LocalService:
         """Run until stopped; return the exit code."""
         lock = take_lock(self._settings)
         check_source(self._settings)
+        load_universe(self._settings.thresholds_file)
         ports = choose_ports(self._settings)
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
         remove_old_logs(self._settings.log_dir)

@@ -63,7 +63,7 @@ class AlertActor(ServiceActor):
         self._hub = HubClient(settings.actor_wait_s)
         self._indicators = IndicatorClient(settings.actor_wait_s)
         self._book = AlertBook(
-            load_universe().thresholds,
+            load_universe(settings.thresholds_file).thresholds,
             settings.surge_pct,
             settings.surge_window_s,
             lambda iso: datetime.fromisoformat(iso).timestamp(),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 
 import pytest
 
+from infra.errors import ConfigError
 from infra.sources.replay import load_records
 from infra.universe import Thresholds, load_universe
 
@@ -57,6 +59,42 @@ def test_an_unknown_symbol_or_category_is_no_error() -> None:
 )
 def test_a_category_goes_before_the_default(symbol: str, expected: Thresholds) -> None:
     assert UNIVERSE.thresholds(symbol) == expected
+
+
+def test_a_file_goes_before_what_comes_with_the_package(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(
+        "[symbol.AAPL]\nprice_rise_pct = 1.5\n[symbol.ZZZZ]\nprice_drop_pct = -9\n"
+        "[category.index]\ndrop_from_high_pct = -5.0\n[default]\nprice_drop_pct = -4.0\n"
+    )
+    mine = load_universe(path)
+
+    assert mine.thresholds("AAPL") == Thresholds(1.5, -3.0, -5.0)
+    assert mine.thresholds("MSFT") == Thresholds(3.0, -3.0, -5.0)
+    assert mine.thresholds("^GSPC") == Thresholds(1.0, -1.0, -5.0)
+    assert mine.thresholds("ZZZZ") == Thresholds(3.0, -9, -10.0)
+    assert mine.thresholds("YYYY") == Thresholds(3.0, -4.0, -10.0)
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("[default]\nprice_rise = 1", "price_rise is no threshold"),
+        ("[symbol.AAPL]\nprice_rise_pct = -1", "must be a number above 0, got -1"),
+        ("[category.index]\nprice_drop_pct = 'low'", "must be a number below 0"),
+        ("[default]\nprice_drop_pct = 1", "must be a number below 0"),
+        ("symbol = 3", "thresholds"),
+        ("[default", "mine.toml"),
+    ],
+)
+def test_a_file_that_is_none_stops_the_start(text: str, said: str, tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(ConfigError, match="FINSTAGE_THRESHOLDS_FILE") as caught:
+        load_universe(path)
+    assert said.lower() in str(caught.value).lower()
+    with pytest.raises(ConfigError, match="No such file"):
+        load_universe(tmp_path / "none.toml")
 
 
 def test_thresholds_belong_to_categories_that_exist() -> None:
