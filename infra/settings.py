@@ -113,6 +113,7 @@ class Settings(BaseSettings):
         3_650, ge=0, description="Days before a symbol's newest bar; imports are kept."
     )
     keep_contents_days: int = Field(365, ge=0, description="Age of news.")
+    keep_alerts_days: int = Field(365, ge=0, description="Age of alerts, and who was told.")
     keep_slow_queries_days: int = Field(30, ge=0, description="Age of slow queries.")
     slow_query_s: float = Field(1.0, gt=0, description="Queries that take longer are kept.")
     # Under 1 s a session is a handful of ticks and every cache is cold; 23,400 is real time.

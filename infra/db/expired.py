@@ -11,7 +11,7 @@ from sqlalchemy import Column, ColumnElement, Table, and_, delete, func, select,
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.bars import IMPORT
-from infra.db.tables import bars, contents, slow_query_logs
+from infra.db.tables import alerts, bars, contents, deliveries, slow_query_logs
 
 Row = dict[str, Any]
 Condition = ColumnElement[bool]
@@ -21,11 +21,15 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True, slots=True)
 class Expiring:
-    """A table whose rows end with age. `batch_rows` are deleted in one transaction."""
+    """A table whose rows end with age. `batch_rows` are deleted in one transaction.
+
+    Rows with secrets are not archived.
+    """
 
     table: Table
     age: Column[Any]
     batch_rows: int
+    has_secrets: bool = False
 
     @property
     def name(self) -> str:
@@ -34,6 +38,8 @@ class Expiring:
 
 
 CONTENTS = Expiring(contents, contents.c.published_at, 500)
+ALERTS = Expiring(alerts, alerts.c.triggered_at, 1_000)
+DELIVERIES = Expiring(deliveries, deliveries.c.created_at, 500, has_secrets=True)
 SLOW_QUERIES = Expiring(slow_query_logs, slow_query_logs.c.execution_timestamp, 1_000)
 
 

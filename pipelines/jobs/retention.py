@@ -8,7 +8,9 @@ from datetime import timedelta
 from infra.archive import write_archive
 from infra.clock import utc
 from infra.db.expired import (
+    ALERTS,
     CONTENTS,
+    DELIVERIES,
     SLOW_QUERIES,
     Condition,
     Expired,
@@ -32,7 +34,7 @@ async def expire(context: JobContext) -> str:
     in two files, never in none.
     """
     settings, now = context.settings, utc(context.clock.time_s())
-    gone = {"bars": 0, "contents": 0, "slow_query_logs": 0}
+    gone = {"bars": 0, "alerts": 0, "contents": 0, "deliveries": 0, "slow_query_logs": 0}
     if settings.keep_bars_days:
         parts = await context.store.read(
             lambda unit: bars_expiring(unit.connection, settings.keep_bars_days)
@@ -40,6 +42,8 @@ async def expire(context: JobContext) -> str:
         for expiring, old in parts:
             gone["bars"] += await _expire(context, expiring, old)
     for expiring, days in (
+        (ALERTS, settings.keep_alerts_days),
+        (DELIVERIES, settings.keep_alerts_days),
         (CONTENTS, settings.keep_contents_days),
         (SLOW_QUERIES, settings.keep_slow_queries_days),
     ):
@@ -58,7 +62,8 @@ async def _expire(context: JobContext, expiring: Expiring, old: Condition) -> in
     while rows := await context.store.read(read):
         folder = context.settings.data_dir / "archive"
         try:
-            await asyncio.to_thread(write_archive, folder, expiring.name, rows, now)
+            if not expiring.has_secrets:
+                await asyncio.to_thread(write_archive, folder, expiring.name, rows, now)
         except OSError as error:
             raise JobFailed(f"nothing more deleted of {expiring.name}: {error}") from error
 

@@ -18,11 +18,13 @@ from actors.feed.client import FeedClient
 from actors.indicators.client import BULLISH, IndicatorClient
 from infra.bars import NS_PER_DAY, Quote
 from infra.clock import SystemClock
+from infra.db.alerts import Alert
 from infra.db.bulk import import_bars, upsert_bars
 from infra.db.contents import Content
 from infra.db.expired import CONTENTS, Expired, older_than
 from infra.db.signals import StoredSignal
 from infra.db.store import Store
+from infra.db.unit import Unit
 from infra.errors import NotBuilt, SourceUnavailable
 from infra.sources.base import NewsItem
 from pipelines.jobs.bars import changed
@@ -375,9 +377,25 @@ async def test_what_is_over_its_age_is_archived_and_then_deleted(
     fresh = replace(article, published_at=datetime.now(UTC))
     await context.store.write(lambda unit: unit.contents.add([ancient, fresh]))
 
+    alert = Alert(
+        "surge", "AAPL", "surge", "window", 1.0, 2.0, 5.0, 100.0, "high", "it rose", "yahoo",
+        False, NOW, NOW - timedelta(days=800),
+    )  # fmt: skip
+
+    async def alerted(unit: Unit) -> None:
+        await unit.alerts.give(alert, "2024-01-01", timedelta(0), False)
+        told = [("https://example.org", "whsec_x")]
+        await unit.deliveries.add("alert-1", "{}", told, alert.triggered_at)
+
+    await context.store.write(alerted)
+
     told = await ran("store.retention", context)
 
-    assert told == "1,500 rows of bars, 1 rows of contents, 0 rows of slow_query_logs"
+    assert told == (
+        "1,500 rows of bars, 1 rows of alerts, 1 rows of contents, 1 rows of deliveries, "
+        "0 rows of slow_query_logs"
+    )
+    assert not (tmp_path / "archive" / "deliveries").exists()
     assert same(await read(context.store), new)
     assert len(await read(context.store, "OWN")) == 20
     files = sorted((tmp_path / "archive" / "bars").iterdir())
