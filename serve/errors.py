@@ -19,6 +19,7 @@ from infra.errors import (
     ParameterInvalid,
     RangeInvalid,
     RateLimited,
+    TargetInvalid,
 )
 from serve.scope import TOO_LARGE
 
@@ -43,7 +44,7 @@ def error_detail(error: FinstageError) -> dict[str, Any]:
 def error_body(error: FinstageError) -> bytes:
     """Return the whole body of an error's answer."""
     if (
-        isinstance(error, ParameterInvalid | RangeInvalid | ExpressionInvalid)
+        isinstance(error, ParameterInvalid | RangeInvalid | ExpressionInvalid | TargetInvalid)
         and error.status_code == 422
     ):
         item = {

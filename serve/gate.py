@@ -29,7 +29,7 @@ _READING_POSTS = frozenset(
 )
 _ABOUT_CLIENTS = ("/ws/clients", "/ws/status")
 _ALWAYS_OPEN = ("/health/", "/metrics", "/assets/", "/docs", "/openapi.json")
-_FRONT_PAGE = "/"  # it asks for the key, so it comes without one
+_PAGES = ("/", "/ws/demo")  # they ask for the key, so they come without one
 _MEMO_LIMIT = 1_024
 
 
@@ -98,7 +98,7 @@ class Gate:
         return ""
 
     def _needs_key(self, path: str, is_socket: bool, changes: bool) -> bool:
-        if (path == _FRONT_PAGE or path.startswith(_ALWAYS_OPEN)) and not changes:
+        if (path in _PAGES or path.startswith(_ALWAYS_OPEN)) and not changes:
             return False
         if self._reads_need_key or is_socket:
             return self._reads_need_key

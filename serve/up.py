@@ -332,6 +332,7 @@ def overview(settings: Settings, state: State) -> Table:
         + (" (years old, ticks made)" if settings.source == "replay" else "")
         + (f" at {settings.recording_speed:g} x" if settings.recording else ""),
         "page": f"{state.url}/",
+        "live page": f"{state.url}/ws/demo",
         "API": f"{state.url}/docs",
         "stream": f"{socket_url}/ws/realtime",
         "metrics": f"{state.url}/metrics",

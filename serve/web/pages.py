@@ -12,7 +12,7 @@ ASSETS = Path(__file__).parent / "assets"
 
 router = APIRouter(include_in_schema=False)
 
-_HEADERS = {
+HEADERS = {
     "cache-control": "no-cache",
     "content-security-policy": "default-src 'self'; connect-src 'self' ws: wss:",
     "x-content-type-options": "nosniff",
@@ -22,7 +22,7 @@ _HEADERS = {
 @router.get("/")
 async def home() -> FileResponse:
     """The front page: prices as they come, and where everything else is."""
-    return FileResponse(ASSETS / "home.html", headers=_HEADERS)
+    return FileResponse(ASSETS / "home.html", headers=HEADERS)
 
 
 def assets() -> StaticFiles:

@@ -23,7 +23,7 @@ from infra.universe import load_universe
 from serve.gate import Gate
 from serve.middleware import RequestMiddleware
 from serve.scope import KEY_NAME
-from serve.ws import rest, sse
+from serve.ws import page, rest, sse
 from serve.ws.connection import TOO_MANY_CONNECTIONS, Connection
 from serve.ws.outbox import Outbox
 from serve.ws.protocol import Session, Terms
@@ -76,6 +76,7 @@ def create_stream(
             WebSocketRoute("/ws/realtime", realtime),  # without Serve's root_path
             Route("/sse", as_events),
             Route("/ws/sse", as_events),
+            *page.routes(),
             *rest.routes(roster, upstream.publish, upstream.feed),
         ]
     )
