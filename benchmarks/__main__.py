@@ -14,6 +14,7 @@ from rich.table import Table as Shown
 from benchmarks import (
     analysis,
     batch,
+    fanout,
     feed,
     hot_get,
     jobs,
@@ -45,6 +46,7 @@ BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
         live,
         screen,
         analysis,
+        fanout,
     )
 }
 RESULTS = ROOT / "docs" / "bench"
