@@ -129,14 +129,15 @@ class Member(WSListener):
         if self.welcomed.is_set() and self.answer is None and not self._is_timed:
             return
         payload = frame.get_payload_as_bytes()
+        self.welcomed.set()
+        if self.answer is not None and b'"subscribed"' in payload:  # its snapshot may be stamped
+            self.answer.set_result(orjson.loads(payload))
+            self.answer = None
+            return
         at = payload.rfind(STAMP)
         if at >= 0 and self._is_timed:
             sent_ns = int(payload[at + len(STAMP) : payload.index(b"}", at)])
             crowd.take((time.monotonic_ns() - sent_ns) / 1e6)
-        elif self.answer is not None and not self.answer.done() and b'"subscribed"' in payload:
-            self.answer.set_result(orjson.loads(payload))
-            self.answer = None
-        self.welcomed.set()
 
 
 def stamped(body: dict[str, Any]) -> bytes:

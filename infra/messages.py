@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
+
+import msgpack
 
 PRICES = "prices:"  # prices:SYMBOL, payload: a price_update
 EXTENDED = "extended:"  # extended:SYMBOL, payload: a price_update before or after regular hours
@@ -69,3 +72,32 @@ class Snapshot:
 def stamped(message: Message, epoch: str, offset: int) -> bytes:
     """Return a payload with its position as the first two members of the object."""
     return b'{"epoch":"%b","offset":%d,' % (epoch.encode(), offset) + message.payload[1:]
+
+
+# Ray takes bytes as they are; an object of ours costs it a pickle at each end of every call.
+
+
+def packed(messages: Sequence[Message]) -> bytes:
+    """Return messages as bytes, for `unpacked`."""
+    packed_: bytes = msgpack.packb([part for message in messages for part in message])
+    return packed_
+
+
+def unpacked(text: bytes) -> tuple[Message, ...]:
+    """Return the messages that were packed."""
+    parts = msgpack.unpackb(text)
+    return tuple(map(Message, parts[::2], parts[1::2]))
+
+
+def packed_batch(batch: Batch) -> bytes:
+    """Return a batch as bytes, for `unpacked_batch`."""
+    position = batch.position
+    parts = [part for message in batch.messages for part in message]
+    packed_: bytes = msgpack.packb([position.epoch, position.offset, *parts])
+    return packed_
+
+
+def unpacked_batch(text: bytes) -> Batch:
+    """Return the batch that was packed."""
+    epoch, offset, *parts = msgpack.unpackb(text)
+    return Batch(Position(epoch, offset), tuple(map(Message, parts[::2], parts[1::2])))

@@ -18,7 +18,7 @@ from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient
-from actors.runtime import report_metrics
+from actors.runtime import report_metrics, steady_interpreter
 from infra.clock import SystemClock
 from infra.db.store import open_store
 from infra.errors import FinstageError, StoreError
@@ -43,7 +43,7 @@ from serve.ws.wire import use_wire
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
-_PATIENCE = 4  # times the hub's batch: REST is not pushed
+_PATIENCE = 10  # times the hub's batch: REST is not pushed
 
 
 class _Replica:
@@ -57,6 +57,7 @@ class _Replica:
         self.gate = Gate(settings)
         self._tasks: set[asyncio.Task[None]] = set()
         setup_logs(settings.log_dir, self.role, settings.log_level)
+        steady_interpreter()
         use_wire(settings.max_message_bytes)
         self._keep(watch_process(self.process))
         self._keep(report_metrics(self.process, CacheClient().report_metrics))

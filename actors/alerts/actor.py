@@ -37,7 +37,7 @@ from infra.universe import load_universe
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 4  # times the hub's batch
+_PATIENCE = 10  # times the hub's batch: an alert is a write in any case
 _PAUSE_S = 0.5  # before what failed is tried again
 _MOST_WAITING = 10_000  # alerts, while the store is away
 _AT_ONCE = 200  # symbols asked for at one time, alerts told at one time

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
-from collections.abc import Sequence
 
 from actors.cache.client import CacheClient
 from actors.hub.core import HubCore
 from actors.runtime import ServiceActor, exposed, report_metrics
-from infra.messages import Batch, Message, Position, Snapshot
+from infra.messages import Position, Snapshot, packed_batch, unpacked
 from infra.metrics import HUB_HISTORY_BYTES, HUB_MESSAGES
 from infra.settings import Settings
 
@@ -39,13 +38,14 @@ class HubActor(ServiceActor):
         self.keep(report_metrics(self.process, CacheClient().report_metrics))
 
     @exposed
-    async def publish(self, messages: Sequence[Message]) -> Position:
-        """Append messages and return the position of the last; wait for no reader."""
+    async def publish(self, text: bytes) -> list[str | int]:
+        """Append packed messages; return epoch and offset of the last; wait for no reader."""
+        messages = unpacked(text)
         position = self._core.publish(messages)
         HUB_MESSAGES.inc(len(messages))
         HUB_HISTORY_BYTES.labels(self.process).set(self._core.history_bytes)
         self._wake()
-        return position
+        return [position.epoch, position.offset]
 
     @exposed
     async def start_over(self, run: str) -> str:
@@ -61,13 +61,14 @@ class HubActor(ServiceActor):
 
     @exposed
     async def read(
-        self, reader: str, position: Position, timeout_s: float, patience: int = 1
-    ) -> Batch:
-        """Return what came after `position`; an empty batch if nothing did within `timeout_s`.
+        self, reader: str, epoch: str, offset: int, timeout_s: float, patience: int
+    ) -> bytes:
+        """Return what came after a position, packed; nothing if nothing did within `timeout_s`.
 
         Answers at once when `reader` was idle, else collects for `patience` times `batch_ms`
         since its last answer. Raises EpochChanged or OffsetGone: take a snapshot.
         """
+        position = Position(epoch, offset)
         if not self._core.after(position, most=1).messages:
             await self._wait(timeout_s)
         due_s = self._answered_s.get(reader, 0.0) + patience * self._batch_s
@@ -75,7 +76,7 @@ class HubActor(ServiceActor):
         if early_s > 0:
             await asyncio.sleep(early_s)
         self._answered_s[reader] = time.monotonic()
-        return self._core.after(position)
+        return packed_batch(self._core.after(position))
 
     @exposed
     async def snapshot(self, history_bytes: int) -> Snapshot:

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from actors.runtime import ActorClient
 from infra.errors import ActorUnavailable, EpochChanged, OffsetGone
-from infra.messages import Batch, Message, Position, Snapshot
+from infra.messages import Batch, Message, Position, Snapshot, packed, unpacked_batch
 
 logger = logging.getLogger(__name__)
 
@@ -27,8 +27,8 @@ class HubClient(ActorClient):
 
     async def publish(self, messages: Sequence[Message]) -> Position:
         """Append messages; return the position of the last."""
-        position: Position = await self._ask("publish", tuple(messages))
-        return position
+        epoch, offset = await self._ask("publish", packed(messages))
+        return Position(epoch, offset)
 
     async def start_over(self, run: str) -> str:
         """Begin a new epoch for a new run of the source; return the epoch."""
@@ -39,10 +39,8 @@ class HubClient(ActorClient):
         self, reader: str, position: Position, timeout_s: float, patience: int = 1
     ) -> Batch:
         """Return what came after `position`; raises EpochChanged or OffsetGone."""
-        batch: Batch = await self._ask(
-            "read", reader, position, timeout_s, patience, wait_s=timeout_s + self._wait_s
-        )
-        return batch
+        asked = (reader, position.epoch, position.offset, timeout_s, patience)
+        return unpacked_batch(await self._ask("read", *asked, wait_s=timeout_s + self._wait_s))
 
     async def snapshot(self, history_bytes: int = 0) -> Snapshot:
         """Return the last message of every topic and the position to read on from.

@@ -49,7 +49,7 @@ from infra.sources.facts import source_facts
 logger = logging.getLogger(__name__)
 
 _INTRADAY_FRESH_S = 15.0
-_PATIENCE = 4  # times the hub's batch, while nobody is pushed what is computed here
+_PATIENCE = 16  # times the hub's batch, while nobody is pushed what is computed here
 _RECORDS_EVERY_S = 600.0
 _JUDGED_AFTER = "1d"
 

@@ -12,7 +12,7 @@ from infra.metrics import SLOW_SOCKETS
 from infra.settings import Settings
 from serve.ws.allowance import Allowance
 from serve.ws.frames import Frame
-from serve.ws.outbox import Outbox
+from serve.ws.outbox import Outbox, nobody
 from serve.ws.protocol import Session
 from serve.ws.requests import Subscribe
 from serve.ws.sockets import SocketTable
@@ -45,8 +45,9 @@ class Connection:
         outbox.on_ready = wire.on_writable = self.flush
 
     def close(self) -> None:
-        """Write nothing more."""
+        """Write nothing more, and let go of what holds this: no collector is needed for it."""
         self._wire.on_writable = None
+        self._outbox.on_ready = nobody
         if self._held is not None:
             self._held.cancel()
 

@@ -24,8 +24,8 @@ class Taking(NamedTuple):
     max_rate_hz: float = 0.0
 
 
-def _nobody() -> None:
-    return
+def nobody() -> None:
+    """Be told, and do nothing."""
 
 
 class Outbox:
@@ -48,7 +48,7 @@ class Outbox:
         self.encoding = JSON
         self.is_slow = False
         self.sent = 0
-        self.on_ready: Callable[[], None] = _nobody
+        self.on_ready: Callable[[], None] = nobody
         self._limit_bytes = limit_bytes
         self._frames: dict[str | tuple[str, int], Frame] = {}
         self._bytes = 0  # of frames taken as `all`

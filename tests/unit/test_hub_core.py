@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from actors.hub.core import HubCore
 from infra.clock import FakeClock
 from infra.errors import EpochChanged, OffsetGone
-from infra.messages import Message, Position, stamped
+from infra.messages import (
+    Batch,
+    Message,
+    Position,
+    packed,
+    packed_batch,
+    stamped,
+    unpacked,
+    unpacked_batch,
+)
 
 
 def hub(history_bytes: int = 2**20, history_s: float = 120.0) -> tuple[HubCore, FakeClock]:
@@ -126,3 +135,15 @@ def test_a_reader_misses_nothing_unless_it_is_told(steps: list[tuple[str, int]])
             ]
             position, seen = batch.position, seen + len(batch.messages)
     assert position.offset == seen
+
+
+@given(
+    st.lists(st.tuples(st.text(max_size=20), st.binary(max_size=50)), max_size=20),
+    st.integers(0, 2**60),
+)
+def test_messages_travel_as_they_are(pairs: list[tuple[str, bytes]], offset: int) -> None:
+    messages = tuple(Message(*pair) for pair in pairs)
+    batch = Batch(Position("e1", offset), messages)
+
+    assert unpacked(packed(messages)) == messages
+    assert unpacked_batch(packed_batch(batch)) == batch
