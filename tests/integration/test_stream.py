@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import msgpack
 import orjson
+import psutil
 import pytest
 import websockets
 
@@ -75,6 +76,55 @@ async def test_a_client_misses_nothing_when_the_replica_dies(
         return http.get("/ws/status").status_code == 200
 
     await asyncio.to_thread(wait_until, answers, 10, "the routes again")
+
+
+def haproxy_pid(service: Service) -> int:
+    """Return the newest of HAProxy's processes, which takes new connections."""
+    found: list[tuple[float, int]] = []
+    for process in psutil.Process(service.process.pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            if process.name() == "haproxy":
+                found.append((process.create_time(), process.pid))
+    return max(found)[1]
+
+
+async def test_many_clients_have_the_same_when_replica_and_proxy_were_killed(
+    service: Service, http: httpx.Client
+) -> None:
+    clients = [finstage.StreamClient(service.url) for _ in range(20)]
+    offsets: list[list[int]] = [[] for _ in clients]
+    enough = 200
+
+    async def follow(client: finstage.StreamClient, seen: list[int]) -> None:
+        updates = client.subscribe(["AAPL", "MSFT"], mode="all")
+        async with contextlib.aclosing(updates):
+            async for update in updates:
+                if update["type"] == "price_update":
+                    seen.append(update["offset"])
+                if len(seen) >= enough and client.drops >= 2:
+                    return
+
+    def have_come(count: int) -> None:
+        wait_until(lambda: len(offsets[0]) > count, 30, f"{count} ticks")
+
+    async def killed() -> None:
+        await asyncio.to_thread(have_come, 30)
+        os.kill(await asyncio.to_thread(stream_pid, http), signal.SIGKILL)
+        await asyncio.to_thread(have_come, 100)
+        os.kill(haproxy_pid(service), signal.SIGKILL)
+
+    async with asyncio.timeout(240):
+        work = [follow(c, seen) for c, seen in zip(clients, offsets, strict=True)]
+        await asyncio.gather(killed(), *work)
+
+    assert sum(client.resyncs for client in clients) == 0
+    first = max(seen[2] for seen in offsets)  # after the snapshots
+    last = min(seen[-1] for seen in offsets)
+    every = {offset for seen in offsets for offset in seen if first <= offset <= last}
+    assert len(every) > enough / 2
+    for seen in offsets:
+        assert seen[2:] == sorted(set(seen[2:])), "in order, and nothing twice"
+        assert {offset for offset in seen if first <= offset <= last} == every
 
 
 async def test_a_client_is_in_step_again_after_the_hub_died(
