@@ -1,91 +1,126 @@
-"""A cache bounded in entries and bytes: least recently used goes first, old values expire."""
+"""The shared level: a cache for each name within one bound, and who makes what is not there."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any
+import asyncio
+from collections.abc import Iterable
+from dataclasses import dataclass
 
-from cachetools import TLRUCache
+from infra.caches.base import CacheStats, Found, Lifetime
+from infra.caches.catalogue import MOST_CACHES
+from infra.caches.changes import Changes
+from infra.caches.memory import MemoryCache
+from infra.clock import Clock
 
-_ENTRY_BYTES = 370  # beside its value: 367 by tracemalloc, key and links
-
-
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    value: bytes
-    ttl_s: float | None
+DEFAULT_TTL_S = 300.0
 
 
 @dataclass(slots=True)
-class CacheStats:
-    """What happened since the start of the process, and what is held."""
-
-    entries: int = 0
-    bytes: int = 0
-    hits: int = 0
-    misses: int = 0
-    evictions: int = 0
-
-    def as_dict(self) -> dict[str, int]:
-        """Return the figures by name."""
-        return asdict(self)
+class _Claim:
+    until_s: float
+    over: asyncio.Future[None]
 
 
-class CacheCore:
-    """Values (bytes) by key. `ttl_s=0` never stores, `ttl_s=None` never expires."""
+class SharedCaches:
+    """Values (bytes) by cache and key, for all processes. State: soft.
 
-    def __init__(self, max_bytes: int, max_entries: int, now_s: Callable[[], float]) -> None:
+    One caller at a time makes a value that is missing; the others wait for it. Who gets a value
+    checks against the hub whether it is still true: it may have heard more than this level.
+    """
+
+    def __init__(self, max_bytes: int, max_entries: int, changes: Changes, clock: Clock) -> None:
+        self._max_bytes = max_bytes
         self._max_entries = max_entries
-        self._stats = CacheStats()
-        self._values: TLRUCache[str, _Entry] = TLRUCache(
-            max(1, max_bytes), ttu=_expires, timer=now_s, getsizeof=_size
-        )
+        self._changes = changes
+        self._clock = clock
+        self._caches: dict[str, MemoryCache] = {}
+        self._claims: dict[tuple[str, str], _Claim] = {}
 
-    def get(self, key: str) -> bytes | None:
-        """Return the value, or None if it is not there or too old."""
-        entry = self._values.get(key)
-        if entry is None:
-            self._stats.misses += 1
-            return None
-        self._stats.hits += 1
-        return entry.value
+    async def fetch(self, cache: str, key: str, claim_s: float) -> Found | None:
+        """Return a value, or None to the caller who is to make it within `claim_s` seconds."""
+        while True:
+            values = self._named(cache)
+            found = values.find(key) if values is not None else None
+            if found is not None and not found.is_stale:
+                return found
+            claim = self._claims.get((cache, key))
+            if claim is None or claim.until_s <= self._clock.monotonic_s():
+                self._claim(cache, key, claim_s)
+                return None
+            if found is not None:
+                return found  # an old one, while somebody makes the new one
+            await self._wait(claim)
 
-    def set(self, key: str, value: bytes, ttl_s: float | None) -> bool:
-        """Keep a value; False where it is larger than the cache, or `ttl_s` is 0."""
-        if ttl_s is not None and ttl_s < 0:
-            raise ValueError(f"ttl_s must not be negative, got {ttl_s}")
-        entry = _Entry(value, ttl_s)
-        if ttl_s == 0 or self._max_entries == 0 or _size(entry) > self._values.maxsize:
-            return False
-        before = len(self._values) + (key not in self._values)
-        self._values[key] = entry
-        while len(self._values) > self._max_entries:
-            self._values.popitem()
-        self._stats.evictions += before - len(self._values)
-        return True
+    def _claim(self, cache: str, key: str, claim_s: float) -> None:
+        self._end_claim(cache, key)
+        over = asyncio.get_running_loop().create_future()
+        until_s = self._clock.monotonic_s() + claim_s
+        if claim_s > 0:
+            self._claims[cache, key] = _Claim(until_s, over)
 
-    def delete(self, key: str) -> bool:
-        """Forget a value; say whether it was there."""
-        return self._values.pop(key, None) is not None
+    async def _wait(self, claim: _Claim) -> None:
+        left_s = claim.until_s - self._clock.monotonic_s()
+        sleep = asyncio.ensure_future(self._clock.sleep(max(0.0, left_s)))
+        try:
+            await asyncio.wait((sleep, claim.over), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            sleep.cancel()
 
-    def clear(self) -> int:
-        """Forget all; return how many there were."""
-        count = len(self._values)
-        self._values.clear()
-        return count
+    def _end_claim(self, cache: str, key: str) -> None:
+        claim = self._claims.pop((cache, key), None)
+        if claim is not None and not claim.over.done():
+            claim.over.set_result(None)
 
-    def stats(self) -> dict[str, Any]:
-        """Return counts since the start and what is held now."""
-        self._values.expire()
-        self._stats.entries = len(self._values)
-        self._stats.bytes = int(self._values.currsize)
-        return self._stats.as_dict()
+    def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime) -> bool:
+        """Keep a value, and let those have it who wait for it; False where it is not kept."""
+        values = self._named(cache)
+        kept = values is not None and values.put(key, value, lifetime)
+        if kept:
+            self._keep_bounds()
+        self._end_claim(cache, key)
+        return kept
 
+    def release(self, cache: str, key: str) -> None:
+        """Let another caller make what this one could not."""
+        self._end_claim(cache, key)
 
-def _expires(_key: str, entry: _Entry, now_s: float) -> float:
-    return float("inf") if entry.ttl_s is None else now_s + entry.ttl_s
+    def delete(self, cache: str, key: str) -> bool:
+        """Forget a value; return whether it was there."""
+        values = self._caches.get(cache)
+        return values is not None and values.delete(key)
 
+    def stats(self) -> Iterable[CacheStats]:
+        """Return the figures of each cache."""
+        return [cache.stats() for cache in self._caches.values()]
 
-def _size(entry: _Entry) -> int:
-    return len(entry.value) + _ENTRY_BYTES
+    def purge(self) -> dict[str, int]:
+        """Drop what is expired or old; return how many, by cache."""
+        return {name: cache.purge() for name, cache in self._caches.items()}
+
+    def shrink(self, name: str, max_bytes: int) -> int:
+        """Drop the least recently used of a cache until `max_bytes` are left; return bytes."""
+        return self._caches[name].shrink(max_bytes)
+
+    def clear(self, name: str | None = None) -> dict[str, int]:
+        """Forget the values of one cache, or of all; return how many, by cache."""
+        chosen = [c for n, c in self._caches.items() if name in (None, n)]
+        return {cache.name: cache.clear() for cache in chosen}
+
+    def _named(self, name: str) -> MemoryCache | None:
+        cache = self._caches.get(name)
+        if cache is None and len(self._caches) < MOST_CACHES:
+            cache = self._caches[name] = MemoryCache(
+                name, "shared", self._max_entries, self._max_bytes, DEFAULT_TTL_S, self._changes,
+                self._clock.monotonic_s,
+            )  # fmt: skip
+        return cache
+
+    def _keep_bounds(self) -> None:
+        """Keep all caches together within the bounds: the largest gives up its oldest."""
+        caches = self._caches.values()
+        while sum(c.bytes for c in caches) > self._max_bytes:
+            largest = max(caches, key=lambda c: c.bytes)
+            largest.shrink(int(largest.bytes * 0.9))
+        while sum(len(c) for c in caches) > self._max_entries:
+            largest = max(caches, key=len)
+            largest.drop_oldest()

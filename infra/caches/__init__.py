@@ -1,0 +1,1 @@
+"""Named caches: near in each process, shared by all of them."""
