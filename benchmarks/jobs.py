@@ -27,6 +27,7 @@ from infra.sources.yahoo.source import YahooSource
 from infra.universe import load_universe
 from pipelines.jobs.base import JobContext
 from pipelines.jobs.registry import all_jobs
+from pipelines.queue.client import TaskClient
 from tests.fakes.yahoo import FakeYahoo, serving_in_thread
 from tests.settings import made_settings
 
@@ -95,6 +96,7 @@ async def _timed(fake: FakeYahoo, symbols: list[str], is_job: bool) -> float:
             feed=cast(FeedClient, feed),
             indicators=cast(IndicatorClient, None),
             alerts=cast(AlertClient, None),
+            tasks=cast(TaskClient, None),
         )
         job = all_jobs()[_JOB]
         began_s = time.perf_counter()
@@ -113,6 +115,7 @@ async def _timed(fake: FakeYahoo, symbols: list[str], is_job: bool) -> float:
                         feed=cast(FeedClient, one),
                         indicators=context.indicators,
                         alerts=context.alerts,
+                        tasks=context.tasks,
                     )
                 )
         took_s = time.perf_counter() - began_s

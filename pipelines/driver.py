@@ -95,10 +95,14 @@ async def open_market(
     try:
         from actors.feed.client import FeedClient
         from actors.indicators.client import IndicatorClient
+        from actors.joining import join_caches
 
+        if joined_here:
+            await asyncio.to_thread(join_caches, "driver")
         yield ActorMarket(FeedClient(), IndicatorClient())
     finally:
         if joined_here:
+            _part_caches()
             await asyncio.to_thread(_leave)
 
 
@@ -281,6 +285,12 @@ def _joining_error(error: Exception, address: str) -> FinstageError:
         )
     reason = text.strip().partition("\n")[0][:200]
     return ActorError(f"cannot join Ray at {address}: {reason or type(error).__name__}")
+
+
+def _part_caches() -> None:
+    from actors.joining import part_caches
+
+    part_caches()
 
 
 def _leave() -> None:

@@ -14,6 +14,7 @@ from infra.errors import FinstageError
 from infra.settings import Settings
 from infra.sources.facts import SourceFacts
 from infra.universe import Universe
+from pipelines.queue.client import TaskClient
 from pipelines.scheduler.core import JobSpec
 
 _NAMED = 5
@@ -31,6 +32,7 @@ class JobContext:
     feed: FeedClient
     indicators: IndicatorClient
     alerts: AlertClient
+    tasks: TaskClient
 
     async def monitored(self, *categories: str) -> list[str]:
         """Return the monitored symbols, of some categories or of all."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from datetime import timedelta
+from pathlib import Path
 
 from infra.archive import write_archive
-from infra.clock import utc
+from infra.clock import Clock, utc
 from infra.db.expired import (
     ALERTS,
     CONTENTS,
@@ -19,6 +20,7 @@ from infra.db.expired import (
     bars_expiring,
     older_than,
 )
+from infra.db.store import Store
 from infra.db.unit import Unit
 from pipelines.jobs.base import Job, JobContext, JobFailed
 from pipelines.scheduler.core import JobSpec
@@ -54,13 +56,25 @@ async def expire(context: JobContext) -> str:
 
 
 async def _expire(context: JobContext, expiring: Expiring, old: Condition) -> int:
-    total, now = 0, utc(context.clock.time_s())
+    return await expire_rows(
+        context.store, context.settings.data_dir, context.clock, expiring, old
+    )
+
+
+async def expire_rows(
+    store: Store, data_dir: Path, clock: Clock, expiring: Expiring, old: Condition
+) -> int:
+    """Archive rows in `data_dir`, then delete them, batch by batch; return how many.
+
+    Raises JobFailed if a batch cannot be archived; those before it are deleted.
+    """
+    total, now = 0, utc(clock.time_s())
 
     async def read(unit: Unit) -> list[Row]:
         return await Expired(unit.connection, expiring, old).read()
 
-    while rows := await context.store.read(read):
-        folder = context.settings.data_dir / "archive"
+    while rows := await store.read(read):
+        folder = data_dir / "archive"
         try:
             if not expiring.has_secrets:
                 await asyncio.to_thread(write_archive, folder, expiring.name, rows, now)
@@ -70,8 +84,8 @@ async def _expire(context: JobContext, expiring: Expiring, old: Condition) -> in
         async def delete(unit: Unit, rows: list[Row] = rows) -> int:
             return await Expired(unit.connection, expiring, old).delete(rows)
 
-        total += await context.store.write(delete)
-        await context.clock.sleep(_PAUSE_S)
+        total += await store.write(delete)
+        await clock.sleep(_PAUSE_S)
     return total
 
 

@@ -24,6 +24,7 @@ from infra.sources.facts import source_facts
 from infra.universe import load_universe
 from pipelines.jobs.base import JobContext
 from pipelines.jobs.registry import all_jobs
+from pipelines.queue.client import TaskClient
 from pipelines.scheduler.core import Outcome
 
 logger = logging.getLogger(__name__)
@@ -56,6 +57,7 @@ async def _run(settings: Settings, name: str) -> Ended:
         feed=FeedClient(settings.actor_wait_s),
         indicators=IndicatorClient(settings.actor_wait_s),
         alerts=AlertClient(settings.actor_wait_s),
+        tasks=TaskClient(settings.actor_wait_s),
     )
     outcome: Outcome = "failed"
     try:

@@ -12,7 +12,8 @@ from ray.exceptions import RayError
 
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
-from actors.runtime import ServiceActor, exposed, report_metrics
+from actors.reporting import report_metrics
+from actors.runtime import ServiceActor, exposed
 from infra.calendars import calendar_for
 from infra.clock import SystemClock
 from infra.db.store import open_store
@@ -60,10 +61,10 @@ class SchedulerActor(ServiceActor):
         self._market = (True, 0.0)
         self._refs: dict[str, Any] = {}
         self._reports: deque[StoreReport] = deque(maxlen=_REPORTS_KEPT)
-        self._run_job = ray.remote(run_job).options(num_cpus=1, max_retries=0)
+        self._run_job = ray.remote(run_job)
         self.keep(self._look_after_store())
         self.keep(self._run())
-        self.keep(report_metrics(self.process, CacheClient().report_metrics))
+        self.keep(report_metrics(self.process, CacheClient()))
 
     def _saved(self) -> bytes | None:
         if not self._file.exists():
@@ -107,7 +108,8 @@ class SchedulerActor(ServiceActor):
 
     def _start(self, due: Due) -> None:
         logger.info("job.started", extra={"job": due.name, "why": due.reason})
-        ref = self._run_job.remote(self.settings, due.name, due.run_id)
+        run = self._run_job.options(name=f"job {due.name}", num_cpus=1, max_retries=0)
+        ref = run.remote(self.settings, due.name, due.run_id)
         self._refs[due.run_id] = ref
         self.keep(self._await(due, ref))
 

@@ -35,6 +35,7 @@ from pipelines.jobs.signals import outcome_of
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
 from tests.local import LocalAlerts, LocalService
+from tests.task_desk import LocalTasks
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 
@@ -72,6 +73,7 @@ def context(local: LocalService, store: Store) -> JobContext:
         feed=cast(FeedClient, local.feed),
         indicators=cast(IndicatorClient, local.indicators),
         alerts=cast(AlertClient, LocalAlerts(store, local.indicators)),
+        tasks=LocalTasks(local.settings, store),
     )
 
 

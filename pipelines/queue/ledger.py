@@ -1,0 +1,146 @@
+"""What changed since the last transaction, and the one transaction that writes it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+import orjson
+
+from infra.clock import Clock, utc
+from infra.db.store import Store
+from infra.db.tasks import Held, Outcome, StoredTask
+from infra.db.unit import Unit
+from infra.errors import TaskQueueStopped
+from infra.notify.courier import deliver_later
+from infra.notify.notice import Notice
+
+BEAT_EVERY_S = 1.0
+SILENCE = timedelta(seconds=15)  # of a queue's holder, after which another may take it
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """A task that runs again later."""
+
+    task_id: str
+    state: str
+    tries: int
+    losses: int
+    available_s: float
+    error: str | None
+
+
+@dataclass(slots=True)
+class Changes:
+    """What one transaction writes, in this order; it may be written twice."""
+
+    new: list[StoredTask] = field(default_factory=list)
+    outcomes: list[Outcome] = field(default_factory=list)
+    hooked: list[str] = field(default_factory=list)  # of them, those with a webhook
+    again: list[Again] = field(default_factory=list)
+    starts: list[tuple[int, str]] = field(default_factory=list)  # number of the try, id
+    unknown: list[str] = field(default_factory=list)  # ids whose arguments are to be read
+
+    def __bool__(self) -> bool:
+        return bool(self.new or self.outcomes or self.again or self.starts)
+
+
+class Ledger:
+    """The store's side of one queue, of which this process is the one holder.
+
+    A transaction is refused with TaskQueueStopped once another process took the queue over, so
+    that two never run the same task from here on.
+    """
+
+    def __init__(
+        self, store: Store, queue: str, holder: str, incarnation: str, clock: Clock
+    ) -> None:
+        self._store = store
+        self._queue = queue
+        self._holder = holder
+        self._incarnation = incarnation
+        self._clock = clock
+        self._beat_s = float("-inf")
+
+    async def take_over(self) -> Held | None:
+        """Take the queue; return who holds it where that is another one. Raises StoreError."""
+        now = utc(self._clock.time_s())
+        held = await self._store.write(
+            lambda unit: unit.tasks.take_over(
+                self._queue, self._holder, self._incarnation, now, SILENCE
+            )
+        )
+        return None if held.incarnation == self._incarnation else held
+
+    async def load(self) -> tuple[list[StoredTask], int]:
+        """Return what is still to do, and the number of the newest task."""
+
+        async def work(unit: Unit) -> tuple[list[StoredTask], int]:
+            unfinished = await unit.tasks.unfinished(self._queue)
+            return unfinished, await unit.tasks.last_seq(self._queue)
+
+        return await self._store.read(work)
+
+    async def write(self, changes: Changes) -> dict[str, str]:
+        """Write changes; return the arguments that were asked for. Raises StoreError."""
+        now_s = self._clock.time_s()
+        is_due = self._clock.monotonic_s() - self._beat_s > BEAT_EVERY_S
+        by_tries: dict[int, list[str]] = defaultdict(list)
+        for tries, task_id in changes.starts:
+            by_tries[tries].append(task_id)
+
+        async def work(unit: Unit) -> dict[str, str]:
+            if is_due and not await unit.tasks.beat(self._queue, self._incarnation, utc(now_s)):
+                raise TaskQueueStopped("another Finstage has taken this queue over")
+            await unit.tasks.add(changes.new)
+            await unit.tasks.finish(changes.outcomes)
+            await self._tell(unit, changes)
+            for one in changes.again:
+                at = utc(one.available_s)
+                await unit.tasks.wait_again(
+                    one.task_id, one.state, one.tries, one.losses, at, one.error
+                )
+            await unit.tasks.start(by_tries)
+            return await unit.tasks.arguments(changes.unknown) if changes.unknown else {}
+
+        found = await self._store.write(work)
+        if is_due:
+            self._beat_s = self._clock.monotonic_s()
+        return found
+
+    async def outcomes(self, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what came of those of the tasks that ended."""
+        return await self._store.read(lambda unit: unit.tasks.outcomes(task_ids))
+
+    async def _tell(self, unit: Unit, changes: Changes) -> None:
+        """Let a webhook go with the outcome, or not at all."""
+        if not changes.hooked:
+            return
+        hooks = await unit.tasks.webhooks(changes.hooked)
+        for outcome in changes.outcomes:
+            if (text := hooks.get(outcome.task_id)) is not None:
+                url, secret, name = orjson.loads(text)
+                notice = _notice(outcome, name)
+                await deliver_later(unit, notice, [(url, secret)], outcome.finished_at)
+
+
+def _notice(outcome: Outcome, name: str) -> Notice:
+    is_good = outcome.state == "completed"
+    return Notice(
+        id=f"task-{outcome.task_id}-{outcome.state}",
+        kind="task",
+        title=f"{name}: {outcome.state}",
+        text=outcome.error or f"{name} {outcome.state}",
+        severity="info" if is_good else "warning",
+        at=outcome.finished_at,
+        facts={
+            "task_id": outcome.task_id,
+            "task_name": name,
+            "status": outcome.state,
+            "error": outcome.error,
+            "result_bytes": outcome.result_bytes,
+        },
+    )

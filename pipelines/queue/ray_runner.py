@@ -1,0 +1,77 @@
+"""Tries of tasks as Ray tasks."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import socket
+from typing import Any
+
+import psutil
+import ray
+from ray.exceptions import RayError
+
+from infra.settings import Settings
+from pipelines.queue.orders import Died, Ended, Order, unpacked_ended
+from pipelines.runner import run_order
+
+logger = logging.getLogger(__name__)
+
+RESOURCE = "finstage_tasks"  # of each node that runs tasks, as many as it has slots
+_NAME = "finstage_task"
+_TITLE = f"ray::{_NAME}"  # how Ray's name of a process that runs a task of ours begins
+
+
+class RayRunner:
+    """Hands orders to Ray. On a Ray that was started without our resource each takes a CPU."""
+
+    def __init__(self, settings: Settings) -> None:
+        def finstage_task(*order: Any) -> bytes:
+            return run_order(settings, *order)
+
+        own = RESOURCE in ray.cluster_resources()
+        needs = {"num_cpus": 0, "resources": {RESOURCE: 1}} if own else {"num_cpus": 1}
+        self._remote = ray.remote(finstage_task)
+        self._options: dict[str, Any] = {"max_retries": 0} | needs
+        self._named: dict[str, Any] = {}  # by the names of registered tasks
+
+    def start(self, order: Order) -> Any:
+        """Begin a try, under the task's name in Ray's dashboard; return Ray's reference."""
+        remote = self._named.get(order.name)
+        if remote is None:
+            remote = self._named[order.name] = self._remote.options(
+                name=f"{_NAME} {order.name}", **self._options
+            )
+        return remote.remote(*(getattr(order, name) for name in Order.__slots__))
+
+    async def ended(self, ref: Any) -> Ended:
+        """Wait for its end; raises Died."""
+        try:
+            return unpacked_ended(await ref)
+        except (RayError, asyncio.CancelledError) as error:
+            raise Died(str(error).strip().partition("\n")[0] or type(error).__name__) from None
+
+    async def stop(self, ref: Any, force: bool) -> None:
+        """Interrupt it, or end its process."""
+        try:
+            await asyncio.to_thread(ray.cancel, ref, force=force)
+        except Exception as error:  # Ray's many kinds: it may just have ended
+            logger.info("task.uncancelled", extra={"reason": str(error).partition("\n")[0]})
+
+    def kill(self, worker: str) -> None:
+        """End a process of this machine: Ray cannot interrupt code that keeps Python's lock."""
+        host, _, pid = worker.rpartition("-")
+        if host != socket.gethostname():
+            return
+        with contextlib.suppress(psutil.Error):
+            process = psutil.Process(int(pid))
+            if "".join(process.cmdline()[:1]).startswith(
+                _TITLE
+            ):  # not another that has its number by now
+                process.kill()
+
+    async def slots(self) -> int | None:
+        """Return how many slots the nodes offer together."""
+        offered = await asyncio.to_thread(ray.cluster_resources)
+        return int(offered[RESOURCE]) if RESOURCE in offered else None

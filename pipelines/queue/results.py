@@ -1,0 +1,83 @@
+"""Results of tasks: the latest in memory, large ones in files beside the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import OrderedDict
+from collections.abc import Iterable
+from pathlib import Path
+
+from infra.db.tasks import Outcome
+from infra.files import write_atomically
+from pipelines.codec import JSON
+from pipelines.queue.client import Result
+
+INLINE_BYTES = 65_536
+_KEPT_BYTES = 16 * 2**20
+_ENTRY_BYTES = 600  # of an outcome beside its result
+
+
+class ResultShelf:
+    """Outcomes that were written lately, and the folder of the large results."""
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self._recent: OrderedDict[str, Outcome] = OrderedDict()
+        self._bytes = 0
+
+    def recent(self, task_id: str) -> Outcome | None:
+        """Return an outcome that is still in memory, or None."""
+        return self._recent.get(task_id)
+
+    def keep(self, outcome: Outcome) -> None:
+        """Keep an outcome in memory for a while."""
+        self.forget(outcome.task_id)
+        self._recent[outcome.task_id] = outcome
+        self._bytes += _size(outcome)
+        while self._bytes > _KEPT_BYTES:
+            self._bytes -= _size(self._recent.popitem(last=False)[1])
+
+    def forget(self, task_id: str) -> None:
+        """Let a task have no outcome, as when it begins anew."""
+        if (old := self._recent.pop(task_id, None)) is not None:
+            self._bytes -= _size(old)
+
+    async def file(self, task_id: str, kind: str, data: bytes) -> str:
+        """Write a result's file; return its name. Raises OSError."""
+        name = f"{task_id}.{kind}"
+
+        def write() -> None:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            write_atomically(self._folder / name, data)
+
+        await asyncio.to_thread(write)
+        return name
+
+    async def result(self, outcome: Outcome) -> Result:
+        """Return an outcome with its result; one whose file is gone has failed."""
+        kind, data, state = JSON, (outcome.result or "null").encode(), outcome.state
+        code, error = outcome.error_code, outcome.error
+        if outcome.result_file is not None:
+            kind = outcome.result_file.rpartition(".")[2]
+            try:
+                path = self._folder / outcome.result_file
+                data = await asyncio.to_thread(path.read_bytes)
+            except OSError:
+                data, state = b"", "failed"
+                code, error = "result_gone", f"the file {outcome.result_file} is not there"
+        return Result(outcome.task_id, state, code, error, kind, data)
+
+    async def remove(self, names: Iterable[str | None]) -> None:
+        """Delete files of results."""
+        paths = [self._folder / name for name in names if name is not None]
+
+        def unlink() -> None:
+            for path in paths:
+                path.unlink(missing_ok=True)
+
+        if paths:
+            await asyncio.to_thread(unlink)
+
+
+def _size(outcome: Outcome) -> int:
+    return _ENTRY_BYTES + len(outcome.result or "") + len(outcome.error or "")

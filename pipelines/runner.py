@@ -1,0 +1,158 @@
+"""One try of a task, in a process of Ray's."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import inspect
+import logging
+import os
+import socket
+import time
+from typing import Any
+
+import orjson
+import ray
+from ray import cloudpickle
+
+from actors.joining import join_caches
+from actors.runtime import NAMESPACE
+from infra.context import bound_request_id
+from infra.errors import (
+    FinstageError,
+    Retry,
+    TaskRejected,
+    TaskUnknown,
+)
+from infra.logs import setup_logs
+from infra.settings import Settings
+from pipelines.codec import stored_result
+from pipelines.context import TaskContext, TaskServices, enter_task
+from pipelines.queue.client import TASK_QUEUE
+from pipelines.queue.orders import Ended, Order, packed_ended
+from pipelines.registry import TaskSpec, find_loaded
+from pipelines.reporter import Note, Reporter
+
+logger = logging.getLogger(__name__)
+
+_INTERRUPTED = 130  # a shell's word for it
+_SIGTERM = "ray_terminate_msg"  # of the SystemExit that Ray's handler of SIGTERM raises
+
+
+def run_order(settings: Settings, *order: Any) -> bytes:
+    """Run a try to its end; what the task raises becomes its outcome.
+
+    KeyboardInterrupt, by which Ray cancels, ends it without one, and the process after what the
+    task has in `finally`: it may have come in the middle of an import, or under a lock.
+    """
+    try:
+        return packed_ended(_worker(settings).run(Order(*order)))
+    except KeyboardInterrupt:
+        os._exit(_INTERRUPTED)
+
+
+class Worker:
+    """What tasks of one process share: a loop, the service's clients, the way to the queue."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.name = f"{socket.gethostname()}-{os.getpid()}"
+        setup_logs(settings.log_dir, "tasks", settings.log_level)
+        self._reporter = Reporter(self.name, self._send)
+        self._runner = asyncio.Runner()
+        self._services = TaskServices(settings)
+        self._queue: Any = None
+        join_caches("worker")
+
+    def run(self, order: Order) -> Ended:
+        """Run one try."""
+        started_s = time.time()
+        self._reporter.begin(order.task_id, order.attempt, started_s, order.tell_at_once)
+        try:
+            with bound_request_id(order.task_id[:16]):
+                kind, data = self._result(order)
+            self._reporter.end()
+            return Ended(started_s, time.time(), self.name, kind, data)
+        except FinstageError as error:
+            after_s = error.after_s if isinstance(error, Retry) else None
+            failed = (error.code, error.message, error.retryable, after_s)
+        except Exception as error:
+            logger.warning("task.raised", exc_info=True, extra={"task": order.name})
+            failed = (type(error).__name__, f"{type(error).__name__}: {error}", True, None)
+        except SystemExit as error:
+            if hasattr(error, _SIGTERM):
+                raise  # the process is told to end, the task has nothing to do with it
+            failed = (
+                "SystemExit",
+                f"the task left its process by SystemExit({error})",
+                True,
+                None,
+            )
+        finally:
+            progress = self._reporter.end()
+        return Ended(started_s, time.time(), self.name, "", b"", progress, *failed)
+
+    def _result(self, order: Order) -> tuple[str, bytes]:
+        spec = _spec(order)
+        values = orjson.loads(order.arguments)
+        args, kwargs = values["args"], values["kwargs"]
+        if order.previous is not None:
+            args = [orjson.loads(order.previous), *args]
+        context = TaskContext(
+            order.task_id, order.name, order.attempt, self._services, self._reporter.progress
+        )
+        bound = spec.bound(spec.checked(args, kwargs), context)
+        enter_task(context)
+        try:
+            value = self._called(spec, bound.args, bound.kwargs)
+        finally:
+            enter_task(None)
+        stored = stored_result(value, self._settings.task_result_bytes)
+        return stored.kind, stored.data
+
+    def _called(self, spec: TaskSpec, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
+        if not inspect.iscoroutinefunction(spec.function):
+            return spec.function(*args, **keywords)
+        return self._runner.run(spec.function(*args, **keywords))
+
+    def _send(self, note: Note) -> None:
+        """Tell the queue; one that is away misses it, and learns of the end in any case."""
+        try:
+            if self._queue is None:
+                self._queue = ray.get_actor(TASK_QUEUE, NAMESPACE)
+            values = [getattr(note, name) for name in Note.__slots__]
+            self._queue.note.remote(note.task_id[:16], *values)
+        except Exception as error:  # Ray's many kinds; nothing here may stop a task
+            self._queue = None
+            logger.info("task.untold", extra={"reason": str(error).partition("\n")[0]})
+
+
+_workers: dict[int, Worker] = {}
+
+
+def _worker(settings: Settings) -> Worker:
+    """Return the one worker of this process."""
+    if not _workers:
+        _workers[0] = Worker(settings)
+    return _workers[0]
+
+
+def _spec(order: Order) -> TaskSpec:
+    if order.code is not None:
+        spec: TaskSpec = cloudpickle.loads(order.code)
+        return spec
+    found = find_loaded(order.name)
+    if found is not None:
+        return found
+    module = order.target.partition(":")[0]
+    try:
+        importlib.import_module(module)
+    except ImportError as error:
+        raise TaskRejected(
+            f"the module {module} is not importable where tasks run ({error}): "
+            "put it on the service's PYTHONPATH and name it in FINSTAGE_TASK_MODULES"
+        ) from None
+    found = find_loaded(order.name)
+    if found is None:
+        raise TaskUnknown(order.name)
+    return found

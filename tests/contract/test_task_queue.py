@@ -1,0 +1,372 @@
+"""The queue on both databases: what was accepted ends, once, whatever is killed."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import orjson
+import pytest
+
+from infra.db.store import Store
+from infra.db.tasks import TaskFilter
+from infra.errors import (
+    TaskIdUnknown,
+    TaskNotRequeued,
+    TaskQueueFull,
+    TaskQueueStopped,
+)
+from infra.settings import Settings
+from pipelines.queue.client import Result
+from pipelines.queue.desk import MOST_LOSSES
+from pipelines.queue.submission import Needs, Submission, TaskPriority, new_task_id
+from pipelines.queue.submission import packed_submissions as packed
+from tests.databases import KINDS, database
+from tests.settings import made_settings
+from tests.task_desk import Desk, HeldRunner
+
+
+@pytest.fixture(params=KINDS)
+async def store(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Store]:
+    async with database(request.param, tmp_path) as url:
+        made = Store(url)
+        await made.migrate()
+        yield made
+        await made.close()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return made_settings(data_dir=tmp_path, task_workers=2, max_tasks=500)
+
+
+class Queue:
+    """A desk, its runner and its store."""
+
+    def __init__(self, settings: Settings, store: Store) -> None:
+        self.settings, self.store = settings, store
+        self.runner = HeldRunner()
+        self.own = Desk(settings, store, self.runner, draws=random.Random(3))
+
+    async def submit(self, *many: Submission) -> list[str]:
+        return await self.own.desk.submit(packed(many))
+
+    async def again(self) -> None:
+        """Kill the process, and begin another over the same database."""
+        await self.own.kill()
+        self.runner = HeldRunner()
+        self.own = Desk(self.settings, self.store, self.runner, draws=random.Random(4))
+
+    async def status(self, task_id: str) -> str:
+        return str((await self.own.desk.task(task_id))["status"])
+
+    async def result(self, task_id: str) -> Result:
+        text = await self.own.desk.results([task_id], 5.0)
+        return Result(*msgpack.unpackb(text)[0])
+
+    async def runs(self, task_id: str) -> None:
+        await until(lambda: task_id in self.runner.orders, f"{task_id} runs")
+
+
+@pytest.fixture
+async def queue(settings: Settings, store: Store) -> AsyncIterator[Queue]:
+    made = Queue(settings, store)
+    yield made
+    await made.own.kill()
+
+
+def one(name: str = "t", **options: Any) -> Submission:
+    return Submission(
+        new_task_id(), name, f"tests:{name}", '{"args":[],"kwargs":{}}',
+        **({"retry_delay_s": 0.01} | options),
+    )  # fmt: skip
+
+
+async def until(holds: Callable[[], bool], what: str, within_s: float = 20.0) -> None:
+    deadline_s = asyncio.get_running_loop().time() + within_s
+    while not holds():
+        assert asyncio.get_running_loop().time() < deadline_s, what
+        await asyncio.sleep(0.005)
+
+
+async def test_a_task_is_in_the_store_before_its_caller_has_the_id(queue: Queue) -> None:
+    task = one(priority=TaskPriority.HIGH, timeout_s=5.0)
+    assert await queue.submit(task) == [task.id]
+
+    stored = await queue.store.read(lambda unit: unit.tasks.get(task.id))
+    assert stored is not None
+    assert (stored.name, stored.priority, stored.timeout_s) == ("t", 1, 5.0)
+    await queue.runs(task.id)
+    started = await queue.store.read(lambda unit: unit.tasks.get(task.id))
+    assert started is not None
+    assert (started.state, started.tries) == ("running", 1)  # written before it ran
+
+    queue.runner.complete(task.id, b'{"answer":42}')
+    result = await queue.result(task.id)
+    assert result.value() == {"answer": 42}
+    assert await queue.status(task.id) == "completed"
+
+
+async def test_what_fails_is_tried_again_on_the_same_id_and_then_a_dead_letter(
+    queue: Queue,
+) -> None:
+    task = one(max_retries=2)
+    await queue.submit(task)
+    for attempt in (1, 2, 3):
+        await until(lambda n=attempt: (task.id, n) in queue.runner.started, "next try")  # type: ignore[misc]
+        queue.runner.fail(task.id, f"no {attempt}")
+
+    result = await queue.result(task.id)
+    assert (result.state, result.error) == ("failed", "no 3")
+    assert len(queue.runner.started) == 3
+
+    # and begins anew when it is asked to
+    await queue.own.desk.requeue(task.id)
+    await until(lambda: queue.runner.started[-1] == (task.id, 1) and bool(queue.runner.orders), "")
+    queue.runner.complete(task.id)
+    assert (await queue.result(task.id)).state == "completed"
+    with pytest.raises(TaskNotRequeued):
+        await queue.own.desk.requeue(task.id)
+
+
+async def test_what_no_retry_helps_is_not_tried_again(queue: Queue) -> None:
+    task = one(max_retries=5)
+    await queue.submit(task)
+    await queue.runs(task.id)
+    queue.runner.fail(task.id, "wrong arguments", is_retryable=False)
+
+    assert (await queue.result(task.id)).state == "failed"
+    assert len(queue.runner.started) == 1
+
+
+async def test_a_death_counts_as_a_try(queue: Queue) -> None:
+    task = one(max_retries=1)
+    await queue.submit(task)
+    for attempt in (1, 2):
+        await until(lambda n=attempt: (task.id, n) in queue.runner.started, "next try")  # type: ignore[misc]
+        queue.runner.die(task.id)
+
+    result = await queue.result(task.id)
+    assert (result.state, result.error_code) == ("failed", "worker_died")
+
+
+async def test_what_is_over_its_time_is_stopped_and_that_is_a_try(queue: Queue) -> None:
+    task = one(timeout_s=0.2, max_retries=1)
+    await queue.submit(task)
+    for attempt in (1, 2):
+        await until(lambda n=attempt: (task.id, n) in queue.runner.started, "next try")  # type: ignore[misc]
+        queue.own.desk.note(task.id, attempt, 0.0, "held-1", 0.0, "")
+
+    result = await queue.result(task.id)
+    assert (result.state, result.error_code) == ("failed", "task_timeout")
+
+
+async def test_what_does_not_obey_is_killed(queue: Queue) -> None:
+    queue.runner.obeys = False
+    task = one(max_retries=0)
+    await queue.submit(task)
+    await queue.runs(task.id)
+    queue.own.desk.note(task.id, 1, 0.0, "held-1", 0.0, "")
+
+    answer = await queue.own.desk.cancel(task.id, "enough")
+    result = await queue.result(task.id)
+
+    assert answer["cancelled"] is True
+    assert (result.state, result.error) == ("cancelled", "enough")
+    assert queue.runner.stopped == [(task.id, False), (task.id, True)]
+
+
+async def test_waiting_later_and_ended_tasks_are_cancelled_or_not(queue: Queue) -> None:
+    first, second, later = one(), one(), one(delay_s=60.0)
+    waits = one(needs=Needs((later.id,)).as_json())
+    await queue.submit(first, second, one(), later, waits)
+    await queue.runs(second.id)
+    third = (await queue.submit(one()))[0]
+    assert await queue.status(third) == "pending"
+
+    for task_id in (third, later.id):
+        assert (await queue.own.desk.cancel(task_id, "asked"))["cancelled"] is True
+        assert (await queue.result(task_id)).state == "cancelled"
+    assert (await queue.result(waits.id)).error_code == "step_before_failed"
+    queue.runner.complete(first.id)
+    await queue.result(first.id)
+    assert (await queue.own.desk.cancel(first.id, "asked")) == {
+        "cancelled": False,
+        "status": "completed",
+    }
+    with pytest.raises(TaskIdUnknown):
+        await queue.own.desk.cancel("nothing", "asked")
+
+
+async def test_children_end_with_their_parent(queue: Queue) -> None:
+    parent = one()
+    await queue.submit(parent)
+    await queue.runs(parent.id)
+    child, waiting = one(parent_id=parent.id), one(parent_id=parent.id, delay_s=60.0)
+    await queue.submit(child, waiting)
+    await queue.runs(child.id)
+
+    await queue.own.desk.cancel(parent.id, "enough")
+
+    for task in (parent, child, waiting):
+        assert (await queue.result(task.id)).state == "cancelled"
+
+
+async def test_the_same_work_is_done_once(queue: Queue) -> None:
+    first, same = one(unique_key="k"), one(unique_key="k")
+    assert await queue.submit(first, same) == [first.id, first.id]
+    assert await queue.submit(one(unique_key="k")) == [first.id]
+    await queue.runs(first.id)
+    queue.runner.complete(first.id)
+    await queue.result(first.id)
+    other = one(unique_key="k")
+    assert await queue.submit(other) == [other.id]
+
+    # an idempotency key holds for as long as the task is kept, over restarts too
+    key = "i" * 64
+    ids = await asyncio.gather(*(queue.submit(one(idempotency_key=key)) for _ in range(5)))
+    assert len({task_id for (task_id,) in ids}) == 1
+    await queue.again()
+    assert await queue.submit(one(idempotency_key=key)) == ids[0]
+
+    # and the same call again, as after a lost answer, is the same task
+    twice = one()
+    assert await queue.submit(twice) == await queue.submit(twice) == [twice.id]
+
+
+async def test_a_full_queue_takes_no_more(queue: Queue) -> None:
+    await queue.submit(*(one() for _ in range(500)))
+    with pytest.raises(TaskQueueFull) as caught:
+        await queue.submit(one())
+    assert caught.value.retry_after_s > 0
+
+
+async def test_large_results_are_files_and_leave_with_their_task(queue: Queue) -> None:
+    task = one()
+    await queue.submit(task)
+    await queue.runs(task.id)
+    text = orjson.dumps("x" * 100_000)
+    queue.runner.complete(task.id, text)
+
+    assert (await queue.result(task.id)).data == text
+    (file,) = (queue.settings.data_dir / "results").iterdir()
+    assert file.name == f"{task.id}.json"
+    assert await queue.own.desk.expire(-1.0) == 1
+    assert not file.exists()
+    with pytest.raises(TaskIdUnknown):
+        await queue.own.desk.task(task.id)
+
+
+async def test_a_webhook_goes_with_the_outcome(queue: Queue) -> None:
+    hook = orjson.dumps(["https://hooks.example.com/x", "whsec_abc", "t"]).decode()
+    task = one(webhook=hook, max_retries=0)
+    await queue.submit(task)
+    await queue.again()  # it is known after a restart too
+    await queue.runs(task.id)
+    queue.runner.fail(task.id, "no")
+    await queue.result(task.id)
+
+    (delivery,) = await queue.store.read(
+        lambda unit: unit.deliveries.of_notice(f"task-{task.id}-failed")
+    )
+    assert delivery.target == "https://hooks.example.com/x"
+    facts = orjson.loads(delivery.body)["facts"]
+    assert (facts["task_id"], facts["status"], facts["error"]) == (task.id, "failed", "no")
+
+
+async def test_what_ran_when_the_queue_died_runs_again(queue: Queue) -> None:
+    running, waiting = one(max_retries=0), one()
+    blocked = one(needs=Needs((waiting.id,), take="one").as_json())
+    await queue.submit(running, one(), waiting, blocked)
+    await queue.runs(running.id)
+
+    await queue.again()
+
+    await queue.runs(running.id)
+    assert queue.runner.orders[running.id].attempt == 2
+    for task_id in (running.id, await _other(queue, running.id)):
+        queue.runner.complete(task_id)
+    await queue.runs(waiting.id)
+    queue.runner.complete(waiting.id, b"7")
+    await queue.runs(blocked.id)
+    assert queue.runner.orders[blocked.id].previous == b"7"
+    assert (await queue.result(running.id)).state == "completed"  # that try was no failure
+
+
+async def _other(queue: Queue, task_id: str) -> str:
+    await until(lambda: len(queue.runner.orders) == 2, "two run")
+    return next(i for i in queue.runner.orders if i != task_id)
+
+
+async def test_a_task_under_which_the_service_always_dies_is_poison(queue: Queue) -> None:
+    task = one(max_retries=0)
+    await queue.submit(task)
+    for _ in range(MOST_LOSSES + 1):
+        await queue.runs(task.id)
+        await queue.again()
+
+    result = await queue.result(task.id)
+    assert (result.state, result.error_code) == ("failed", "poison")
+
+
+async def test_one_process_at_a_time_runs_a_queue(queue: Queue, store: Store) -> None:
+    task = one()
+    await queue.submit(task)
+    await queue.runs(task.id)
+    elsewhere = queue.settings.model_copy(update={"data_dir": queue.settings.data_dir / "b"})
+    other = Desk(elsewhere, store, HeldRunner())
+    await asyncio.sleep(0.7)
+    with pytest.raises(TaskQueueStopped, match="FINSTAGE_TASK_QUEUE"):
+        await other.desk.submit(packed([one()]))
+    await other.kill()
+
+    # the same holder takes it over at once, and who had it before writes nothing more
+    heir = Desk(queue.settings, store, HeldRunner())
+    await until(lambda: bool(heir.runner.orders), "the heir runs it")
+    queue.runner.complete(task.id)
+    await until(lambda: bool(queue.own.failures), "the former one is told")
+    assert isinstance(queue.own.failures.pop(), TaskQueueStopped)
+    heir.runner.complete(task.id, b"1")
+    await until(lambda: not heir.runner.orders, "it ends")
+    await heir.kill()
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_over_kills_at_random_moments_each_accepted_task_ends_once(
+    queue: Queue, seed: int
+) -> None:
+    draws = random.Random(seed)
+    accepted: list[str] = []
+    for _ in range(12):
+        batch = [one(max_retries=draws.choice((0, 1, 3))) for _ in range(draws.randrange(1, 40))]
+        accepted += await queue.submit(*batch)
+        for _ in range(draws.randrange(30)):
+            await asyncio.sleep(0.001)
+            for task_id in list(queue.runner.orders):
+                ends = draws.random()
+                if ends < 0.6:
+                    queue.runner.complete(task_id, b"1")
+                elif ends < 0.8:
+                    queue.runner.fail(task_id)
+                elif ends < 0.9:
+                    queue.runner.die(task_id)
+        if draws.random() < 0.5:
+            await queue.again()
+    while queue.own.desk.unfinished:
+        await asyncio.sleep(0.002)
+        for task_id in list(queue.runner.orders):
+            queue.runner.complete(task_id, b"1")
+
+    everything = TaskFilter()
+    stored = await queue.store.read(lambda unit: unit.tasks.page(everything, 10_000, 0))
+    outcomes = await queue.store.read(lambda unit: unit.tasks.outcomes(accepted))
+    states = Counter(task.state for task in stored)
+    assert {task.id for task in stored} == set(accepted), f"seed {seed}"
+    assert states["completed"] + states["failed"] == len(accepted), f"seed {seed}: {states}"
+    assert len(outcomes) == len(accepted)
+    assert all(outcomes[task.id].state == task.state for task in stored)
