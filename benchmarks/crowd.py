@@ -38,12 +38,13 @@ class Crowd:
         new: list[Member] = []
         for first in range(0, count, _AT_ONCE):
             some = range(first, min(count, first + _AT_ONCE))
-            new += await asyncio.gather(*(self._one(is_timed) for _ in some))
+            new += await asyncio.gather(*(self.one(is_timed) for _ in some))
         self.members += new
         await asyncio.gather(*(member.welcomed.wait() for member in new))
         return time.monotonic() - began_s
 
-    async def _one(self, is_timed: bool) -> Member:
+    async def one(self, is_timed: bool = True) -> Member:
+        """Open a socket; it is not one of the members yet."""
         _, listener = await ws_connect(
             lambda: Member(self, is_timed), self._url, enable_auto_pong=True
         )
@@ -132,6 +133,10 @@ class Member(WSListener):
         self.welcomed.set()
         if self.answer is not None and b'"subscribed"' in payload:  # its snapshot may be stamped
             self.answer.set_result(orjson.loads(payload))
+            self.answer = None
+            return
+        if self.answer is not None and b'"type":"error"' in payload:
+            self.answer.set_exception(RuntimeError(payload.decode()))
             self.answer = None
             return
         at = payload.rfind(STAMP)

@@ -193,16 +193,16 @@ async def _ticks(bench: Bench, target: Target, is_tiny: bool) -> dict[str, Any]:
     found: dict[str, Any] = {}
     with joined(target.settings.data_dir):
         hub = HubClient(5.0)
-        bodies = await _prices(target)
+        bodies = await last_prices(target)
         crowd = Crowd(socket_url(target))
         bench.tell("ticks: each socket on one symbol")
         await crowd.connect(size)
-        await crowd.subscribe(lambda number: _of_one(bodies, number))
-        found["one"] = await _played(hub, crowd, bodies, seconds)
+        await crowd.subscribe(lambda number: of_one(bodies, number))
+        found["one"] = await played(hub, crowd, bodies, seconds)
         bench.tell("ticks: a tenth of the sockets frozen")
         for member in crowd.members[::10]:
             member.transport.underlying_transport.pause_reading()
-        found["frozen"] = await _played(hub, crowd, bodies, seconds)
+        found["frozen"] = await played(hub, crowd, bodies, seconds)
         for member in crowd.members[::10]:
             member.transport.underlying_transport.resume_reading()
         await crowd.close()
@@ -212,14 +212,14 @@ async def _ticks(bench: Bench, target: Target, is_tiny: bool) -> dict[str, Any]:
         await everyone.connect(size - 20, is_timed=False)
         await everyone.subscribe(lambda _: _of_all(bodies))
         memory = asyncio.create_task(_watched(target, seconds))
-        found["all"] = await _played(hub, everyone, bodies, seconds)
+        found["all"] = await played(hub, everyone, bodies, seconds)
         found["memory_mb"] = await memory
         found["frames_per_s"] = everyone.frames / seconds
         await everyone.close()
     return found
 
 
-async def _prices(target: Target) -> list[dict[str, Any]]:
+async def last_prices(target: Target) -> list[dict[str, Any]]:
     crowd = Crowd(socket_url(target))
     await crowd.connect(1)
     (answer,) = await crowd.subscribe(
@@ -230,7 +230,7 @@ async def _prices(target: Target) -> list[dict[str, Any]]:
     return [{k: v for k, v in p.items() if k not in ("epoch", "offset")} for p in prices]
 
 
-def _of_one(bodies: list[dict[str, Any]], number: int) -> dict[str, Any]:
+def of_one(bodies: list[dict[str, Any]], number: int) -> dict[str, Any]:
     symbol = bodies[number % len(bodies)]["symbol"]
     return {"action": "subscribe", "type": "prices", "symbols": [symbol]}
 
@@ -240,7 +240,7 @@ def _of_all(bodies: list[dict[str, Any]]) -> dict[str, Any]:
     return {"action": "subscribe", "type": "prices", "symbols": symbols, "mode": "latest"}
 
 
-async def _played(
+async def played(
     hub: HubClient, crowd: Crowd, bodies: list[dict[str, Any]], seconds: float
 ) -> list[float]:
     """Publish every symbol's price ten times a second for a while; return what came."""

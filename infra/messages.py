@@ -22,8 +22,13 @@ ALERTS = "alerts:"  # alerts:SYMBOL:TYPE, payload: an alert, its `alert_id` the 
 SYSTEM = "system"  # news of the service itself, for every socket
 # broadcast:TARGET, payload: what an operator tells; TARGET a subscription type or `all`
 BROADCAST = "broadcast:"
+# tasks:NAME, payload: a task_update; tasks:queue, payload: a task_queue
+TASKS = "tasks:"
+# performance:now, payload: a metrics_update; performance:alerts, payload: a service_alert
+PERFORMANCE = "performance:"
 ENDED = b'{"ended":true}'  # the payload that ends a topic: nothing of it is kept
 GOING_AWAY = "going_away"  # the event of the last SYSTEM message before a stop
+LEAVING = "leaving:"  # leaving:REPLICA, payload: what the sockets of this replica are told
 
 
 class Message(NamedTuple):

@@ -6,6 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import Any
@@ -15,20 +16,30 @@ import orjson
 from actors.alerts.core import AlertBook, Given
 from actors.alerts.giving import Pending, give, message_of, of_price, of_rule
 from actors.alerts.rules import reference_of
+from actors.alerts.system import News, SystemWatch, of_news
 from actors.alerts.user_rules import UserRule, UserRules
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient, LiveWant
-from actors.runtime import ServiceActor, exposed, report_metrics
+from actors.reporting import report_metrics
+from actors.runtime import ActorClient, ServiceActor, exposed
+from infra.bars import Quote
 from infra.clock import SystemClock, utc
 from infra.db.alert_rules import StoredRule
 from infra.db.alerts import Alert, AlertState
 from infra.db.store import open_store
 from infra.db.unit import Unit
-from infra.errors import ActorUnavailable, ExpressionInvalid, FinstageError, StoreError
+from infra.errors import (
+    ActorUnavailable,
+    ExpressionInvalid,
+    FinstageError,
+    SourceError,
+    StoreError,
+)
 from infra.messages import ACTIONS, DATA, PRICES, TECHNICAL, Batch, Message, Snapshot
 from infra.metrics import ALERTS_GIVEN
+from infra.notify.channels import AnySender, ChannelSender
 from infra.notify.courier import Courier
 from infra.notify.webhook import WebhookSender
 from infra.settings import Settings
@@ -40,6 +51,8 @@ logger = logging.getLogger(__name__)
 _PATIENCE = 10  # times the hub's batch: an alert is a write in any case
 _PAUSE_S = 0.5  # before what failed is tried again
 _MOST_WAITING = 10_000  # alerts, while the store is away
+_LOOK_EVERY_S = 2.0
+_SOURCE_EVERY_S = 15.0
 _AT_ONCE = 200  # symbols asked for at one time, alerts told at one time
 TOLD_AGAIN = timedelta(hours=1)  # alerts of so long are told again to a hub that forgot them
 
@@ -74,7 +87,11 @@ class AlertActor(ServiceActor):
             self._clock, f"Finstage/{version('finstage')}", settings.notify_timeout_s,
             settings.notify_private,
         )  # fmt: skip
-        self._courier = Courier(self._store, self._sender, self._clock)
+        sender = AnySender(self._sender, ChannelSender(settings.notify_timeout_s))
+        self._courier = Courier(self._store, sender, self._clock)
+        secret = settings.notify_secret.get_secret_value()
+        self._operators = tuple((target, secret) for target in settings.targets)
+        self._system = SystemWatch()
         self._wanted: dict[str, None] = {}  # symbols whose references are to be asked for
         self._asked_s: dict[str, float] = {}
         self._waiting: list[Pending] = []
@@ -86,7 +103,8 @@ class AlertActor(ServiceActor):
         self.keep(self._read_references())
         self.keep(self._renew())
         self.keep(self._bring())
-        self.keep(report_metrics(self.process, CacheClient().report_metrics))
+        self.keep(self._watch_service())
+        self.keep(report_metrics(self.process, CacheClient()))
 
     # -- following the hub ------------------------------------------------------------------
 
@@ -123,12 +141,16 @@ class AlertActor(ServiceActor):
         room = _MOST_WAITING - len(self._waiting)
         for one in due[room:]:  # the store is away for long: they come again
             self._book.undo(one)
-        self._add([of_price(one, now_s) for one in due[:room]])
+        self._add([self._for_operators(of_price(one, now_s)) for one in due[:room]])
         self._add([of_rule(one, now_s) for one in self._rules.on_price(update, now_s)])
 
     def _on_live(self, message: dict[str, Any]) -> None:
         now_s = self._clock.time_s()
         self._add([of_rule(one, now_s) for one in self._rules.on_live(message, now_s)])
+
+    def _for_operators(self, pending: Pending) -> Pending:
+        """Return an alert that goes to the operator's targets too."""
+        return replace(pending, targets=self._operators)
 
     def _add(self, pending: Sequence[Pending]) -> None:
         if pending:
@@ -160,6 +182,54 @@ class AlertActor(ServiceActor):
                     answer = answers.get(symbol)
                     if isinstance(answer, dict):
                         self._book.hold(symbol, reference_of(answer))
+
+    # -- the service itself -----------------------------------------------------------------
+
+    async def _watch_service(self) -> None:
+        """Look at the other parts for as long as this one lives."""
+        asked_source_s = 0.0
+        while True:
+            now_s = self._clock.time_s()
+            news: list[News] = []
+            for part, client in (("feed", self._feed), ("indicators", self._indicators),
+                                 ("hub", self._hub)):  # fmt: skip
+                news += await self._look_at(part, client, now_s)
+            news += await self._look_at_store(now_s)
+            if self._source.is_open and now_s - asked_source_s >= _SOURCE_EVERY_S:
+                asked_source_s = now_s
+                news += await self._look_at_source(now_s)
+            facts = (self._source.name, self._source.synthetic, now_s)
+            self._add([self._for_operators(of_news(one, *facts)) for one in news])
+            await asyncio.sleep(_LOOK_EVERY_S)
+
+    async def _look_at(self, part: str, client: ActorClient, now_s: float) -> list[News]:
+        try:
+            pid = await client.ping()
+        except ActorUnavailable as error:
+            return list(self._system.bad(part, error.message, now_s))
+        restarted = list(self._system.process(part, str(pid), now_s))
+        return restarted + list(self._system.good(part, now_s))
+
+    async def _look_at_store(self, now_s: float) -> list[News]:
+        try:
+            await self._store.ping()
+        except StoreError as error:
+            return list(self._system.bad("store", error.message, now_s))
+        return list(self._system.good("store", now_s))
+
+    async def _look_at_source(self, now_s: float) -> list[News]:
+        """Ask for one price: a source that does not answer gives an old one, or an error."""
+        try:
+            symbols = await self._feed.monitored()
+            quotes = await self._feed.quotes(symbols[:1])
+        except FinstageError as error:
+            return list(self._system.bad("source", error.message, now_s))
+        for quote in quotes.values():
+            if isinstance(quote, SourceError):
+                return list(self._system.bad("source", quote.message, now_s))
+            if isinstance(quote, Quote) and quote.stale:
+                return list(self._system.bad("source", "its prices are stale", now_s))
+        return list(self._system.good("source", now_s))
 
     # -- giving alerts ----------------------------------------------------------------------
 
@@ -350,7 +420,8 @@ class AlertActor(ServiceActor):
         now_s = self._clock.time_s()
         due = [one for update in updates for one in self._book.on_price(update, now_s)]
         try:
-            given = await self._give([of_price(one, now_s) for one in due]) if due else 0
+            pending = [self._for_operators(of_price(one, now_s)) for one in due]
+            given = await self._give(pending) if pending else 0
         except StoreError:
             for one in due:
                 self._book.undo(one)

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from actors.runtime import ActorClient
+from infra.caches.changes import Changes, Mark
 from infra.errors import ActorUnavailable, EpochChanged, OffsetGone
 from infra.messages import Batch, Message, Position, Snapshot, packed, unpacked_batch
 
@@ -49,6 +50,28 @@ class HubClient(ActorClient):
         """
         snapshot: Snapshot = await self._ask("snapshot", history_bytes)
         return snapshot
+
+    async def changes(self, mark: Mark, timeout_s: float) -> tuple[Mark, dict[str, int]]:
+        """Return where the hub is, and the symbols with new data past `mark`, with offsets.
+
+        Waits for some up to `timeout_s`, if there are none.
+        """
+        epoch, offset, found = await self._ask(
+            "changes", mark.epoch, mark.offset, timeout_s, wait_s=timeout_s + self._wait_s
+        )
+        return Mark(epoch, offset), found
+
+
+async def follow_changes(client: HubClient, changes: Changes) -> None:
+    """Keep `changes` true for ever; a hub that is away is waited for."""
+    if not changes.follows:
+        changes.follow()
+    while True:
+        try:
+            changes.on_news(*await client.changes(changes.mark, _POLL_S))
+        except ActorUnavailable:
+            logger.warning("hub.away")
+            await asyncio.sleep(random.uniform(0.05, 0.2))
 
 
 class Follower(Protocol):

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from infra.errors import EpochChanged, OffsetGone
-from infra.messages import ENDED, Batch, Message, Position, Snapshot
+from infra.messages import DATA, ENDED, Batch, Message, Position, Snapshot
 
 _ENTRY_BYTES = 220  # beside its payload: 219 by tracemalloc, topic and links
 
@@ -33,6 +33,8 @@ class HubCore:
         self._gone = 0
         self._last: dict[str, tuple[int, Message]] = {}
         self._offset = 0
+        self._changed: dict[str, int] = {}  # the newest last
+        self.changed_offset = 0  # of the last message of new data
 
     @property
     def position(self) -> Position:
@@ -52,6 +54,8 @@ class HubCore:
         self._gone = 0
         self._last.clear()
         self._offset = 0
+        self._changed.clear()
+        self.changed_offset = 0
 
     def publish(self, messages: Sequence[Message]) -> Position:
         """Append messages in order; return the position of the last."""
@@ -59,6 +63,8 @@ class HubCore:
         for message in messages:
             self._offset += 1
             self._log.append((now_s, message))
+            if message.topic.startswith(DATA):
+                self._note_change(message.topic.removeprefix(DATA))
             if message.payload == ENDED:
                 self._last.pop(message.topic, None)
             else:
@@ -66,6 +72,24 @@ class HubCore:
             self.history_bytes += len(message.payload) + _ENTRY_BYTES
         self._trim(now_s)
         return self.position
+
+    def _note_change(self, symbol: str) -> None:
+        self._changed.pop(symbol, None)
+        self._changed[symbol] = self.changed_offset = self._offset
+
+    def changed_after(self, position: Position) -> dict[str, int]:
+        """Return the symbols with new data past `position`, each with the offset of the last.
+
+        Of another epoch: all symbols that had any in this one.
+        """
+        if position.epoch != self.epoch or position.offset > self._offset:
+            return dict(self._changed)
+        found: dict[str, int] = {}
+        for symbol, offset in reversed(self._changed.items()):
+            if offset <= position.offset:
+                break
+            found[symbol] = offset
+        return found
 
     def after(self, position: Position, most: int = 5_000) -> Batch:
         """Return up to `most` messages past `position`, oldest first; maybe none.
@@ -91,12 +115,25 @@ class HubCore:
             history.append(message)
         return Snapshot(self.position, tuple(self._last.values()), tuple(reversed(history)))
 
-    def _trim(self, now_s: float) -> None:
+    @property
+    def history(self) -> int:
+        """Return how many messages the history has."""
+        return len(self._log) - self._gone
+
+    def shorten(self, max_bytes: int) -> int:
+        """Forget the oldest messages until the history has so many bytes; return what went.
+
+        Who has not read them gets a snapshot in their place.
+        """
+        before = self.history_bytes
+        self._trim(self._now_s(), max_bytes)
+        return before - self.history_bytes
+
+    def _trim(self, now_s: float, limit_bytes: int | None = None) -> None:
         oldest_s = now_s - self._limit_s
+        limit_bytes = self._limit_bytes if limit_bytes is None else limit_bytes
         log, gone = self._log, self._gone
-        while gone < len(log) and (
-            self.history_bytes > self._limit_bytes or log[gone][0] < oldest_s
-        ):
+        while gone < len(log) and (self.history_bytes > limit_bytes or log[gone][0] < oldest_s):
             self.history_bytes -= len(log[gone][1].payload) + _ENTRY_BYTES
             log[gone] = _NOTHING
             gone += 1

@@ -53,11 +53,12 @@ class StreamClient:
     ) -> AsyncGenerator[dict[str, Any], None]:
         """Yield messages for ever: of each symbol the last one first, then each as it comes.
 
-        `type`: prices, bars, technical_analysis, alerts or all; `options`: mode, max_rate_hz,
-        fields, extended, interval, indicators. `symbols` may be `*` or `category:stock`; of alerts
-        and all, none are all. After a snapshot that took the place of missed messages the last
-        ones come again, of alerts only what was missed. Who leaves the loop closes the connection
-        with `aclose()` (`contextlib.aclosing`). Raises StreamRefused.
+        `type`: prices, bars, technical_analysis, alerts, tasks or all; `options`: mode,
+        max_rate_hz, fields, extended, interval, indicators. `symbols` may be `*` or
+        `category:stock`; of alerts, tasks and all, none are all. After a snapshot that took the
+        place of missed messages the last ones come again, of alerts only what was missed. Who
+        leaves the loop closes the connection with `aclose()` (`contextlib.aclosing`). Raises
+        StreamRefused.
         """
         named = [symbols] if isinstance(symbols, str) else list(symbols)
         request = {"action": "subscribe", "type": type, "symbols": named} | options

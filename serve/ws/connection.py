@@ -66,7 +66,7 @@ class Connection:
             SLOW_SOCKETS.inc()
             wire.end(SLOW, "reads too slowly; come back with recover")
         if self._table.going_away:
-            wire.end(SHUTDOWN, "the service stops")
+            wire.end(SHUTDOWN, "this process goes; come back")
 
     def _wait_for_held(self) -> None:
         """Come back when a frame that its rate holds back may leave."""

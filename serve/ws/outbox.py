@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from actors.indicators.client import LiveWant
+from infra.directives import CONFLATION, following, is_on
 from serve.ws.frames import JSON, PLAIN, Format, Frame
 
 LATEST, ALL = "latest", "all"
@@ -73,7 +74,7 @@ class Outbox:
 
     def put(self, topic: str, frame: Frame, taking: Taking) -> None:
         """Add a frame, in the place of an older one where only the newest is wanted."""
-        if taking.mode == LATEST:
+        if taking.mode == LATEST and (following.is_plain or self._conflates(frame, taking)):
             self._frames[topic] = frame
             if taking.max_rate_hz:
                 self._pause_s[topic] = 1 / taking.max_rate_hz
@@ -85,6 +86,15 @@ class Outbox:
             self._number += 1
             self._bytes += len(frame.payload)
             self._frames[topic, self._number] = frame
+
+    def _conflates(self, frame: Frame, taking: Taking) -> bool:
+        """Return whether a newer frame takes the place of an older one.
+
+        With the rule off every frame goes, until so much waits that the client would be slow.
+        """
+        if is_on(CONFLATION) or taking.max_rate_hz:
+            return True
+        return self.is_slow or self._bytes + len(frame.payload) > self._limit_bytes
 
     def take(self, now_s: Callable[[], float]) -> list[Frame]:
         """Return what may leave now, in the order to send, and forget it."""

@@ -11,7 +11,7 @@ import orjson
 
 from actors.indicators.client import LiveWant
 from infra.errors import SymbolUnknown
-from infra.messages import ALERTS, BARS, EXTENDED, TECHNICAL, Position
+from infra.messages import ALERTS, BARS, EXTENDED, PERFORMANCE, TASKS, TECHNICAL, Position
 from infra.symbols import normalise
 from serve.ws.frames import ENCODINGS, JSON, Format
 from serve.ws.outbox import ALL, LATEST, MODES, Taking
@@ -21,8 +21,14 @@ from serve.ws.takers import CATEGORY, EVERYTHING
 LIVE, EVERY_KIND = "technical_analysis", "all"
 PREFIXES = KINDS
 TYPES = (*PREFIXES, EVERY_KIND)
-_WITHOUT_SYMBOLS = ("alerts", EVERY_KIND)  # which mean everything then
-_WHOLE = (BARS, ALERTS)  # of which a client wants each one, unless it says otherwise
+_OF_NO_SYMBOL = ("tasks", "performance")
+_WITHOUT_SYMBOLS = ("alerts", *_OF_NO_SYMBOL, EVERY_KIND)  # which mean everything then
+_WHOLE = (
+    BARS,
+    ALERTS,
+    TASKS,
+    PERFORMANCE,
+)  # of which a client wants each one, unless it says otherwise
 _DEFAULT_HISTORY, _MOST_HISTORY = 50, 100
 
 
@@ -60,7 +66,9 @@ class Subscribe:
 
     def topics(self) -> dict[str, Taking]:
         """Return what is subscribed to, and how each is taken."""
-        kinds = tuple(PREFIXES) if self.kind == EVERY_KIND else (self.kind,)
+        kinds = list(PREFIXES) if self.kind == EVERY_KIND else [self.kind]
+        if self.kind == EVERY_KIND and EVERYTHING not in self.symbols:
+            kinds = [kind for kind in kinds if kind not in _OF_NO_SYMBOL]
         prefixes = [PREFIXES[kind] for kind in kinds]
         if self.is_extended:
             prefixes.append(EXTENDED)
@@ -110,6 +118,8 @@ def subscription(request: dict[str, Any], categories: Sequence[str]) -> Subscrib
     """Return what a `subscribe` asks for; raises ProtocolError."""
     kind = checked_type(request.get("type"))
     symbols = symbols_of(request, categories)
+    if symbols and kind in _OF_NO_SYMBOL:
+        raise ProtocolError(104, f"{kind} is of no symbol: leave symbols out")
     if not symbols and kind in _WITHOUT_SYMBOLS:
         symbols = [EVERYTHING]
     if not symbols:

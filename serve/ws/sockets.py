@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -18,8 +19,11 @@ from infra.messages import (
     ENDED,
     EXTENDED,
     GOING_AWAY,
+    LEAVING,
+    PERFORMANCE,
     PRICES,
     SYSTEM,
+    TASKS,
     TECHNICAL,
     TECHNICAL_ALERTS,
     Batch,
@@ -27,6 +31,7 @@ from infra.messages import (
     Position,
     Snapshot,
 )
+from infra.metrics import STAGE_SECONDS
 from serve.ws.backlog import Backlog
 from serve.ws.frames import PLAIN, Format, FramesOf, chosen, encoded
 from serve.ws.outbox import ALL, Outbox, Taking
@@ -36,7 +41,14 @@ from serve.ws.takers import CATEGORY, EVERYTHING, Group, Takers
 _OF_SYMBOLS = (PRICES, EXTENDED, BARS)
 _STREAMED = (*_OF_SYMBOLS, TECHNICAL)
 _KEPT = (*_STREAMED, ALERTS)  # of which the last message is what a subscription begins with
-KINDS = {"prices": PRICES, "bars": BARS, "technical_analysis": TECHNICAL, "alerts": ALERTS}
+KINDS = {
+    "prices": PRICES,
+    "bars": BARS,
+    "technical_analysis": TECHNICAL,
+    "alerts": ALERTS,
+    "tasks": TASKS,
+    "performance": PERFORMANCE,
+}
 
 
 class SocketTable:
@@ -45,7 +57,8 @@ class SocketTable:
     A message's frame is made once for each format that is wanted, whatever the number of sockets,
     and put into each outbox; at the end of a batch every outbox that got something is told, once.
     After a restart of the hub every client gets a snapshot of what it subscribed to, with the new
-    epoch. `category_of(symbol)`: for subscriptions to categories.
+    epoch. `category_of(symbol)`: for subscriptions to categories. `replica_id`: by which this one
+    is told to let its clients go, when another takes its place.
     """
 
     def __init__(
@@ -53,6 +66,7 @@ class SocketTable:
         backlog_bytes: int = 2**20,
         outbox_bytes: int = 2**20,
         category_of: Callable[[str], str | None] = lambda _: None,
+        replica_id: str = "",
     ) -> None:
         self.position = Position("", 0)
         self.going_away = False
@@ -69,6 +83,7 @@ class SocketTable:
         self._offsets: dict[str, int] = {}  # of the last message of every topic
         self._known: set[str] = set()
         self._last_news = Position("", 0)
+        self._news = (SYSTEM, LEAVING + replica_id)
         self._grown = asyncio.Event()
         self._updates = 0
 
@@ -312,7 +327,8 @@ class SocketTable:
         which = name.partition(":")[2]
         if not which.startswith((EVERYTHING, CATEGORY)) and not name.startswith(ALERTS):
             return (name,)
-        return sorted(topic for topic in self._last if self._takers.covers(name, topic))
+        topics = self._offsets if name.startswith((TASKS, PERFORMANCE)) else self._last
+        return sorted(topic for topic in topics if self._takers.covers(name, topic))
 
     # -- news ---------------------------------------------------------------------------------
 
@@ -359,7 +375,7 @@ class SocketTable:
         for outbox in self._outboxes:
             outbox.forget_all()
         for offset, message in snapshot.messages:
-            if message.topic == SYSTEM:
+            if message.topic in self._news:
                 self._tell(Position(snapshot.position.epoch, offset), message)
         for outbox in self._outboxes:
             if outbox.topics:
@@ -370,6 +386,7 @@ class SocketTable:
 
     def on_batch(self, batch: Batch) -> None:
         """Hand each message to the clients that want it."""
+        began_s = time.perf_counter()
         epoch = batch.position.epoch
         for offset, message in enumerate(batch.messages, start=batch.first_offset):
             self._backlog.add(offset, message)
@@ -378,6 +395,7 @@ class SocketTable:
         self.position = batch.position
         self._wake()
         self._announce()
+        STAGE_SECONDS.labels("write").observe(time.perf_counter() - began_s)
 
     def _on_message(self, message: Message, epoch: str, offset: int) -> None:
         topic = message.topic
@@ -393,7 +411,9 @@ class SocketTable:
             self._last[topic] = (offset, message.payload)
             if self._shelf.add(offset, message):
                 self._hand(self._takers.of(topic), message, epoch, offset)
-        elif topic == SYSTEM:
+        elif topic.startswith((TASKS, PERFORMANCE)):
+            self._hand(self._takers.of(topic), message, epoch, offset)
+        elif topic in self._news:
             self._tell(Position(epoch, offset), message)
         elif topic.startswith(BROADCAST):
             self._broadcast(topic.removeprefix(BROADCAST), message, epoch, offset)

@@ -54,7 +54,8 @@ async def test_alerts_are_in_the_store_and_on_the_stream_each_once(service: Serv
         row = stored[alert["alert_id"]]
         assert (row.symbol, row.alert_type) == (alert["symbol"], alert["alert_type"])
         assert row.message == alert["message"]
-    keys = [(a.symbol, a.rule_id) for a in stored.values() if a.alert_type != "user"]
+    again = ("user", "system_status")
+    keys = [(a.symbol, a.rule_id) for a in stored.values() if a.alert_type not in again]
     assert len(keys) == len(set(keys)), "each has a cool-down of an hour at least"
 
 
@@ -158,3 +159,15 @@ def test_a_rule_that_cannot_be_is_refused(http: httpx.Client) -> None:
         answer = http.post("/api/v2/alerts/price", json=body)
         assert answer.status_code == status, (more, answer.text)
     assert http.get("/api/v2/alerts/price").json()["items"] == []
+
+
+def test_a_part_that_restarts_is_an_alert(service: Service, http: httpx.Client) -> None:
+    checks = http.get("/health/ready").json()["checks"]
+    os.kill(int(checks["indicators"]["detail"].removeprefix("pid ")), signal.SIGKILL)
+
+    def told() -> bool:
+        items = http.get("/api/v2/alerts/fired?limit=1000").json()["items"]
+        mine = [item for item in items if item["alert_type"] == "system_status"]
+        return any(item["message"] == "indicators restarted" for item in mine)
+
+    wait_until(told, 10, "an alert about the restart")

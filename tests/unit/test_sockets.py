@@ -388,10 +388,30 @@ async def test_every_type_at_once_each_in_its_own_way() -> None:
     sockets.on_batch(Batch(Position("e1", 7), news))
 
     assert answer["symbols"] == ["*"]
-    assert answer["subscriptions"] == ["alerts:*", "bars:*", "prices:*", "technical_analysis:*"]
+    kinds = ["alerts", "bars", "performance", "prices", "tasks", "technical_analysis"]
+    assert answer["subscriptions"] == [f"{kind}:*" for kind in kinds]
     kinds = [frame["type"] for frame in taken(outbox)]
     assert kinds == ["bar_update", "technical_analysis_update", "price_update", "bar_update"]
     assert say(who, action="unsubscribe", type="all")["subscriptions"] == []
+
+
+async def test_tasks_are_of_no_symbol_and_each_state_comes() -> None:
+    sockets = table()
+    who, outbox = session(sockets)
+
+    assert say(who, action="subscribe", type="tasks", symbols=["AAPL"])["code"] == 104
+    assert say(who, action="subscribe", type="tasks")["subscriptions"] == ["*"]
+    news = [Message("tasks:report", b'{"type":"task_update","n":%d}' % n) for n in range(3)]
+    sockets.on_batch(Batch(Position("e1", 6), (news[0], price("AAPL", 3.0), news[1], news[2])))
+    assert [frame["n"] for frame in taken(outbox)] == [0, 1, 2]
+
+    # and who comes back has those that were missed
+    again, later = session(sockets)
+    back = {"epoch": "e1", "offset": 3}
+    assert say(again, action="subscribe", type="tasks", recover=back)["recovered"] is True
+    assert [frame["n"] for frame in taken(later)] == [1, 2]
+    both = say(who, action="subscribe", type="all", symbols=["AAPL"])["subscriptions"]
+    assert "tasks:AAPL" not in both
 
 
 async def test_an_outbox_is_told_once_a_batch() -> None:
