@@ -17,12 +17,15 @@ from actors.feed.minutes import MinuteBars
 from actors.feed.pins import Pins
 from actors.feed.rescaling import actions_between
 from actors.hub.client import HubClient
-from actors.runtime import ServiceActor, exposed, report_metrics
+from actors.reporting import report_metrics
+from actors.runtime import ServiceActor, exposed
 from infra.bars import IMPORT, NS_PER_MINUTE, History, Quote
+from infra.caches.named import caches
 from infra.clock import SystemClock
 from infra.db.import_reader import ImportReader
 from infra.db.store import open_store
 from infra.db.watch import StoreReport
+from infra.directives import Directives, following
 from infra.errors import (
     ActorUnavailable,
     FinstageError,
@@ -32,7 +35,7 @@ from infra.errors import (
 )
 from infra.files import write_atomically
 from infra.messages import Message
-from infra.metrics import TICKS, UPSTREAM_BREAKER, UPSTREAM_RATE, UPSTREAM_WAITING
+from infra.metrics import STAGE_SECONDS, TICKS, UPSTREAM_BREAKER, UPSTREAM_RATE, UPSTREAM_WAITING
 from infra.settings import Settings
 from infra.sources import build_source
 from infra.sources.base import (
@@ -50,6 +53,7 @@ from infra.sources.base import (
     Wanted,
 )
 from infra.sources.imported import WithImports
+from infra.sources.steady import SteadySource
 from infra.symbols import nearest
 from infra.universe import load_universe
 
@@ -79,6 +83,8 @@ class FeedActor(ServiceActor):
         self._clock = SystemClock()
         self._store = open_store(settings, self._clock)
         inner = build_source(settings, self._clock, started_at_s)
+        if isinstance(inner, SteadySource):
+            caches.add(inner.kept)
         self._source = WithImports(inner, ImportReader(self._store), self._clock)
         self._store_away = ""
         self._core = FeedCore(self._source.name)
@@ -93,10 +99,11 @@ class FeedActor(ServiceActor):
         self._held: dict[str, History] = {}
         has_minutes = "1m" in self._source.intervals
         self._minutes = MinuteBars(self._source.name) if has_minutes else None
+        following.follow(self._follow)
         self.keep(self._run())
         self.keep(self._review())
         self.keep(self._follow_imports())
-        self.keep(report_metrics(self.process, CacheClient().report_metrics))
+        self.keep(report_metrics(self.process, CacheClient()))
 
     # -- ticks ------------------------------------------------------------------------------
 
@@ -108,12 +115,23 @@ class FeedActor(ServiceActor):
                 messages = self._core.state()
             is_first = False
             TICKS.inc(len(messages))
-            messages += self._minutes_of(events)
             began_s = self._clock.monotonic_s()
+            messages += self._minutes_of(events)
+            STAGE_SECONDS.labels("source").observe(self._since_received_s(events))
             await self._publish(messages, self._core.new_run(events))
             # A call costs what a hundred ticks cost: those that come meanwhile go together.
             took_s = self._clock.monotonic_s() - began_s
             await self._clock.sleep(max(0.0, self._batch_s - took_s))
+
+    def _since_received_s(self, events: Sequence[Event]) -> float:
+        """Return how long ago the first tick came, 0 where ticks are made here."""
+        ticks = (e.quote.received_at_ns for e in events if isinstance(e, Tick) and e.is_streamed)
+        first_ns = min((at_ns for at_ns in ticks if at_ns), default=0)
+        return max(0.0, self._clock.time_s() - first_ns / 1e9) if first_ns else 0.0
+
+    def _follow(self, directives: Directives) -> None:
+        batch_ms = directives.batch_ms
+        self._batch_s = (self.settings.batch_ms if batch_ms is None else batch_ms) / 1_000
 
     def _minutes_of(self, events: Sequence[Event]) -> list[Message]:
         for event in events:

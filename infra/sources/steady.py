@@ -31,11 +31,12 @@ from infra.sources.base import (
 )
 from infra.sources.budget_state import BudgetState
 from infra.sources.flights import SingleFlight
+from infra.sources.kept import Answer, KeptAnswers
 
 T = TypeVar("T")
 
 UNKNOWN_FOR_S = 3_600.0  # an unknown symbol costs one request an hour
-MAX_KEPT = 20_000
+MAX_SYMBOLS = 20_000
 
 _MINUTE_S = 60.0
 _HISTORY_FRESH_S = {"1d": 15 * _MINUTE_S}  # shorter bars: a quarter of a minute
@@ -54,8 +55,8 @@ class Limits:
 
 
 @dataclass(slots=True)
-class _Kept:
-    value: Any
+class _Price:
+    quote: Quote
     received_s: float
     fresh_until_s: float
 
@@ -64,7 +65,7 @@ class SteadySource:
     """A chain of live sources behind the protocol of one: the first that answers is heard.
 
     State: soft, the last good value of everything asked for, the least recently used dropped
-    beyond `MAX_KEPT`. Not safe for several threads.
+    beyond `MAX_SYMBOLS` prices and the bytes of `kept`. Not safe for several threads.
     """
 
     is_open = True
@@ -73,8 +74,10 @@ class SteadySource:
         self._chain = tuple(chain)
         self._clock = clock
         self._limits = limits
-        self._kept: LRUCache[Hashable, _Kept] = LRUCache(MAX_KEPT)
-        self._unknown_until_s: LRUCache[str, float] = LRUCache(MAX_KEPT)
+        self.kept = KeptAnswers(clock.monotonic_s)
+        self._prices: LRUCache[str, _Price] = LRUCache(MAX_SYMBOLS)
+        self._versions: LRUCache[str, str] = LRUCache(MAX_SYMBOLS)
+        self._unknown_until_s: LRUCache[str, float] = LRUCache(MAX_SYMBOLS)
         self._met: set[str] = set()
         self._streamed: set[str] = set()
         self._wanted = Wanted()
@@ -121,13 +124,12 @@ class SteadySource:
         }
 
     def _fresh_quote(self, symbol: str) -> Quote | None:
-        kept = self._kept.get(("quote", symbol))
-        if kept is None:
+        price = self._prices.get(symbol)
+        if price is None:
             return None
         is_live = symbol in self._streamed and symbol in self._wanted.symbols
-        is_fresh = is_live or self._clock.time_s() < kept.fresh_until_s
-        quote: Quote | None = kept.value if is_fresh else None
-        return quote
+        is_fresh = is_live or self._clock.time_s() < price.fresh_until_s
+        return price.quote if is_fresh else None
 
     async def _asked_quotes(
         self, symbols: Sequence[str], lane: Lane
@@ -151,24 +153,23 @@ class SteadySource:
         if isinstance(answer, SymbolUnknown):
             self._note_unknown(symbol)
             return answer
-        kept = self._kept.get(("quote", symbol))
-        if kept is None or self._age_s(kept) > self._limits.quote_stale_s:
+        price = self._prices.get(symbol)
+        if price is None or self._clock.time_s() - price.received_s > self._limits.quote_stale_s:
             return answer
-        quote: Quote = kept.value
-        return replace(quote, stale=True)
+        return replace(price.quote, stale=True)
 
     def _keep_quote(self, quote: Quote) -> Quote:
+        """Keep the newer of a quote and what is known: an answer can be overtaken by a tick."""
         now_s = self._clock.time_s()
+        price = self._prices.get(quote.symbol)
+        if price is not None and _is_newer(price.quote, quote):
+            quote = price.quote
         self._met.add(quote.symbol)
-        history = self._kept.get(("history", quote.symbol, "1d"))
-        if history is not None:
-            quote = replace(quote, data_version=history.value.data_version)
-        fresh_until_s = now_s + self._limits.quote_fresh_s
-        self._kept["quote", quote.symbol] = _Kept(quote, now_s, fresh_until_s)
+        version = self._versions.get(quote.symbol)
+        if version is not None:
+            quote = replace(quote, data_version=version)
+        self._prices[quote.symbol] = _Price(quote, now_s, now_s + self._limits.quote_fresh_s)
         return quote
-
-    def _age_s(self, kept: _Kept) -> float:
-        return self._clock.time_s() - kept.received_s
 
     async def stream(self, wanted: Wanted) -> AsyncIterator[tuple[Event, ...]]:
         """Yield the ticks of the first source; while it streams they are the fresh prices."""
@@ -202,18 +203,17 @@ class SteadySource:
         """Return bars, new ones at most every 15 s (daily: 15 minutes); a span is asked anew."""
         if start or end:
             return await self._ask(symbol, lambda s: s.history(symbol, interval, start, end, lane))
-        key = ("history", symbol, interval)
-        kept = await self._steady(
-            key,
+        answer, is_stale = await self._steady(
+            ("history", symbol, interval),
             symbol,
             lambda s: s.history(symbol, interval, lane=lane),
             _HISTORY_FRESH_S.get(interval, _INTRADAY_FRESH_S),
             self._limits.history_stale_s,
         )
-        history: History = kept.value
-        if self._is_stale(kept):
-            return replace(history, stale_since_s=kept.received_s)
-        return history
+        history: History = answer.value
+        if interval == "1d":
+            self._versions[symbol] = history.data_version
+        return replace(history, stale_since_s=answer.received_s) if is_stale else history
 
     async def actions(self, symbol: str) -> tuple[Action, ...]:
         """Return all known splits and dividends, oldest first."""
@@ -250,39 +250,37 @@ class SteadySource:
             await source.close()
 
     async def _other(self, symbol: str, method: str, *args: Any) -> Any:
-        kept = await self._steady(
+        answer, _ = await self._steady(
             (method, *args),
             symbol,
             lambda source: getattr(source, method)(*args),
             _OTHER_FRESH_S,
             self._limits.other_stale_s,
         )
-        return kept.value
+        return answer.value
 
     async def _steady(
         self,
-        key: Hashable,
+        key: tuple[Hashable, ...],
         symbol: str,
         call: Callable[[Source], Awaitable[Any]],
         fresh_s: float,
         stale_s: float,
-    ) -> _Kept:
-        kept = self._kept.get(key)
-        if kept is not None and self._clock.time_s() < kept.fresh_until_s:
-            return kept
+    ) -> tuple[Answer, bool]:
+        """Return the answer, and whether it is an old one in place of a failure."""
+        answer = self.kept.fresh(key)
+        if answer is not None:
+            return answer, False
         try:
             value = await self._flights.run(key, lambda: self._ask(symbol, call))
         except SourceError:
-            if kept is None or self._age_s(kept) > stale_s:
+            answer = self.kept.last(key)
+            if answer is None:
                 raise
-            return kept
-        now_s = self._clock.time_s()
-        fresh = _Kept(value, now_s, now_s + fresh_s)
-        self._kept[key] = fresh
-        return fresh
-
-    def _is_stale(self, kept: _Kept) -> bool:
-        return self._clock.time_s() >= kept.fresh_until_s
+            return answer, True
+        answer = Answer(value, self._clock.time_s())
+        self.kept.keep(key, answer, fresh_s, stale_s)
+        return answer, False
 
     async def _ask(self, symbol: str, call: Callable[[Source], Awaitable[T]]) -> T:
         """Return the first good answer of the chain, or raise the last failure."""
@@ -301,3 +299,7 @@ class SteadySource:
         if isinstance(failure, SymbolUnknown):
             self._note_unknown(symbol)
         raise failure
+
+
+def _is_newer(kept: Quote, quote: Quote) -> bool:
+    return kept.source == quote.source and kept.traded_at_ns > quote.traded_at_ns

@@ -251,3 +251,34 @@ async def test_other_answers_outlive_a_failure_too(
     assert await source.search("apple", 3) == found
     with pytest.raises(SourceUnavailable):
         await source.search("google", 3)
+
+
+async def test_an_answer_that_a_tick_overtook_does_not_bring_the_old_price_back(
+    source: SteadySource, upstream: Upstream, clock: FakeClock
+) -> None:
+    stream = source.stream(Wanted(["AAPL"]))
+    first = await quote(source)
+    later = replace(first, price=first.price + 1, traded_at_ns=first.traded_at_ns + 10**17)
+    await upstream.events.put((Tick(later),))
+    await anext(stream)
+    clock.advance(LIMITS.quote_fresh_s + 1)
+
+    assert (await quote(source)).price == later.price
+    assert upstream.asked["quotes"] == 2
+
+
+async def test_what_is_kept_is_counted_and_can_be_taken_back(
+    source: SteadySource, upstream: Upstream
+) -> None:
+    await source.history("AAPL")
+    await source.history("AAPL")
+    figures = {stats.name: stats for stats in source.kept.stats()}
+
+    assert {stats.level for stats in figures.values()} == {"source"}
+    prices = figures["price_data"]
+    assert (prices.entries, prices.hits, prices.misses) == (1, 1, 1)
+    assert prices.bytes > 48 * len((await source.history("AAPL")).bars)
+
+    assert source.kept.shrink("price_data", 0) == prices.bytes
+    await source.history("AAPL")
+    assert upstream.asked["history"] == 2

@@ -14,6 +14,7 @@ from typing import Any
 from infra.bars import History, Quote
 from infra.calendars import calendar_for
 from infra.clock import Clock
+from infra.directives import ASYNC_ENDPOINTS, is_on
 from infra.errors import FinstageError, SourceError, SourceMalformed
 from infra.metrics import UPSTREAM_STREAMS
 from infra.periods import INTERVALS
@@ -127,7 +128,7 @@ class YahooSource:
         self, symbols: Sequence[str], lane: Lane = Lane.INTERACTIVE
     ) -> dict[str, Quote | FinstageError]:
         """Return the latest prices; questions within 20 ms go up together."""
-        if lane is Lane.INTERACTIVE:
+        if lane is Lane.INTERACTIVE and is_on(ASYNC_ENDPOINTS):
             return await self._merger.get(symbols)
         found: dict[str, Quote | FinstageError] = {}
         for first in range(0, len(symbols), QUOTES_IN_REQUEST):
