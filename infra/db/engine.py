@@ -66,8 +66,8 @@ def pool_share(settings: Settings) -> PoolShare:
 
 
 def store_processes(settings: Settings) -> int:
-    """Return how many processes may use the store at once: three actors, replicas, jobs."""
-    return 3 + settings.api_replicas + settings.ray_cpus
+    """Return how many processes may use the store at once: actors, replicas, jobs, tasks."""
+    return 4 + settings.api_replicas + settings.ray_cpus + settings.task_workers
 
 
 def make_engine(url: URL, share: PoolShare, synchronous: str = "NORMAL") -> AsyncEngine:

@@ -65,6 +65,15 @@ async def bars_expiring(
     return found
 
 
+async def free_bytes(connection: AsyncConnection) -> int | None:
+    """Return what the database's file has free inside, None where it does not say."""
+    if connection.dialect.name != "sqlite":
+        return None
+    pages = await connection.exec_driver_sql("PRAGMA freelist_count")
+    size = await connection.exec_driver_sql("PRAGMA page_size")
+    return int(pages.scalar_one()) * int(size.scalar_one())
+
+
 def older_than(expiring: Expiring, before: datetime) -> Condition:
     """Return the condition of rows older than an instant."""
     return expiring.age < before

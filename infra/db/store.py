@@ -14,7 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 from infra.clock import Clock, SystemClock, utc
 from infra.db.engine import WRITES, PoolShare, make_engine, pool_share
 from infra.db.faults import is_of_database, store_error
-from infra.db.migrate import HEAD, current_version, head_version, migrate
+from infra.db.migrate import HEAD, Backups, current_version, head_version, migrate
 from infra.db.slow_queries import slow_query_log
 from infra.db.unit import Unit
 from infra.db.url import store_url
@@ -25,6 +25,7 @@ from infra.errors import (
     StoreUnavailable,
     StoreVersion,
 )
+from infra.metrics import DB_CONNECTIONS
 from infra.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -60,6 +61,7 @@ class Store:
         synchronous: str = "NORMAL",
         slow_query_s: float = 1.0,
         tables_needed: bool = True,
+        backups: Backups | None = None,
     ) -> None:
         share = share or PoolShare()
         self.url = url
@@ -69,6 +71,7 @@ class Store:
         self.watch = QueryWatch(self._clock, slow_query_s)
         self.watch.attach(self._engine, share.size, share.most)
         self._is_current = not tables_needed
+        self._backups = backups
         self._away_until_s = 0.0
         self._away: StoreUnavailable | None = None
 
@@ -97,11 +100,12 @@ class Store:
     async def migrate(self, to: str = HEAD) -> tuple[str | None, str | None]:
         """Bring the tables to a version; return the versions before and after.
 
+        An older store is kept first, where this one was given `backups`.
         Raises StoreVersion for the database of a later Finstage, else StoreError.
         """
         for attempt in range(1, _TRIES + 1):
             try:
-                before, after = await migrate(self._engine, to)
+                before, after = await migrate(self._engine, to, self._backups)
                 break
             except Exception as error:
                 told = _told(error)
@@ -119,7 +123,13 @@ class Store:
         await self.read(_nothing)
 
     async def keep_slow_queries(self, process: str) -> None:
-        """Write the slow queries seen since the last time; kept for the next if that fails."""
+        """Write the slow queries seen since the last time; kept for the next if that fails.
+
+        The gauges of this process's connections are set too.
+        """
+        pool = self.watch.pool
+        DB_CONNECTIONS.labels("in_use", process).set(pool.checked_out)
+        DB_CONNECTIONS.labels("idle", process).set(max(0, pool.open - pool.checked_out))
         slow = self.watch.take_slow()
         if not slow:
             return
@@ -237,10 +247,12 @@ def open_store(settings: Settings, clock: Clock | None = None) -> Store:
     """
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     url = store_url(settings.database_url.get_secret_value(), settings.data_dir)
+    clock = clock or SystemClock()
     return Store(
         url,
         pool_share(settings),
         clock,
         synchronous=settings.sqlite_synchronous,
         slow_query_s=settings.slow_query_s,
+        backups=Backups(settings.data_dir / "backups", clock.time_s()),
     )

@@ -272,3 +272,82 @@ alert_rules = _table(
     Column("updated_at", UtcTime, nullable=False),
     Index("ix_alert_rules_created_at", "created_at"),
 )
+
+# Background work. A row is there before its caller has the id, and says what is to run: a name and
+# JSON, never code. What came of it is another row, written once, so nothing ends twice.
+tasks = _table(
+    "tasks",
+    Column("id", code(36), primary_key=True),
+    Column("queue", code(64), nullable=False),
+    Column("seq", BigInteger, nullable=False),  # the order in which they came
+    Column("name", code(200), nullable=False),
+    Column("target", code(300), nullable=False),  # where its function is: module:function
+    Column("arguments", long_text(), nullable=False),  # JSON: args and kwargs
+    Column("priority", Integer, nullable=False),
+    Column("state", code(10), nullable=False),
+    Column("tries", Integer, nullable=False),
+    Column("losses", Integer, nullable=False),  # tries that ended with the queue or the node
+    Column("max_retries", Integer, nullable=False),
+    Column("retry_delay_s", Number, nullable=False),
+    Column("timeout_s", Number),
+    Column("created_at", UtcTime, nullable=False),
+    Column("available_at", UtcTime, nullable=False),
+    Column("last_error", long_text()),
+    Column("unique_key", code(64)),
+    Column("idempotency_key", code(64)),
+    Column("parent_id", code(36)),
+    Column("graph_id", code(36)),
+    Column("needs", long_text()),  # JSON: which tasks it waits for, and what it takes of them
+    Column("webhook", long_text()),  # JSON: a URL and its secret
+    UniqueConstraint("queue", "idempotency_key", name="uq_tasks_idempotency_key"),
+    Index("ix_tasks_queue_state", "queue", "state"),
+    Index("ix_tasks_created_at", "created_at"),
+    Index("ix_tasks_name_created_at", "name", "created_at"),
+    Index("ix_tasks_parent_id", "parent_id"),
+    Index("ix_tasks_graph_id", "graph_id"),
+)
+
+task_outcomes = _table(
+    "task_outcomes",
+    Column("task_id", code(36), primary_key=True),
+    Column("state", code(10), nullable=False),
+    Column("started_at", UtcTime),
+    Column("finished_at", UtcTime, nullable=False),
+    Column("worker", String(100)),
+    Column("progress", Number, nullable=False),
+    Column("error_code", code(64)),
+    Column("error", long_text()),
+    Column("result", long_text()),  # JSON, where it is not in a file
+    Column("result_file", String(200)),
+    Column("result_bytes", BigInteger, nullable=False),
+    Index("ix_task_outcomes_finished_at", "finished_at"),
+)
+
+# Who runs a queue: one process at a time, which says so every second or so.
+task_queues = _table(
+    "task_queues",
+    Column("queue", code(64), primary_key=True),
+    Column("holder", String(300), nullable=False),
+    Column("incarnation", code(36), nullable=False),
+    Column("beat_at", UtcTime, nullable=False),
+)
+
+# What the monitor remembers: the present state of its parts, and what happened, both as JSON. Each
+# part is a few kilobytes that one process reads and writes whole.
+documents = _table(
+    "documents",
+    Column("kind", code(40), primary_key=True),
+    Column("id", code(100), primary_key=True),
+    Column("body", long_text(), nullable=False),
+    Column("updated_at", UtcTime, nullable=False),
+)
+
+happenings = _table(
+    "happenings",
+    _id(),
+    Column("kind", code(40), nullable=False),
+    Column("subject", code(64), nullable=False),
+    Column("at", UtcTime, nullable=False),
+    Column("body", long_text(), nullable=False),
+    Index("ix_happenings_kind_at", "kind", "at"),
+)

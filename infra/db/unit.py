@@ -11,12 +11,15 @@ from infra.db.alerts import Alerts
 from infra.db.analyses import Analyses
 from infra.db.contents import Contents
 from infra.db.deliveries import Deliveries
+from infra.db.documents import Documents
+from infra.db.happenings import Happenings
 from infra.db.high_records import HighRecords
 from infra.db.imports import Imports
 from infra.db.signals import Signals
 from infra.db.slow_queries import SlowQueries
 from infra.db.snapshots import Snapshots
 from infra.db.stored_bars import StoredBars
+from infra.db.tasks import Tasks
 
 
 class Unit:
@@ -79,3 +82,18 @@ class Unit:
     def alerts(self) -> Alerts:
         """Alerts, each given once."""
         return Alerts(self.connection)
+
+    @cached_property
+    def tasks(self) -> Tasks:
+        """Background work."""
+        return Tasks(self.connection)
+
+    @cached_property
+    def documents(self) -> Documents:
+        """The monitor's present state."""
+        return Documents(self.connection)
+
+    @cached_property
+    def happenings(self) -> Happenings:
+        """What the monitor saw and did."""
+        return Happenings(self.connection)

@@ -17,6 +17,7 @@ from infra.db.deliveries import FAILED, SENT, WAITING, Delivery
 from infra.db.store import Store
 from infra.db.unit import Unit
 from infra.errors import StoreError
+from infra.metrics import NOTIFICATIONS
 from infra.notify.notice import Notice
 from infra.notify.webhook import Outcome, Refused, Sent, TryAgain
 
@@ -26,6 +27,16 @@ MOST_TRIES = 10
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 3_600.0
 _AT_ONCE = 64
 _LOOK_EVERY_S = 1.0  # for what others added, and what is due again
+
+
+_OUTCOMES: dict[type[Outcome], str] = {Sent: "sent", TryAgain: "again", Refused: "refused"}
+
+
+def _channel_of(target: str) -> str:
+    scheme = target.partition(":")[0].lower()
+    if scheme in ("http", "https"):
+        return "webhook"
+    return "email" if scheme in ("mailto", "mailtos") else "other"
 
 
 class Sender(Protocol):
@@ -120,6 +131,7 @@ class Courier:
 
     async def _note(self, delivery: Delivery, outcome: Outcome) -> None:
         tries = delivery.tries + 1
+        NOTIFICATIONS.labels(_channel_of(delivery.target), _OUTCOMES[type(outcome)]).inc()
         state, pause_s, reason = self._verdict(outcome, tries)
         next_at = utc(self._clock.time_s()) + timedelta(seconds=pause_s)
         await self._store.write(

@@ -25,6 +25,19 @@ async def home() -> FileResponse:
     return FileResponse(ASSETS / "home.html", headers=HEADERS)
 
 
+@router.get("/tasks")
+async def tasks() -> FileResponse:
+    """The page of tasks: what runs, what waits, what ended."""
+    return FileResponse(ASSETS / "tasks.html", headers=HEADERS)
+
+
+@router.get("/performance-dashboard")
+@router.get("/api/v2/performance/dashboard/html")
+async def performance() -> FileResponse:
+    """The page of operators: how the service does."""
+    return FileResponse(ASSETS / "performance.html", headers=HEADERS)
+
+
 def assets() -> StaticFiles:
     """Return the application that serves scripts, styles and pictures."""
     return StaticFiles(directory=ASSETS)

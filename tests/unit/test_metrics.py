@@ -44,3 +44,18 @@ def test_an_ended_process_leaves_its_counts_and_takes_its_gauges() -> None:
     assert 'jobs_total{kind="a"} 6.0' in text
     assert "memory{" not in text
     assert table.processes == ("a-9",)
+
+
+def test_a_process_that_was_busy_and_reports_again_counts_once() -> None:
+    table = MetricsTable()
+    counted: Families = {"c": ("counter", "", [("c_total", (), 5.0)])}
+    table.put(ProcessReport("slow-1", counted), 0.0)
+    table.put(ProcessReport("other-2", {}), 20.0)
+    assert table.families()["c"][2] == [("c_total", (), 5.0)]
+
+    table.put(ProcessReport("slow-1", counted), 21.0)
+
+    assert table.families()["c"][2] == [("c_total", (), 5.0)]
+    table.put(ProcessReport("other-2", {}), 40.0)
+    table.put(ProcessReport("other-2", {}), 2_000.0)
+    assert table.families()["c"][2] == [("c_total", (), 5.0)]

@@ -1,0 +1,238 @@
+"""The monitor as an actor: looks at the service, and lets processes know what is to change."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import platform
+import uuid
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import Any
+
+from actors.cache.client import CacheClient
+from actors.hub.client import HubClient
+from actors.monitor.alert_desk import ALERTS, AlertDesk
+from actors.monitor.keeping import Keeping
+from actors.monitor.machine import MachineWatch
+from actors.monitor.performance_desk import DAY_H, READING, PerformanceDesk
+from actors.monitor.rule_desk import RuleDesk
+from actors.monitor.trial_desk import TrialDesk
+from actors.monitor.tuning_desk import TuningDesk
+from actors.reporting import report_metrics
+from actors.runtime import ServiceActor, exposed
+from infra.clock import SystemClock
+from infra.db.store import open_store
+from infra.directives import Directives
+from infra.errors import ActorUnavailable, FinstageError, StoreError, StoreUnavailable
+from infra.messages import Message
+from infra.metrics import APP_INFO
+from infra.settings import Settings
+from infra.sources.facts import source_facts
+
+logger = logging.getLogger(__name__)
+
+_ASK_AGAIN_S = 1.0
+_SEND_EVERY_S = 2.0
+_LEVEL, _WATCHES = "log_level", "watches"
+_FORGET_EVERY_S = 3_600.0
+
+
+class MonitorActor(ServiceActor):
+    """Readings, alerts about the service, optimisation rules, tuning and A/B tests.
+
+    State: hard, in the store: rules, alerts, tests, decisions, a day of readings. Nothing waits
+    for it: while it is away, or the store is, the service goes on as it was last told.
+    """
+
+    role = "monitor"
+
+    def __init__(self, settings: Settings) -> None:
+        super().__init__(settings)
+        self._clock = SystemClock()
+        keeping = Keeping(open_store(settings, self._clock), self._clock)
+        self._keeping = keeping
+        self._cache = CacheClient(settings.actor_wait_s)
+        self._hub = HubClient(settings.actor_wait_s)
+        secret = settings.notify_secret.get_secret_value()
+        operators = tuple((target, secret) for target in settings.targets)
+        self._performance = PerformanceDesk(keeping, self._tell_one, self.process)
+        self._alerts = AlertDesk(keeping, self._tell, operators, self.process)
+        self._rules = RuleDesk(
+            keeping, self._performance.fine, self._direct, self._alerts.say, self.process
+        )
+        self._trials = TrialDesk(keeping, self._rules, self._direct)
+        self._tuning = TuningDesk(
+            keeping,
+            settings,
+            self._performance,
+            self._rules,
+            self._direct,
+            self._alerts.say,
+            self._shed,
+        )
+        self._desks = {
+            "performance": self._performance,
+            "alerts": self._alerts,
+            "rules": self._rules,
+            "trials": self._trials,
+            "tuning": self._tuning,
+            "service": self,
+        }
+        self._level = ""
+        self._watches = True
+        self._loaded = asyncio.Event()
+        self._run_id = uuid.uuid4().hex[:8]
+        self._number = 0
+        self._now = Directives()
+        APP_INFO.labels(
+            version("finstage"), source_facts(settings).name, platform.python_version(),
+            self.process,
+        ).set(1)  # fmt: skip
+        self._machine = MachineWatch(settings.data_dir)
+        self.keep(self._run())
+        self.keep(self._send())
+        self.keep(self._forget())
+        self.keep(report_metrics(self.process, self._cache))
+
+    # -- looking ----------------------------------------------------------------------------
+
+    async def _run(self) -> None:
+        await self._load()
+        while True:
+            try:
+                if self._watches:
+                    await self._look()
+            except (StoreError, ActorUnavailable) as error:
+                logger.info("monitor.waiting", extra={"reason": error.code})
+            await asyncio.sleep(self.settings.monitor_s)
+
+    async def _load(self) -> None:
+        while True:
+            try:
+                for desk in (self._performance, self._alerts, self._rules, self._trials,
+                             self._tuning):  # fmt: skip
+                    await desk.load()
+                self._level = await self._keeping.get(_LEVEL) or ""
+                self._watches = await self._keeping.get(_WATCHES) is not False
+                break
+            except StoreError as error:
+                logger.info("monitor.starting", extra={"reason": error.code})
+                await asyncio.sleep(_ASK_AGAIN_S)
+        self._loaded.set()
+        await self._direct()
+
+    async def _look(self) -> None:
+        families = await self._cache.metrics("finstage_")
+        machine = await asyncio.to_thread(self._machine.look)
+        reading, findings = await self._performance.take(families, machine)
+        if reading is not None:
+            await self._alerts.look(reading)
+            await self._rules.look()
+        for one in findings:
+            await self._alerts.say(one.name, one.severity, one.name.replace("_", " "), one.message)
+        await self._tuning.look()
+        await self._trials.keep()
+        await self._performance.keep()
+
+    async def _forget(self) -> None:
+        while True:
+            await asyncio.sleep(_FORGET_EVERY_S)
+            try:
+                await self._keeping.forget((READING,), 2 * DAY_H)
+                days = self.settings.keep_service_alerts_days
+                await self._keeping.forget((ALERTS,), 24.0 * days)
+                await self._keeping.forget_documents(ALERTS, 24.0 * days)
+            except StoreError as error:
+                logger.info("monitor.not_forgotten", extra={"reason": error.code})
+
+    # -- telling ----------------------------------------------------------------------------
+
+    async def _tell(self, messages: Sequence[Message]) -> None:
+        try:
+            await self._hub.publish(messages)
+        except ActorUnavailable:
+            logger.info("monitor.untold", extra={"messages": len(messages)})
+
+    async def _tell_one(self, message: Message) -> None:
+        await self._tell([message])
+
+    async def _direct(self) -> None:
+        """Make what processes are to do of all decisions, and hand it out."""
+        if not self._loaded.is_set():
+            return
+        self._number += 1
+        knobs = self._tuning.knobs
+        self._now = Directives(
+            number=f"{self._run_id}-{self._number}",
+            watches=self._watches,
+            off=self._rules.off,
+            log_level=self._level,
+            cache_share=knobs.cache_share,
+            ttl_factor=knobs.ttl_factor,
+            batch_ms=self._tuning.changed_batch_ms,
+            task_at_once=self._tuning.changed_tasks,
+            experiments=self._trials.running(),
+            prefetch=tuple(knobs.prefetch),
+        )
+        try:
+            await self._cache.direct(self._now)
+        except ActorUnavailable:
+            logger.info("monitor.undirected")  # it is sent again
+
+    async def _shed(self) -> None:
+        await self._cache.order("shed", None, False)
+
+    async def _send(self) -> None:
+        """Let a CacheActor that restarted know what is to be done."""
+        await self._loaded.wait()
+        while True:
+            await asyncio.sleep(_SEND_EVERY_S)
+            try:
+                await self._cache.direct(self._now)
+            except FinstageError as error:
+                logger.info("monitor.undirected", extra={"reason": error.code})
+
+    # -- what is asked ----------------------------------------------------------------------
+
+    @exposed
+    async def ask(self, desk: str, method: str, args: Sequence[Any], named: dict[str, Any]) -> Any:
+        """Call a method of a desk; raises StoreUnavailable while the store was not read yet."""
+        if not self._loaded.is_set():
+            raise StoreUnavailable("the monitor has not read the store yet; try again")
+        assert not method.startswith("_")
+        return await getattr(self._desks[desk], method)(*args, **named)
+
+    async def set_log_level(self, level: str) -> str:
+        """Let every process log from this level; empty is the configured one."""
+        await self._keeping.put(_LEVEL, "", level)
+        self._level = level
+        await self._direct()
+        return level
+
+    async def watch(self, on: bool) -> None:
+        """Look at the service, or no more: no readings, alerts, judgements or tuning."""
+        await self._keeping.put(_WATCHES, "", on)
+        self._watches = on
+        await self._direct()
+
+    async def log_level(self) -> dict[str, str]:
+        """Return the level in force, and the configured one."""
+        configured = self.settings.log_level
+        return {"level": self._level or configured, "configured": configured}
+
+    async def directives(self) -> dict[str, Any]:
+        """Return what processes are told."""
+        now = self._now
+        return {
+            "number": now.number,
+            "watches": now.watches,
+            "off": sorted(now.off),
+            "log_level": now.log_level,
+            "cache_share": now.cache_share,
+            "ttl_factor": now.ttl_factor,
+            "batch_ms": now.batch_ms,
+            "task_at_once": now.task_at_once,
+            "experiments": [test["id"] for test in now.experiments],
+            "prefetch": list(now.prefetch),
+        }

@@ -1,0 +1,253 @@
+"""Alerts about the service: rules, what is told of them and to whom."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import orjson
+
+from actors.monitor.alerting.engine import AlertEngine, Happening, Resolved
+from actors.monitor.alerting.history import shown
+from actors.monitor.alerting.history import statistics as statistics_of
+from actors.monitor.alerting.rules import DEFAULT_RULES, RuleInvalid, ServiceRule
+from actors.monitor.channels import Channels, EmailServer, Target, channels_from
+from actors.monitor.keeping import Keeping
+from actors.monitor.reading import Reading
+from infra.clock import utc
+from infra.db.unit import Unit
+from infra.errors import MonitorUnknown, RangeInvalid
+from infra.messages import BROADCAST, PERFORMANCE, Message
+from infra.metrics import SERVICE_ALERTS
+from infra.notify.courier import deliver_later
+from infra.notify.notice import Notice
+
+logger = logging.getLogger(__name__)
+
+RULES, STATE, CHANNELS, ALERTS = "alert_rule", "alert_state", "alert_channels", "service_alert"
+_LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
+_SEVERITIES = ("info", "warning", "error", "critical")
+
+Tell = Callable[[Sequence[Message]], Awaitable[None]]
+
+
+class AlertDesk:
+    """State: hard, in the store. What is told is there before it is told.
+
+    Changes raise StoreError, RangeInvalid for a rule that cannot be, MonitorUnknown.
+    """
+
+    def __init__(
+        self, keeping: Keeping, tell: Tell, operators: Sequence[Target], process: str
+    ) -> None:
+        self._keeping = keeping
+        self._tell = tell
+        self._operators = tuple(operators)
+        self._process = process
+        self._engine = AlertEngine()
+        self._channels = Channels(self._operators)
+        self._watches = True
+        self._every_s = 30.0
+        self._looked_s = float("-inf")
+
+    async def load(self) -> None:
+        """Take what the store remembers."""
+        kept = await self._keeping.all(RULES)
+        rules = [rule for body in kept.values() if (rule := _rule(body)) is not None]
+        self._engine = AlertEngine(rules if kept else DEFAULT_RULES)
+        state = await self._keeping.get(STATE)
+        if state is not None:
+            self._engine.restore(state["engine"])
+            self._watches, self._every_s = state["watches"], state["every_s"]
+        self._channels = channels_from(await self._keeping.get(CHANNELS), self._operators)
+
+    # -- looking ----------------------------------------------------------------------------
+
+    async def look(self, reading: Reading) -> None:
+        """Hold a reading against the rules, every `check_interval` seconds."""
+        now_s = self._keeping.clock.time_s()
+        if not self._watches or now_s - self._looked_s < self._every_s - 1.0:
+            return
+        self._looked_s = now_s
+        await self._give(self._engine.look(reading, now_s))
+        active = self._engine.active()
+        for severity in _SEVERITIES:
+            count = sum(alert.severity == severity for alert in active)
+            SERVICE_ALERTS.labels(severity, self._process).set(count)
+
+    async def say(self, name: str, severity: str, title: str, text: str) -> None:
+        """Tell something that the monitor did or found, once: no rule, and nothing that lasts."""
+        now_s = self._keeping.clock.time_s()
+        alert_id = f"{name}_{int(now_s)}"
+        body = {
+            "id": alert_id, "rule_id": name, "title": title, "message": text,
+            "severity": severity, "metric_name": "", "current_value": 0.0, "threshold": 0.0,
+            "triggered_at_s": now_s, "resolved_at_s": now_s, "resolved_reason": "told once",
+        }  # fmt: skip
+        await self._keeping.note(ALERTS, alert_id, body)
+        logger.log(_LEVELS.get(severity, logging.ERROR), "service.told", extra={"what": text})
+        await self._push("triggered", shown(body))
+
+    async def _give(self, told: Sequence[Happening]) -> None:
+        changed = self._engine.changed
+        if not changed and not told:
+            return
+        now = utc(self._keeping.clock.time_s())
+        state = self._state()
+
+        async def work(unit: Unit) -> None:
+            await unit.documents.put(STATE, "", state, now)
+            for alert in changed:
+                await unit.documents.put(ALERTS, alert.id, alert.as_dict(), now)
+            for one in told:
+                targets = self._channels.targets(self._channels_of(one))
+                await deliver_later(unit, _notice(one, now), targets, now)
+
+        await self._keeping.store.write(work)
+        for one in told:
+            names = self._channels_of(one)
+            if "log" in names:
+                level = _LEVELS.get(one.alert.severity, logging.ERROR)
+                extra = {"kind": one.kind, "rule": one.alert.rule_id, "what": one.text}
+                logger.log(level, "service.alert", extra=extra)
+            if "websocket" in names:
+                await self._push(one.kind, shown(one.alert))
+
+    def _channels_of(self, one: Happening) -> tuple[str, ...]:
+        rules = {rule.id: rule for rule in self._engine.rules()}
+        rule = rules.get(one.alert.rule_id)
+        return ("websocket", "log") if rule is None else rule.channels
+
+    async def _push(self, event: str, alert: dict[str, Any]) -> None:
+        payload = orjson.dumps({"type": "service_alert", "event": event, "alert": alert})
+        topics = (PERFORMANCE + "alerts", BROADCAST + "alerts")
+        await self._tell([Message(topic, payload) for topic in topics])
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "engine": self._engine.state(),
+            "watches": self._watches,
+            "every_s": self._every_s,
+        }
+
+    # -- what is asked ----------------------------------------------------------------------
+
+    async def active(self) -> list[dict[str, Any]]:
+        """Return the alerts that are not over."""
+        return [shown(alert) for alert in self._engine.active()]
+
+    async def history(self, hours: float) -> list[dict[str, Any]]:
+        """Return the alerts that began in the last hours, the newest first; 1,000 at most."""
+        return [shown(body) for body in await self._begun(hours)][:1_000]
+
+    async def statistics(self, hours: float) -> dict[str, Any]:
+        """Return counts of the last hours."""
+        now_s = self._keeping.clock.time_s()
+        return statistics_of(await self._begun(hours), self._engine.active(), hours, now_s)
+
+    async def _begun(self, hours: float) -> list[dict[str, Any]]:
+        since_s = self._keeping.clock.time_s() - hours * 3_600
+        kept = (await self._keeping.all(ALERTS)).values()
+        told = await self._keeping.since(ALERTS, hours)
+        recent = [body for body in (*kept, *told) if body["triggered_at_s"] >= since_s]
+        return sorted(recent, key=lambda body: -float(body["triggered_at_s"]))
+
+    async def rules(self) -> list[dict[str, Any]]:
+        """Return all rules."""
+        return [rule.as_dict() for rule in self._engine.rules()]
+
+    async def put_rule(self, body: dict[str, Any]) -> None:
+        """Add a rule, or put it in the place of the one of its id."""
+        try:
+            told = self._engine.put(ServiceRule.from_dict(body), self._keeping.clock.time_s())
+        except RuleInvalid as error:
+            raise RangeInvalid(("body", error.place), error.reason) from None
+        await self._keep_rules()
+        await self._give(told)
+
+    async def enable_rule(self, rule_id: str, enabled: bool) -> None:
+        """Let a rule count, or not."""
+        rule = next((rule for rule in self._engine.rules() if rule.id == rule_id), None)
+        if rule is None:
+            raise MonitorUnknown("alert rule", rule_id)
+        await self.put_rule(replace(rule, enabled=enabled).as_dict())
+
+    async def remove_rule(self, rule_id: str) -> None:
+        """Delete a rule; its alert ends."""
+        try:
+            told = self._engine.remove(rule_id, self._keeping.clock.time_s())
+        except KeyError:
+            raise MonitorUnknown("alert rule", rule_id) from None
+        await self._keep_rules()
+        await self._keeping.remove(RULES, rule_id)
+        await self._give(told)
+
+    async def _keep_rules(self) -> None:
+        for rule in self._engine.rules():
+            await self._keeping.put(RULES, rule.id, rule.as_dict())
+
+    async def acknowledge(self, alert_id: str) -> dict[str, Any]:
+        """Note that somebody knows of an alert."""
+        try:
+            alert = self._engine.acknowledge(alert_id, self._keeping.clock.time_s())
+        except KeyError:
+            raise MonitorUnknown("active alert", alert_id) from None
+        await self._give([])
+        return shown(alert)
+
+    async def watch(self, on: bool, every_s: float | None = None) -> None:
+        """Look at rules, every so many seconds, or no more."""
+        self._watches = on
+        self._every_s = self._every_s if every_s is None else every_s
+        await self._keeping.put(STATE, "", self._state())
+
+    async def set_email(self, body: dict[str, Any]) -> None:
+        """Send email through this server from now on."""
+        server = EmailServer(**body | {"to_emails": tuple(body["to_emails"])})
+        await self._set_channels(replace(self._channels, email=server))
+
+    async def add_webhook(self, url: str) -> str:
+        """Tell this URL too; return the secret that signs for it."""
+        await self._set_channels(self._channels.with_webhook(url))
+        return self._channels.secret_of(url)
+
+    async def remove_webhook(self, url: str) -> None:
+        """Tell this URL no more."""
+        try:
+            changed = self._channels.without_webhook(url)
+        except KeyError:
+            raise MonitorUnknown("webhook", url) from None
+        await self._set_channels(changed)
+
+    async def _set_channels(self, channels: Channels) -> None:
+        await self._keeping.put(CHANNELS, "", channels.as_dict())
+        self._channels = channels
+
+    async def config(self) -> dict[str, Any]:
+        """Return how alerts are looked for, and who is told; no secrets."""
+        rules = self._engine.rules()
+        return {
+            "monitoring_status": "running" if self._watches else "stopped",
+            "check_interval": self._every_s,
+            "total_rules": len(rules),
+            "enabled_rules": sum(rule.enabled for rule in rules),
+            "active_alerts": len(self._engine.active()),
+        } | self._channels.shown()
+
+
+def _rule(body: dict[str, Any]) -> ServiceRule | None:
+    try:
+        return ServiceRule.from_dict(body)
+    except RuleInvalid as error:  # of a former version
+        logger.warning("service.rule_unread", extra={"rule": body.get("id"), "why": str(error)})
+        return None
+
+
+def _notice(one: Happening, now: Any) -> Notice:
+    ended = isinstance(one, Resolved)
+    title = f"{'Over: ' if ended else ''}{one.alert.title}"
+    severity = "info" if ended else one.alert.severity
+    facts = {"event": one.kind} | {k: v for k, v in asdict(one.alert).items()}
+    return Notice(one.notice_id, "service_alert", title, one.text, severity, now, facts)

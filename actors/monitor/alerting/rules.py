@@ -1,0 +1,262 @@
+"""What is wrong with the service: a metric past a threshold, for how long, and who is told."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import MISSING, asdict, dataclass, fields, replace
+from typing import Any
+
+from actors.monitor.reading import METRICS
+
+SEVERITIES = ("info", "warning", "error", "critical")
+# `apprise` means all targets that the operator configured.
+CHANNELS = ("websocket", "log", "email", "webhook", "apprise")
+CONDITIONS: dict[str, Callable[[float, float], bool]] = {
+    ">": operator.gt,
+    ">=": operator.ge,
+    "<": operator.lt,
+    "<=": operator.le,
+    "==": operator.eq,
+}
+HYSTERESIS = 0.05  # of the threshold
+LONGEST_COOLDOWN_MINUTES = 1_440.0
+LONGEST_DURATION_S = 86_400.0
+_LONGEST_NAME, _LONGEST_DESCRIPTION = 100, 500
+_ID = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
+_WORDS = {
+    ">": "above",
+    ">=": "at or above",
+    "<": "below",
+    "<=": "at or below",
+    "==": "equal to",
+}
+# What a metric is called in a sentence, and its unit.
+METRIC_WORDS = {
+    "cpu_percent": ("CPU use of the machines", " %"),
+    "service_cpu_percent": ("CPU use of the service", " % of one core"),
+    "memory_percent": ("memory use of the machines", " %"),
+    "memory_used_mb": ("memory used on the machines", " MB"),
+    "service_memory_mb": ("memory of the service", " MB"),
+    "disk_usage_percent": ("disk use", " %"),
+    "api_response_time_ms": ("mean response time", " ms"),
+    "avg_response_time": ("mean response time", " ms"),
+    "p95_response_time": ("95th percentile of response times", " ms"),
+    "error_rate": ("share of failed requests", " %"),
+    "error_rate_percent": ("share of failed requests", " %"),
+    "cache_hit_rate": ("hit rate of the caches", " %"),
+    "active_connections": ("number of open connections", ""),
+    "processed_requests": ("number of requests in a reading", ""),
+    "failed_requests": ("number of failed requests in a reading", ""),
+    "requests_per_second": ("rate of requests", " per second"),
+    "event_loop_lag_ms": ("lag of the event loops", " ms"),
+    "tasks_unfinished": ("number of unfinished tasks", ""),
+    "haproxy_processes": ("number of HAProxy processes", ""),
+}
+_AT_MOST_100 = frozenset(
+    {
+        "cpu_percent",
+        "memory_percent",
+        "disk_usage_percent",
+        "error_rate",
+        "error_rate_percent",
+        "cache_hit_rate",
+    }
+)
+
+
+class RuleInvalid(ValueError):
+    """Raised for a rule that means nothing. `reason` names what `place`, a field, may be."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(place, reason)
+        self.place = place
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceRule:
+    """A rule: `metric_name` (of METRICS) `condition` `threshold`, for `duration_s` seconds.
+
+    `clear_threshold`: what the value must be past, on the good side, to count as clear; by
+    default the threshold and 5 % of it.
+    """
+
+    id: str
+    name: str
+    metric_name: str
+    condition: str
+    threshold: float
+    severity: str
+    channels: tuple[str, ...]
+    cooldown_minutes: float = 5
+    enabled: bool = True
+    description: str = ""
+    duration_s: float = 0.0
+    clear_threshold: float | None = None
+
+    def is_met(self, value: float) -> bool:
+        """Return whether a value is what the rule warns of."""
+        return CONDITIONS[self.condition](value, self.threshold)
+
+    def is_clear(self, value: float) -> bool:
+        """Return whether a value is well on the good side. Between, it is neither."""
+        return not CONDITIONS[self.condition](value, self.clears_at)
+
+    @property
+    def clears_at(self) -> float:
+        """The clear threshold, given or by default."""
+        if self.clear_threshold is not None:
+            return self.clear_threshold
+        band = HYSTERESIS * abs(self.threshold)
+        if self.condition in (">", ">="):
+            return self.threshold - band
+        if self.condition == "==":
+            return self.threshold
+        if self.metric_name in _AT_MOST_100 and self.threshold < 100.0:
+            # 5 % above 98 % is out of reach, and the alert would never end.
+            band = min(band, (100.0 - self.threshold) / 2.0)
+        return self.threshold + band
+
+    def sentence(self, value: float) -> str:
+        """Return how a value stands to the rule, with units."""
+        words, unit = METRIC_WORDS[self.metric_name]
+        past = f"{_WORDS[self.condition]} {_shown(self.threshold)}{unit}"
+        start = f"The {words} is {_shown(value)}{unit}, "
+        if not self.is_met(value):
+            return f"{start}no longer {past}."
+        lasting = f" for at least {_shown(self.duration_s)} s" if self.duration_s else ""
+        return f"{start}{past}{lasting}."
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types that JSON takes."""
+        return asdict(self) | {"channels": list(self.channels)}
+
+    @classmethod
+    def from_dict(cls, body: Mapping[str, Any]) -> ServiceRule:
+        """Return the rule of a body as `as_dict` makes it; raises RuleInvalid."""
+        known = {one.name: one for one in fields(cls)}
+        for name in body:
+            if name not in known:
+                raise RuleInvalid(name, f"unknown; a rule has {', '.join(known)}")
+        for name, one in known.items():
+            if one.default is MISSING and name not in body:
+                raise RuleInvalid(name, "missing")
+        channels = body["channels"]
+        if not isinstance(channels, list | tuple):
+            raise RuleInvalid("channels", f"use a list of {', '.join(CHANNELS)}")
+        return checked(cls(**{**body, "channels": tuple(channels)}))
+
+
+def checked(rule: ServiceRule) -> ServiceRule:
+    """Return a rule that means something, each channel once; raises RuleInvalid."""
+    if not isinstance(rule.id, str) or not _ID.fullmatch(rule.id):
+        raise RuleInvalid("id", f"use {_ID.pattern}")
+    _check_text("name", rule.name, 1, _LONGEST_NAME)
+    _check_text("description", rule.description, 0, _LONGEST_DESCRIPTION)
+    _check_one_of("metric_name", rule.metric_name, METRICS)
+    _check_one_of("condition", rule.condition, CONDITIONS)
+    _check_one_of("severity", rule.severity, SEVERITIES)
+    if not rule.channels:
+        raise RuleInvalid("channels", f"use one or more of {', '.join(CHANNELS)}")
+    for channel in rule.channels:
+        _check_one_of("channels", channel, CHANNELS)
+    if not isinstance(rule.enabled, bool):
+        raise RuleInvalid("enabled", "use true or false")
+    _check_number("threshold", rule.threshold, -math.inf, math.inf)
+    _check_number("cooldown_minutes", rule.cooldown_minutes, 0.0, LONGEST_COOLDOWN_MINUTES)
+    _check_number("duration_s", rule.duration_s, 0.0, LONGEST_DURATION_S)
+    _check_clear(rule)
+    return replace(rule, channels=tuple(dict.fromkeys(rule.channels)))
+
+
+def _check_text(place: str, value: object, shortest: int, longest: int) -> None:
+    if not isinstance(value, str) or not shortest <= len(value.strip()) <= len(value) <= longest:
+        raise RuleInvalid(place, f"use a text of {shortest} to {longest} characters")
+
+
+def _check_one_of(place: str, value: object, allowed: Collection[str]) -> None:
+    if not isinstance(value, str) or value not in allowed:
+        raise RuleInvalid(place, f"{value!r} is none of {', '.join(allowed)}")
+
+
+def _check_number(place: str, value: object, lowest: float, highest: float) -> None:
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if math.isfinite(value) and lowest <= value <= highest:
+            return
+    bounds = "" if math.isinf(highest) else f" from {lowest:g} to {highest:g}"
+    raise RuleInvalid(place, f"use a finite number{bounds}")
+
+
+def _check_clear(rule: ServiceRule) -> None:
+    clear = rule.clear_threshold
+    if clear is None:
+        return
+    _check_number("clear_threshold", clear, -math.inf, math.inf)
+    if rule.condition == "==":
+        raise RuleInvalid("clear_threshold", "leave it out: == is clear when it is not equal")
+    is_high = rule.condition in (">", ">=")
+    if (clear > rule.threshold) if is_high else (clear < rule.threshold):
+        side = "most" if is_high else "least"
+        raise RuleInvalid("clear_threshold", f"use at {side} the threshold, {rule.threshold:g}")
+
+
+def _shown(value: float) -> str:
+    return f"{value:,.2f}".rstrip("0").rstrip(".")
+
+
+_QUIET = ("websocket", "log")
+_LOUD = ("email", "websocket", "log")
+_LASTING = "For 60 s: a short peak, as of a start or one large computation, is no trouble."
+
+DEFAULT_RULES: tuple[ServiceRule, ...] = (
+    ServiceRule(
+        "high_cpu_usage", "High CPU use", "cpu_percent", ">", 80.0, "warning", _QUIET,
+        cooldown_minutes=5, duration_s=60.0, description=_LASTING,
+    ),
+    ServiceRule(
+        "critical_cpu_usage", "Critical CPU use", "cpu_percent", ">", 90.0, "critical", _LOUD,
+        cooldown_minutes=2, duration_s=60.0, description=_LASTING,
+    ),
+    ServiceRule(
+        "high_memory_usage", "High memory use", "memory_percent", ">", 85.0, "warning", _QUIET,
+        cooldown_minutes=5, duration_s=60.0, description=_LASTING,
+    ),
+    ServiceRule(
+        "critical_memory_usage", "Critical memory use", "memory_percent", ">", 95.0, "critical",
+        _LOUD, cooldown_minutes=2, duration_s=60.0, description=_LASTING,
+    ),
+    ServiceRule(
+        "slow_api_response", "Slow responses", "api_response_time_ms", ">", 1_000.0, "warning",
+        _QUIET, cooldown_minutes=10, description="The mean of all requests of a reading.",
+    ),
+    ServiceRule(
+        "very_slow_api_response", "Very slow responses", "api_response_time_ms", ">", 2_000.0,
+        "critical", _LOUD, cooldown_minutes=5,
+        description="The mean of all requests of a reading.",
+    ),
+    ServiceRule(
+        "low_cache_hit_rate", "Low hit rate of the caches", "cache_hit_rate", "<", 70.0, "warning",
+        _QUIET, cooldown_minutes=15, description="Idle caches have no hit rate, and no alert.",
+    ),
+    ServiceRule(
+        "high_error_rate", "Many failed requests", "error_rate_percent", ">", 5.0, "warning",
+        _QUIET, cooldown_minutes=10, description="Answers of 5xx among the requests of a reading.",
+    ),
+    ServiceRule(
+        "many_haproxy_processes", "Many HAProxy processes", "haproxy_processes", ">", 3.0,
+        "warning", _QUIET, cooldown_minutes=10, clear_threshold=3.0,
+        description="Every change of a replica starts a new HAProxy, and open sockets stay with"
+        " the old one: each that stays holds memory until its last socket closes.",
+    ),
+    ServiceRule(
+        "slow_event_loop", "Slow event loop", "event_loop_lag_ms", ">", 100.0, "warning", _QUIET,
+        cooldown_minutes=10, duration_s=120.0,
+        description="Something blocks or starves an event loop: everybody's answers wait.",
+    ),
+)  # fmt: skip

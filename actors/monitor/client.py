@@ -1,0 +1,79 @@
+"""The monitor as others see it: each of its desks, with the same methods."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, cast
+
+from actors.monitor.alert_desk import AlertDesk
+from actors.monitor.experiments.assignment import Assigner, hashed, identifier
+from actors.monitor.experiments.definition import Experiment, Variant
+from actors.monitor.experiments.definition import from_dict as experiment_from
+from actors.monitor.experiments.ledger import Tally
+from actors.monitor.performance_desk import PerformanceDesk
+from actors.monitor.rule_desk import RuleDesk
+from actors.monitor.trial_desk import TrialDesk
+from actors.monitor.tuning_desk import TuningDesk
+from actors.runtime import ActorClient
+
+__all__ = [
+    "MONITOR",
+    "Assigner",
+    "Experiment",
+    "MonitorClient",
+    "Tally",
+    "Variant",
+    "experiment_from",
+    "hashed",
+    "identifier",
+]
+
+MONITOR = "finstage-monitor"
+
+
+class _Remote:
+    """A desk in the actor: every method of it, to be awaited."""
+
+    def __init__(self, ask: Callable[..., Awaitable[Any]], desk: str) -> None:
+        self._ask = ask
+        self._desk = desk
+
+    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+        if method.startswith("_"):
+            raise AttributeError(method)
+        return lambda *args, **named: self._ask("ask", self._desk, method, args, named)
+
+
+class MonitorClient(ActorClient):
+    """Calls to the monitor; each raises ActorUnavailable if it does not come back in time.
+
+    Beside the desks' own errors, StoreUnavailable while it has not read the store yet.
+    """
+
+    actor_name = MONITOR
+
+    def __init__(self, wait_s: float = 5.0) -> None:
+        super().__init__(wait_s)
+        self.performance = cast(PerformanceDesk, _Remote(self._ask, "performance"))
+        self.alerts = cast(AlertDesk, _Remote(self._ask, "alerts"))
+        self.rules = cast(RuleDesk, _Remote(self._ask, "rules"))
+        self.trials = cast(TrialDesk, _Remote(self._ask, "trials"))
+        self.tuning = cast(TuningDesk, _Remote(self._ask, "tuning"))
+
+    async def log_level(self) -> dict[str, str]:
+        """Return the level from which processes log, and the configured one."""
+        levels: dict[str, str] = await self._ask("ask", "service", "log_level", (), {})
+        return levels
+
+    async def set_log_level(self, level: str) -> None:
+        """Let every process log from this level; empty is the configured one."""
+        await self._ask("ask", "service", "set_log_level", (level,), {})
+
+    async def watch(self, on: bool) -> None:
+        """Let the monitor look at the service, or no more."""
+        await self._ask("ask", "service", "watch", (on,), {})
+
+    async def directives(self) -> dict[str, Any]:
+        """Return what processes are told to do differently."""
+        found: dict[str, Any] = await self._ask("ask", "service", "directives", (), {})
+        return found

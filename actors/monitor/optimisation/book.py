@@ -1,0 +1,461 @@
+"""Which optimisation rules there are, which are on, and what was switched when."""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from statistics import fmean
+from typing import Any, Literal
+
+from actors.monitor.optimisation.rules import BUILT_IN, Rule, RuleInvalid, checked_new
+from actors.monitor.reading import METRICS, Reading
+
+HISTORY_MAX = 1_000
+RULES_MAX = 200
+
+Status = Literal["disabled", "enabled", "testing", "rollback", "error"]
+Performance = dict[str, float | None]
+
+# (rule, metric, above, what to say): reasons that make a recommendation urgent.
+_URGENT = (
+    ("async_api_endpoints", "cpu_percent", 70.0, "CPU is at {value:.0f} %"),
+    ("memory_optimization_basic", "memory_percent", 80.0, "memory is at {value:.0f} %"),
+    ("caching_technical_analysis", "avg_response_time", 1_000.0, "answers take {value:.0f} ms"),
+)
+_BENEFITS = {
+    "memory_optimization": "less memory",
+    "caching": "shorter answer times, fewer questions to the source",
+    "async_processing": "more requests at the same time, less CPU for each",
+    "background_tasks": "short answers stay short while long work runs",
+    "websocket_streaming": "slow readers keep up with the market",
+    "database_optimization": "shorter queries",
+}
+
+
+class RuleUnknown(ValueError):
+    """Raised when there is no rule of that id."""
+
+    def __init__(self, rule_id: str) -> None:
+        super().__init__(rule_id)
+        self.rule_id = rule_id
+
+    def __str__(self) -> str:
+        return f"there is no rule {self.rule_id[:80]!r}"
+
+
+class DependencyMissing(ValueError):
+    """Raised when a rule is enabled, without force, while rules that it depends on are off."""
+
+    def __init__(self, rule_id: str, missing: tuple[str, ...]) -> None:
+        super().__init__(rule_id, missing)
+        self.rule_id = rule_id
+        self.missing = missing
+
+    def __str__(self) -> str:
+        return f"{self.rule_id} depends on {', '.join(self.missing)}: enable first, or use force"
+
+
+class RuleKept(ValueError):
+    """Raised when a rule cannot be removed: it is built in, enabled, or others depend on it."""
+
+    def __init__(self, rule_id: str, reason: str) -> None:
+        super().__init__(rule_id, reason)
+        self.rule_id = rule_id
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.rule_id} cannot be removed: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """Of one rule; `reason`: of its last switch. Times are None if it never was."""
+
+    status: Status
+    enabled_at_s: float | None = None
+    disabled_at_s: float | None = None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One switch. `number` counts up and is never used twice."""
+
+    number: int
+    rule_id: str
+    status: Status
+    applied_at_s: float
+    performance_before: Performance = field(default_factory=dict)
+    performance_after: Performance | None = None
+    error_message: str | None = None
+    rollback_reason: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Switched:
+    """What a switch did; `event` is None if the rule was as wanted.
+
+    `dependents`: rules that are on and depend on one that went off. They work without.
+    """
+
+    rule_id: str
+    status: Status
+    event: Event | None
+    dependents: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class BatchResult:
+    """What became of one rule of a batch."""
+
+    rule_id: str
+    status: Status | None
+    success: bool
+    error_message: str | None = None
+    switched: Switched | None = None
+
+
+class RuleBook:
+    """Rules and their states; a fresh one has the built-in rules, all on.
+
+    At most 200 rules and the last 1,000 events are kept.
+    """
+
+    def __init__(self, now_s: float) -> None:
+        self._rules: dict[str, Rule] = dict(BUILT_IN)
+        self._states = {name: State("enabled", enabled_at_s=now_s) for name in BUILT_IN}
+        self._testing: frozenset[str] = frozenset()
+        self._events: deque[Event] = deque(maxlen=HISTORY_MAX)
+        self._next_number = 1
+        self._baseline: dict[str, float | None] | None = None
+
+    @property
+    def rules(self) -> Mapping[str, Rule]:
+        """Every rule by its id, built-in ones first."""
+        return self._rules
+
+    @property
+    def enabled(self) -> frozenset[str]:
+        """Ids of the rules that are on."""
+        return frozenset(name for name in self._rules if self._is_on(name))
+
+    @property
+    def history(self) -> tuple[Event, ...]:
+        """The last events, oldest first."""
+        return tuple(self._events)
+
+    @property
+    def baseline(self) -> dict[str, float | None] | None:
+        """Means by metric, and their `timestamp` (Unix seconds); None before it is set."""
+        return None if self._baseline is None else dict(self._baseline)
+
+    def rule(self, rule_id: str) -> Rule:
+        """Return a rule; raises RuleUnknown."""
+        if rule_id not in self._rules:
+            raise RuleUnknown(rule_id)
+        return self._rules[rule_id]
+
+    def state(self, rule_id: str) -> State:
+        """Return a rule's state; raises RuleUnknown."""
+        self.rule(rule_id)
+        state = self._states[rule_id]
+        return replace(state, status="testing") if rule_id in self._testing else state
+
+    def set_testing(self, rule_ids: Iterable[str]) -> None:
+        """Tell which rules differ from request to request, for an A/B test.
+
+        Their status says so; for requests outside of the test they stay on or off. Not kept over
+        restarts.
+        """
+        self._testing = frozenset(rule_ids)
+
+    def enable(
+        self, rule_id: str, force: bool, now_s: float, performance: Performance | None = None
+    ) -> Switched:
+        """Switch a rule on; no event if it is on.
+
+        Raises RuleUnknown, and DependencyMissing unless `force`. `performance`: just before.
+        """
+        rule = self.rule(rule_id)
+        if self._is_on(rule_id):
+            return self._switched(rule_id, None)
+        missing = tuple(name for name in rule.dependencies if not self._is_on(name))
+        if missing and not force:
+            raise DependencyMissing(rule_id, missing)
+        reason = f"by force, without {', '.join(missing)}" if missing else ""
+        before = self._states[rule_id]
+        self._states[rule_id] = replace(
+            before, status="enabled", enabled_at_s=now_s, reason=reason
+        )
+        return self._switched(rule_id, self._record(rule_id, "enabled", now_s, performance))
+
+    def disable(
+        self, rule_id: str, reason: str, now_s: float, performance: Performance | None = None
+    ) -> Switched:
+        """Switch a rule off; no event if it is disabled. Raises RuleUnknown.
+
+        Rules that depend on it stay on and are listed in the result.
+        """
+        return self._off(rule_id, "disabled", reason, now_s, performance)
+
+    def roll_back(
+        self, rule_id: str, reason: str, now_s: float, performance: Performance | None = None
+    ) -> Switched:
+        """Switch a rule off because it made things worse; no event if it is off.
+
+        Raises RuleUnknown.
+        """
+        self.rule(rule_id)
+        if not self._is_on(rule_id):
+            return self._switched(rule_id, None)
+        return self._off(rule_id, "rollback", reason, now_s, performance)
+
+    def fail(self, rule_id: str, error: str, now_s: float) -> Switched:
+        """Switch a rule off because it could not be applied. Raises RuleUnknown."""
+        return self._off(rule_id, "error", error, now_s, None)
+
+    def enable_all(
+        self,
+        rule_ids: Sequence[str],
+        force: bool,
+        now_s: float,
+        performance: Performance | None = None,
+    ) -> list[BatchResult]:
+        """Switch rules on, each after those of the batch that it depends on.
+
+        Results come in the order asked for; one that cannot be does not stop the others.
+        """
+        # A rule is added after those that it depends on.
+        order = {name: place for place, name in enumerate(self._rules)}
+        done: dict[str, BatchResult] = {}
+        for name in sorted(dict.fromkeys(rule_ids), key=lambda name: order.get(name, -1)):
+            try:
+                done[name] = _success(self.enable(name, force, now_s, performance))
+            except (RuleUnknown, DependencyMissing) as error:
+                done[name] = self._failure(name, error)
+        return [done[name] for name in dict.fromkeys(rule_ids)]
+
+    def disable_all(
+        self,
+        rule_ids: Sequence[str],
+        reason: str,
+        now_s: float,
+        performance: Performance | None = None,
+    ) -> list[BatchResult]:
+        """Switch rules off; one that cannot be does not stop the others."""
+        done: list[BatchResult] = []
+        for name in dict.fromkeys(rule_ids):
+            try:
+                done.append(_success(self.disable(name, reason, now_s, performance)))
+            except RuleUnknown as error:
+                done.append(self._failure(name, error))
+        return done
+
+    def add(self, rule: Mapping[str, Any]) -> Rule:
+        """Add a user's rule, disabled; raises RuleInvalid."""
+        if len(self._rules) >= RULES_MAX:
+            raise RuleInvalid("id", f"there are {RULES_MAX} rules, remove one first")
+        made = checked_new(rule, self._rules)
+        self._rules[made.id] = made
+        self._states[made.id] = State("disabled")
+        return made
+
+    def remove(self, rule_id: str) -> Rule:
+        """Remove a user's rule that is off; raises RuleUnknown or RuleKept. Its events stay."""
+        rule = self.rule(rule_id)
+        if rule_id in BUILT_IN:
+            raise RuleKept(rule_id, "it is built in")
+        if self._is_on(rule_id):
+            raise RuleKept(rule_id, "it is enabled")
+        if dependents := self._dependents(rule_id):
+            raise RuleKept(rule_id, f"{', '.join(dependents)} depend on it")
+        del self._rules[rule_id], self._states[rule_id]
+        return rule
+
+    def set_after(self, number: int, performance_after: Performance) -> bool:
+        """Complete an event by its number; return False if the history has let it go."""
+        for index, event in enumerate(self._events):
+            if event.number == number:
+                self._events[index] = replace(event, performance_after=performance_after)
+                return True
+        return False
+
+    def set_baseline(self, readings: Sequence[Reading], now_s: float) -> dict[str, float | None]:
+        """Make the means of `readings` the baseline; raises ValueError if there are none."""
+        self._baseline = {**performance_of(readings), "timestamp": now_s}
+        return dict(self._baseline)
+
+    def described(self, rule_id: str) -> dict[str, Any]:
+        """Return a rule and its state, times in Unix seconds; raises RuleUnknown."""
+        rule, state = self.rule(rule_id), self.state(rule_id)
+        return {
+            "id": rule.id,
+            "name": rule.name,
+            "description": rule.description,
+            "type": rule.type,
+            "status": state.status,
+            "target_services": list(rule.target_services),
+            "enabled_at_s": state.enabled_at_s,
+            "disabled_at_s": state.disabled_at_s,
+            "reason": state.reason,
+            "dependencies": list(rule.dependencies),
+            "performance_threshold": dict(rule.performance_threshold),
+            "switches": rule.switches,
+        }
+
+    def counts(self) -> dict[str, int]:
+        """Return how many rules are on, off (rolled back ones too) and in error."""
+        found = Counter(state.status for state in self._states.values())
+        return {
+            "total_rules": len(self._rules),
+            "enabled_rules": found["enabled"],
+            "disabled_rules": found["disabled"] + found["rollback"],
+            "error_rules": found["error"],
+        }
+
+    def recommendations(self, reading: Reading | None) -> list[dict[str, str]]:
+        """Return which rules to enable, urgent ones first; those that switch nothing never.
+
+        Urgent (high): the rule is off and its reading calls for it. Else (medium): it is disabled,
+        and all that it depends on is on.
+        """
+        urgent = self._urgent(reading) if reading else {}
+        found = [self._recommended(name, "high", said) for name, said in urgent.items()]
+        for name, rule in self._rules.items():
+            is_ready = all(map(self._is_on, rule.dependencies))
+            is_disabled = self._states[name].status == "disabled"
+            if name not in urgent and rule.switches and is_disabled and is_ready:
+                said = "it is off, and all that it depends on is on"
+                found.append(self._recommended(name, "medium", said))
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types that JSON takes, for `restore`."""
+        own = [rule.as_dict() for name, rule in self._rules.items() if name not in BUILT_IN]
+        return {
+            "rules": own,
+            "states": {name: asdict(state) for name, state in self._states.items()},
+            "events": [asdict(event) for event in self._events],
+            "next_number": self._next_number,
+            "baseline": self.baseline,
+        }
+
+    @classmethod
+    def restore(cls, body: Mapping[str, Any], now_s: float) -> RuleBook:
+        """Return the book that `as_dict` was made of.
+
+        A built-in rule that it does not know is on, as if it were fresh. A user's rule that can
+        no longer be (its id was taken by a built-in one) is dropped.
+        """
+        book = cls(now_s)
+        for rule in body["rules"]:
+            try:
+                book.add(rule)
+            except RuleInvalid:
+                continue
+        kept = {name: state for name, state in body["states"].items() if name in book._rules}
+        book._states.update({name: State(**state) for name, state in kept.items()})
+        book._events.extend(Event(**event) for event in body["events"])
+        book._next_number = body["next_number"]
+        book._baseline = body["baseline"]
+        return book
+
+    def _is_on(self, rule_id: str) -> bool:
+        return self._states[rule_id].status == "enabled"
+
+    def _dependents(self, rule_id: str) -> tuple[str, ...]:
+        return tuple(name for name, rule in self._rules.items() if rule_id in rule.dependencies)
+
+    def _off(
+        self,
+        rule_id: str,
+        status: Status,
+        reason: str,
+        now_s: float,
+        performance: Performance | None,
+    ) -> Switched:
+        self.rule(rule_id)
+        before = self._states[rule_id]
+        if before.status == status:
+            return self._switched(rule_id, None)
+        disabled_at_s = now_s if before.status == "enabled" else before.disabled_at_s
+        self._states[rule_id] = replace(
+            before, status=status, disabled_at_s=disabled_at_s, reason=reason
+        )
+        return self._switched(rule_id, self._record(rule_id, status, now_s, performance, reason))
+
+    def _switched(self, rule_id: str, event: Event | None) -> Switched:
+        status = self.state(rule_id).status
+        if self._is_on(rule_id):
+            return Switched(rule_id, status, event)
+        dependents = tuple(filter(self._is_on, self._dependents(rule_id)))
+        return Switched(rule_id, status, event, dependents)
+
+    def _record(
+        self,
+        rule_id: str,
+        status: Status,
+        now_s: float,
+        performance: Performance | None,
+        reason: str = "",
+    ) -> Event:
+        is_error = status == "error"
+        event = Event(
+            self._next_number,
+            rule_id,
+            status,
+            now_s,
+            performance_before=dict(performance or {}),
+            error_message=reason if is_error else None,
+            rollback_reason=None if is_error else reason or None,
+        )
+        self._next_number += 1
+        self._events.append(event)
+        return event
+
+    def _failure(self, rule_id: str, error: ValueError) -> BatchResult:
+        status = self.state(rule_id).status if rule_id in self._rules else None
+        return BatchResult(rule_id, status, success=False, error_message=str(error))
+
+    def _urgent(self, reading: Reading) -> dict[str, str]:
+        found: dict[str, str] = {}
+        for name, metric, above, said in _URGENT:
+            value = reading.value(metric)
+            if value is not None and value > above and not self._is_on(name):
+                found[name] = said.format(value=value)
+        return found
+
+    def _recommended(self, rule_id: str, priority: str, reason: str) -> dict[str, str]:
+        rule, state = self._rules[rule_id], self._states[rule_id]
+        missing = [name for name in rule.dependencies if not self._is_on(name)]
+        if missing:
+            reason += f"; enable {', '.join(missing)} first"
+        if state.status == "rollback":
+            reason += f"; it was rolled back: {state.reason}"
+        return {
+            "rule_id": rule_id,
+            "rule_name": rule.name,
+            "action": "enable",
+            "priority": priority,
+            "reason": reason,
+            "expected_benefit": _BENEFITS[rule.type],
+        }
+
+
+def performance_of(readings: Sequence[Reading]) -> Performance:
+    """Return the mean of each metric; None for one without values.
+
+    Raises ValueError if there are no readings.
+    """
+    if not readings:
+        raise ValueError("there are no readings yet")
+    found: Performance = {}
+    for metric in METRICS:
+        values = [value for one in readings if (value := one.value(metric)) is not None]
+        found[metric] = fmean(values) if values else None
+    return found
+
+
+def _success(switched: Switched) -> BatchResult:
+    return BatchResult(switched.rule_id, switched.status, success=True, switched=switched)

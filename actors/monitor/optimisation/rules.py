@@ -1,0 +1,274 @@
+"""What can be optimised: built-in rules, those of users, and the grammar of thresholds."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from actors.monitor.reading import METRICS
+
+TYPES = (
+    "memory_optimization",
+    "caching",
+    "async_processing",
+    "background_tasks",
+    "websocket_streaming",
+    "database_optimization",
+)
+# Those that can differ from request to request, so that variants of A/B tests may bind them.
+REQUEST_SCOPED = (
+    "caching_technical_analysis",
+    "caching_price_data",
+    "async_api_endpoints",
+    "background_heavy_tasks",
+)
+ID_PATTERN = re.compile(r"[a-z][a-z0-9_]{0,63}")
+NAMES_MAX = 50  # targets, dependencies and thresholds of one rule
+
+Kind = Literal["increase", "minimum", "maximum", "improvement", "reduction"]
+
+# Longest first where one ends another.
+_SUFFIXES: tuple[tuple[str, Kind], ...] = (
+    ("_increase_percent", "increase"),
+    ("_improvement_minimum", "improvement"),
+    ("_improvement", "improvement"),
+    ("_reduction", "reduction"),
+    ("_minimum", "minimum"),
+    ("_maximum", "maximum"),
+)
+# Names of the earlier system. A push cannot leave before its event loop gets to it, so the lag is
+# a lower bound of the streaming latency: over a limit it proves that the latency is over, under
+# it only that this part of the latency is not.
+_ALIASES = {
+    "memory_usage": "memory_percent",
+    "system_load": "cpu_percent",
+    "response_time": "avg_response_time",
+    "average_response_time": "avg_response_time",
+    "api_response_time": "avg_response_time",
+    "concurrent_request": "requests_per_second",
+    "streaming_latency": "event_loop_lag_ms",
+}
+_NOT_MEASURED = frozenset({"connection_stability"})
+METRIC_NAMES = (*sorted({*METRICS, *_ALIASES}), *sorted(_NOT_MEASURED))
+
+
+class RuleInvalid(ValueError):
+    """Raised when a new rule cannot be; `place` is the field, `reason` a sentence with names."""
+
+    def __init__(self, place: str, reason: str) -> None:
+        super().__init__(place, reason)
+        self.place = place
+        self.reason = reason
+
+    def __str__(self) -> str:
+        return f"{self.place}: {self.reason}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One optimisation. `switches`: it has code paths of its own, as the built-in ones have.
+
+    A rule of a user groups others by its dependencies. Enabling it enables nothing else; it can
+    be judged by its thresholds.
+    """
+
+    id: str
+    name: str
+    description: str
+    type: str
+    target_services: tuple[str, ...]
+    dependencies: tuple[str, ...] = ()
+    performance_threshold: dict[str, float] = field(default_factory=dict)
+    switches: bool = True
+
+    @property
+    def thresholds(self) -> tuple[Threshold, ...]:
+        """`performance_threshold`, parsed, in its order."""
+        return tuple(threshold_from(*item) for item in self.performance_threshold.items())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types that JSON takes, by the names that `checked_new` reads."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "description": self.description,
+            "optimization_type": self.type,
+            "target_services": list(self.target_services),
+            "dependencies": list(self.dependencies),
+            "performance_threshold": dict(self.performance_threshold),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Threshold:
+    """One parsed threshold; `metric` (a name of readings) is None if nothing measures it.
+
+    `limit` is a percentage of change for increase, improvement and reduction; for minimum and
+    maximum it is in the metric's own unit.
+    """
+
+    name: str
+    kind: Kind
+    metric: str | None
+    limit: float
+
+
+def threshold_from(name: str, limit: float) -> Threshold:
+    """Parse `<metric>_<kind>`; raises RuleInvalid, with the names there are, if it does not."""
+    place = f"performance_threshold.{name[:80]}"
+    number = isinstance(limit, int | float) and not isinstance(limit, bool)
+    if not number or not math.isfinite(limit) or limit < 0:
+        raise RuleInvalid(place, f"{str(limit)[:40]!r} is not a finite number of 0 or more")
+    for suffix, kind in _SUFFIXES:
+        if name.endswith(suffix):
+            metric = name.removesuffix(suffix)
+            if metric in _NOT_MEASURED:
+                return Threshold(name, kind, None, float(limit))
+            metric = _ALIASES.get(metric, metric)
+            if metric in METRICS:
+                return Threshold(name, kind, metric, float(limit))
+            raise RuleInvalid(place, f"its metric is none of {', '.join(METRIC_NAMES)}")
+    suffixes = ", ".join(suffix for suffix, _ in _SUFFIXES)
+    raise RuleInvalid(place, f"it must be a metric and one of {suffixes}")
+
+
+def checked_new(rule: Mapping[str, Any], known: Mapping[str, Rule]) -> Rule:
+    """Return a user's rule, made of the fields of `Rule.as_dict`; raises RuleInvalid.
+
+    It switches nothing by itself.
+    """
+    rule_id, kind = rule["id"], rule["optimization_type"]
+    if not ID_PATTERN.fullmatch(rule_id):
+        raise RuleInvalid("id", f"{rule_id[:80]!r} does not match {ID_PATTERN.pattern}")
+    if rule_id in known:
+        raise RuleInvalid("id", f"there is a rule {rule_id!r} already")
+    if kind not in TYPES:
+        raise RuleInvalid("optimization_type", f"{kind[:80]!r} is none of {', '.join(TYPES)}")
+    needed = tuple(dict.fromkeys(rule.get("dependencies") or ()))
+    if unknown := [name[:80] for name in needed if name not in known]:
+        raise RuleInvalid("dependencies", f"there is no rule {', '.join(map(repr, unknown))}")
+    limits = dict(rule.get("performance_threshold") or {})
+    made = Rule(
+        id=rule_id,
+        name=rule["name"],
+        description=rule["description"],
+        type=kind,
+        target_services=tuple(rule["target_services"]),
+        dependencies=needed,
+        performance_threshold={name: threshold_from(name, limits[name]).limit for name in limits},
+        switches=False,
+    )
+    for place in ("target_services", "dependencies", "performance_threshold"):
+        if len(getattr(made, place)) > NAMES_MAX:
+            raise RuleInvalid(place, f"there are more than {NAMES_MAX}")
+    return made
+
+
+def _built_in() -> Iterator[Rule]:
+    yield Rule(
+        id="memory_optimization_basic",
+        name="Basic memory optimisation",
+        description=(
+            "Frames are given smaller types by optimize_dataframe_memory, and the memory watch "
+            "purges expired entries of caches. Off: frames keep their types, expired entries "
+            "wait for their turn."
+        ),
+        type="memory_optimization",
+        target_services=("all",),
+        performance_threshold={
+            "memory_usage_increase_percent": 10.0,
+            "response_time_increase_percent": 15.0,
+        },
+    )
+    yield Rule(
+        id="caching_technical_analysis",
+        name="Caching of technical analysis",
+        description=(
+            "Answers with indicators, signals and patterns are kept in memory near the client: "
+            "in the edge cache and the near caches of that kind. Off: each is asked of the "
+            "levels behind."
+        ),
+        type="caching",
+        target_services=(
+            "TechnicalIndicatorService",
+            "SignalGeneratorService",
+            "PatternAnalysisService",
+        ),
+        dependencies=("memory_optimization_basic",),
+        performance_threshold={
+            "cache_hit_rate_minimum": 70.0,
+            "response_time_improvement_minimum": 20.0,
+        },
+    )
+    yield Rule(
+        id="caching_price_data",
+        name="Caching of price data",
+        description=(
+            "Answers with prices, snapshots and records are kept in memory near the client: in "
+            "the edge cache and the near caches of that kind. Off: each is asked of the levels "
+            "behind."
+        ),
+        type="caching",
+        target_services=("PriceMonitorService", "PriceSnapshotService", "PriceHighRecordService"),
+        dependencies=("memory_optimization_basic",),
+        performance_threshold={
+            "cache_hit_rate_minimum": 80.0,
+            "response_time_improvement_minimum": 30.0,
+        },
+    )
+    yield Rule(
+        id="async_api_endpoints",
+        name="Shared and early answers",
+        description=(
+            "Answers are given at the edge before the application parses them, equal questions "
+            "at the same time share one answer, and questions within 20 ms go up to the source "
+            "together. Off: each request is answered by the application, by itself."
+        ),
+        type="async_processing",
+        target_services=("technical_analysis_api", "price_data_api"),
+        dependencies=("caching_technical_analysis", "caching_price_data"),
+        performance_threshold={
+            "concurrent_request_improvement": 50.0,
+            "average_response_time_improvement": 25.0,
+        },
+    )
+    yield Rule(
+        id="background_heavy_tasks",
+        name="Heavy work in the background",
+        description=(
+            "Requests that ask for it (Prefer: respond-async) are run by the task queue and "
+            "answered 202. Off: they are answered when the work is done."
+        ),
+        type="background_tasks",
+        target_services=(
+            "DailyComprehensiveReportService",
+            "HistoricalDataService",
+            "BatchAnalysisService",
+        ),
+        dependencies=("async_api_endpoints",),
+        performance_threshold={
+            "api_response_time_improvement": 40.0,
+            "system_load_reduction": 30.0,
+        },
+    )
+    yield Rule(
+        id="websocket_streaming",
+        name="Streaming for slow readers",
+        description=(
+            "Slow sockets in latest mode get the latest values only, and batches take the place "
+            "of single pushes. Off: no conflation; sockets stay open."
+        ),
+        type="websocket_streaming",
+        target_services=("RealtimePriceStreamer", "WebSocketManager"),
+        dependencies=("background_heavy_tasks",),
+        performance_threshold={
+            "streaming_latency_maximum": 100.0,
+            "connection_stability_minimum": 95.0,
+        },
+    )
+
+
+BUILT_IN: dict[str, Rule] = {rule.id: rule for rule in _built_in()}

@@ -1,0 +1,94 @@
+"""What the service did in one short span of time."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class RouteFigures:
+    """One route in the span. Times are of the replica, milliseconds, None if it timed nothing."""
+
+    route: str
+    requests: int
+    failed: int
+    avg_ms: float | None
+    p95_ms: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """The service in the `span_s` seconds before `at_s` (Unix seconds).
+
+    Percentages are 0 to 100. What nothing happened for is None, never 0: times, error and hit
+    rates of a span without requests or reads. `cpu_percent`: of all cores of the machines, by
+    everything on them; `service_cpu_percent`: of one core, by the service's processes.
+    `hit_rates`: by cache; `requests` and `failed` (5xx) are of the
+    span, `total_…` since the start.
+    """
+
+    at_s: float
+    span_s: float
+    cpu_percent: float
+    service_cpu_percent: float
+    memory_percent: float
+    memory_used_mb: float
+    service_memory_mb: float
+    disk_usage_percent: float
+    avg_response_ms: float | None
+    p95_response_ms: float | None
+    error_rate_percent: float | None
+    cache_hit_rate: float | None
+    hit_rates: dict[str, float | None]
+    active_connections: int
+    requests: int
+    failed: int
+    total_requests: int
+    total_failed: int
+    requests_per_second: float
+    event_loop_lag_ms: float
+    tasks_unfinished: int
+    tasks_ended: int
+    tasks_failed: int
+    haproxy_processes: int
+    routes: tuple[RouteFigures, ...] = field(default=())
+
+    def value(self, metric: str) -> float | None:
+        """Return a metric by its name in rules; raises KeyError for one that there is not."""
+        found: float | None = getattr(self, METRICS[metric])
+        return found
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types that JSON takes."""
+        return asdict(self)
+
+
+# The names that rules may use, and those of the earlier system.
+METRICS = {
+    "cpu_percent": "cpu_percent",
+    "service_cpu_percent": "service_cpu_percent",
+    "memory_percent": "memory_percent",
+    "memory_used_mb": "memory_used_mb",
+    "service_memory_mb": "service_memory_mb",
+    "disk_usage_percent": "disk_usage_percent",
+    "api_response_time_ms": "avg_response_ms",
+    "avg_response_time": "avg_response_ms",
+    "p95_response_time": "p95_response_ms",
+    "error_rate": "error_rate_percent",
+    "error_rate_percent": "error_rate_percent",
+    "cache_hit_rate": "cache_hit_rate",
+    "active_connections": "active_connections",
+    "processed_requests": "requests",
+    "failed_requests": "failed",
+    "requests_per_second": "requests_per_second",
+    "event_loop_lag_ms": "event_loop_lag_ms",
+    "tasks_unfinished": "tasks_unfinished",
+    "haproxy_processes": "haproxy_processes",
+}
+
+
+def reading_from(body: dict[str, Any]) -> Reading:
+    """Return what `as_dict` was made of."""
+    routes = tuple(RouteFigures(**route) for route in body.get("routes", ()))
+    return Reading(**{**body, "routes": routes})

@@ -1,0 +1,293 @@
+"""Optimisation rules: switched, judged by what came of it, and taken back where that was worse."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from dataclasses import asdict
+from typing import Any
+
+from actors.monitor.keeping import Keeping
+from actors.monitor.optimisation.book import (
+    BatchResult,
+    DependencyMissing,
+    Event,
+    RuleBook,
+    RuleKept,
+    RuleUnknown,
+    Switched,
+    performance_of,
+)
+from actors.monitor.optimisation.judge import (
+    judge,
+    looks_due,
+    rollback_condition,
+    window_after,
+    window_before,
+)
+from actors.monitor.optimisation.rules import RuleInvalid
+from actors.monitor.reading import Reading
+from infra.clock import utc
+from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid
+from infra.metrics import RULE_ENABLED
+
+logger = logging.getLogger(__name__)
+
+BOOK = "optimisation_rules"
+_RECENT = 30  # readings that say how it is now: five minutes
+
+Say = Callable[[str, str, str, str], Awaitable[None]]
+
+
+class RuleDesk:
+    """State: hard, in the store, before a switch is answered; processes follow within seconds.
+
+    Raises MonitorUnknown, MonitorConflict, RangeInvalid, StoreError.
+    """
+
+    def __init__(
+        self,
+        keeping: Keeping,
+        readings: Sequence[Reading],
+        changed: Callable[[], Awaitable[None]],
+        say: Say,
+        process: str,
+    ) -> None:
+        self._keeping = keeping
+        self._readings = readings
+        self._changed = changed
+        self._say = say
+        self._process = process
+        self._book = RuleBook(keeping.clock.time_s())
+        self._watches = True
+        self._every_s = 60.0
+        self._looked_s = float("-inf")
+        self._looks: dict[int, int] = {}  # so many looks at a switch were taken
+
+    async def load(self) -> None:
+        """Take what the store remembers."""
+        now_s = self._keeping.clock.time_s()
+        kept = await self._keeping.get(BOOK)
+        self._book = RuleBook(now_s) if kept is None else RuleBook.restore(kept["book"], now_s)
+        if kept is not None:
+            self._watches, self._every_s = kept["watches"], kept["every_s"]
+        self._tell_metrics()
+
+    @property
+    def off(self) -> frozenset[str]:
+        """Return the rules that processes are to have off."""
+        return frozenset(self._book.rules) - self._book.enabled
+
+    @property
+    def enabled(self) -> frozenset[str]:
+        """Return the rules that are on."""
+        return self._book.enabled
+
+    @property
+    def known(self) -> frozenset[str]:
+        """Return the ids of all rules."""
+        return frozenset(self._book.rules)
+
+    def set_testing(self, rule_ids: Iterable[str]) -> None:
+        """Tell which rules differ from request to request."""
+        self._book.set_testing(rule_ids)
+
+    # -- looking ----------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Judge the switches of the last quarter of an hour; roll back what made it worse."""
+        now_s = self._keeping.clock.time_s()
+        if not self._watches or now_s - self._looked_s < self._every_s - 1.0:
+            return
+        self._looked_s = now_s
+        events = self._book.history
+        for place, event in enumerate(events):
+            due = looks_due(event.applied_at_s, now_s)
+            if event.status == "enabled" and due > self._looks.get(event.number, 0):
+                self._looks[event.number] = due
+                await self._judge(event, events[:place], events[place + 1 :])
+        known = {event.number for event in events}
+        self._looks = {number: n for number, n in self._looks.items() if number in known}
+
+    async def _judge(self, event: Event, earlier: Sequence[Event], later: Sequence[Event]) -> None:
+        since_s = max((one.applied_at_s for one in earlier), default=float("-inf"))
+        until_s = min((one.applied_at_s for one in later), default=float("inf"))
+        before = window_before(self._readings, event.applied_at_s, since_s)
+        after = window_after(self._readings, event.applied_at_s, until_s)
+        if not after:
+            return
+        self._book.set_after(event.number, performance_of(after))
+        verdict = judge(self._book.rule(event.rule_id), before, after)
+        logger.info("rule.judged", extra={"rule": event.rule_id, "verdict": verdict.verdict})
+        if verdict.is_rollback and event.rule_id in self._book.enabled:
+            now_s = self._keeping.clock.time_s()
+            self._book.roll_back(event.rule_id, verdict.reason, now_s, performance_of(after))
+            await self._keep()
+            text = f"{event.rule_id} was switched off again: {verdict.reason}"
+            await self._say("optimisation_rolled_back", "warning", "Rule rolled back", text)
+        else:
+            await self._keep()
+
+    # -- switching --------------------------------------------------------------------------
+
+    async def enable(self, rule_id: str, force: bool) -> dict[str, Any]:
+        """Switch a rule on."""
+        try:
+            done = self._book.enable(rule_id, force, self._now_s, self._performance())
+        except RuleUnknown:
+            raise MonitorUnknown("optimisation rule", rule_id) from None
+        except DependencyMissing as error:
+            raise MonitorConflict(str(error)) from None
+        return await self._switched(done)
+
+    async def disable(self, rule_id: str, reason: str) -> dict[str, Any]:
+        """Switch a rule off; those that depend on it stay, and are listed."""
+        try:
+            done = self._book.disable(rule_id, reason, self._now_s, self._performance())
+        except RuleUnknown:
+            raise MonitorUnknown("optimisation rule", rule_id) from None
+        return await self._switched(done)
+
+    async def enable_all(self, rule_ids: Sequence[str], force: bool) -> list[dict[str, Any]]:
+        """Switch rules on, each after those of them that it depends on."""
+        done = self._book.enable_all(rule_ids, force, self._now_s, self._performance())
+        await self._keep()
+        return [_result(one) for one in done]
+
+    async def disable_all(self, rule_ids: Sequence[str], reason: str) -> list[dict[str, Any]]:
+        """Switch rules off."""
+        done = self._book.disable_all(rule_ids, reason, self._now_s, self._performance())
+        await self._keep()
+        return [_result(one) for one in done]
+
+    async def add(self, body: dict[str, Any]) -> None:
+        """Add a rule of a user's, off."""
+        try:
+            self._book.add(body)
+        except RuleInvalid as error:
+            raise RangeInvalid(("body", error.place), error.reason) from None
+        await self._keep()
+
+    async def remove(self, rule_id: str) -> None:
+        """Delete a user's rule that is off."""
+        try:
+            self._book.remove(rule_id)
+        except RuleUnknown:
+            raise MonitorUnknown("optimisation rule", rule_id) from None
+        except RuleKept as error:
+            raise MonitorConflict(str(error)) from None
+        await self._keep()
+
+    async def _switched(self, done: Switched) -> dict[str, Any]:
+        if done.event is not None:
+            await self._keep()
+        event = done.event
+        return {
+            "rule_id": done.rule_id,
+            "optimization_status": done.status,
+            "applied_at": utc(self._now_s if event is None else event.applied_at_s).isoformat(),
+            "performance_before": {} if event is None else event.performance_before,
+            "performance_after": None,
+            "error_message": None,
+            "rollback_reason": None if event is None else event.rollback_reason,
+            "dependents": list(done.dependents),
+        }
+
+    async def _keep(self) -> None:
+        await self._keeping.put(BOOK, "", self._state())
+        self._tell_metrics()
+        await self._changed()
+
+    def _state(self) -> dict[str, Any]:
+        return {
+            "book": self._book.as_dict(),
+            "watches": self._watches,
+            "every_s": self._every_s,
+        }
+
+    def _tell_metrics(self) -> None:
+        for rule_id in self._book.rules:
+            is_on = rule_id in self._book.enabled
+            RULE_ENABLED.labels(rule_id, self._process).set(is_on)
+
+    # -- what is asked ----------------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        """Return how many rules are in which state, and each."""
+        return self._book.counts() | {
+            "monitoring_active": self._watches,
+            "check_interval": self._every_s,
+            "baseline_set": self._book.baseline is not None,
+            "rules": [self._shown(rule_id) for rule_id in self._book.rules],
+        }
+
+    async def rule(self, rule_id: str) -> dict[str, Any]:
+        """Return one rule with its thresholds."""
+        try:
+            shown = self._shown(rule_id)
+        except RuleUnknown:
+            raise MonitorUnknown("optimisation rule", rule_id) from None
+        rule = self._book.rule(rule_id)
+        return shown | {
+            "performance_threshold": dict(rule.performance_threshold),
+            "rollback_condition": rollback_condition(rule) or None,
+        }
+
+    def _shown(self, rule_id: str) -> dict[str, Any]:
+        body = self._book.described(rule_id)
+        for name in ("enabled_at", "disabled_at"):
+            at_s = body.pop(f"{name}_s", None)
+            body[name] = None if at_s is None else utc(at_s).isoformat()
+        return body
+
+    async def set_baseline(self) -> dict[str, Any]:
+        """Make what was measured in the last five minutes the baseline."""
+        try:
+            self._book.set_baseline(list(self._readings)[-_RECENT:], self._now_s)
+        except ValueError as error:
+            raise MonitorConflict(f"nothing was measured yet: {error}") from None
+        await self._keep()
+        return await self.baseline()
+
+    async def baseline(self) -> dict[str, Any]:
+        """Return the baseline."""
+        found = self._book.baseline
+        if found is None:
+            raise MonitorUnknown("baseline", "before one is set")
+        return found | {"timestamp": utc(found["timestamp"] or 0.0).isoformat()}
+
+    async def history(self, hours: float) -> list[dict[str, Any]]:
+        """Return the switches of the last hours, the newest first."""
+        since_s = self._now_s - hours * 3_600
+        found = [asdict(one) for one in self._book.history if one.applied_at_s >= since_s]
+        for body in found:
+            body["applied_at"] = utc(body.pop("applied_at_s")).isoformat()
+        return found[::-1]
+
+    async def recommendations(self) -> list[dict[str, Any]]:
+        """Return what the last reading suggests to switch on."""
+        last = self._readings[-1] if self._readings else None
+        return list(self._book.recommendations(last))
+
+    async def watch(self, on: bool, every_s: float | None = None) -> None:
+        """Judge switches, every so many seconds, or no more."""
+        self._watches = on
+        self._every_s = self._every_s if every_s is None else every_s
+        await self._keep()
+
+    def _performance(self) -> dict[str, float | None]:
+        recent = list(self._readings)[-_RECENT:]
+        return performance_of(recent) if recent else {}
+
+    @property
+    def _now_s(self) -> float:
+        return self._keeping.clock.time_s()
+
+
+def _result(one: BatchResult) -> dict[str, Any]:
+    return {
+        "rule_id": one.rule_id,
+        "status": one.status,
+        "success": one.success,
+        "error_message": one.error_message,
+    }

@@ -1,0 +1,323 @@
+"""A/B tests: their definitions, what was measured, and what that says."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Any
+
+from actors.monitor.experiments import definition
+from actors.monitor.experiments.analysis import analyse, horizon_reached
+from actors.monitor.experiments.assignment import Assigner, hashed
+from actors.monitor.experiments.definition import (
+    DRAFT,
+    RUNNING,
+    Experiment,
+    ExperimentInvalid,
+    StateInvalid,
+    Variant,
+    as_dict,
+    checked,
+    from_dict,
+)
+from actors.monitor.experiments.ledger import Ledger, Tally
+from actors.monitor.keeping import Keeping
+from actors.monitor.optimisation.rules import REQUEST_SCOPED
+from actors.monitor.rule_desk import RuleDesk
+from infra.clock import utc
+from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid
+
+logger = logging.getLogger(__name__)
+
+KIND, LEDGER, FROZEN = "experiment", "experiment_ledger", "experiment_frozen"
+MOST = 200
+_KEEP_EVERY_S = 15.0
+
+
+@dataclass(slots=True)
+class _Trial:
+    test: Experiment
+    ledger: Ledger
+    frozen: Ledger | None = None  # what there was when the test had all that it needs
+    frozen_at_s: float | None = None
+    is_changed: bool = False
+
+
+class TrialDesk:
+    """State: definitions and states hard, before they are answered; measurements every 15 s.
+
+    The verdict is taken once, of what there was when every variant first had enough (a fixed
+    horizon), so looking often finds nothing more often. Raises MonitorUnknown, MonitorConflict,
+    RangeInvalid, StoreError.
+    """
+
+    def __init__(
+        self, keeping: Keeping, rules: RuleDesk, changed: Callable[[], Awaitable[None]]
+    ) -> None:
+        self._keeping = keeping
+        self._rules = rules
+        self._changed = changed
+        self._trials: dict[str, _Trial] = {}
+        self._kept_s = float("-inf")
+        self._assigner = Assigner(())
+
+    async def load(self) -> None:
+        """Take what the store remembers."""
+        ledgers = await self._keeping.all(LEDGER)
+        frozen = await self._keeping.all(FROZEN)
+        for test_id, body in (await self._keeping.all(KIND)).items():
+            test = from_dict(body)
+            ledger = Ledger([variant.id for variant in test.variants])
+            ledger.merge(ledgers.get(test_id, {}))
+            trial = self._trials[test_id] = _Trial(test, ledger)
+            if (copy := frozen.get(test_id)) is not None:
+                trial.frozen = Ledger.from_dict(copy["ledger"])
+                trial.frozen_at_s = copy["at_s"]
+        self._follow()
+
+    def running(self) -> tuple[dict[str, Any], ...]:
+        """Return the tests that run, as JSON has them."""
+        return tuple(as_dict(t.test) for t in self._trials.values() if t.test.status == RUNNING)
+
+    # -- measuring --------------------------------------------------------------------------
+
+    async def take(self, tallies: dict[str, Any]) -> None:
+        """Add what a process counted; nothing of a test that does not run any more."""
+        for test_id, tally in tallies.items():
+            trial = self._trials.get(test_id)
+            if trial is not None and trial.test.status == RUNNING:
+                self._merge(trial, tally)
+
+    def _merge(self, trial: _Trial, tally: dict[str, Any]) -> None:
+        try:
+            trial.ledger.merge(tally)
+        except ValueError as error:  # of a test that had the id before
+            logger.warning("trial.refused", extra={"why": str(error)})
+            return
+        trial.is_changed = True
+        if trial.frozen is None and horizon_reached(trial.test, trial.ledger):
+            trial.frozen = trial.ledger.copy()
+            trial.frozen_at_s = self._now_s
+
+    async def keep(self, at_once: bool = False) -> None:
+        """Write what was measured since the last time."""
+        if not at_once and self._now_s - self._kept_s < _KEEP_EVERY_S:
+            return
+        self._kept_s = self._now_s
+        for test_id, trial in list(self._trials.items()):
+            if not trial.is_changed:
+                continue
+            trial.is_changed = False
+            try:
+                await self._keep_one(test_id, trial)
+            except BaseException:  # a cancellation too: what was measured is still to be written
+                trial.is_changed = True
+                raise
+
+    async def _keep_one(self, test_id: str, trial: _Trial) -> None:
+        await self._keeping.put(LEDGER, test_id, trial.ledger.as_dict())
+        if trial.frozen is not None:
+            frozen = {"at_s": trial.frozen_at_s, "ledger": trial.frozen.as_dict()}
+            await self._keeping.put(FROZEN, test_id, frozen)
+
+    async def record(
+        self,
+        test_id: str,
+        variant_id: str,
+        endpoint: str,
+        user: str,
+        response_ms: float,
+        success: bool,
+        metrics: dict[str, float],
+    ) -> None:
+        """Add one result that a client measured itself."""
+        trial = self._trial(test_id)
+        if trial.test.status != RUNNING:
+            raise MonitorConflict(f"test {test_id} is {trial.test.status}, not running")
+        variant = next((v for v in trial.test.variants if v.id == variant_id), None)
+        if variant is None:
+            known = ", ".join(v.id for v in trial.test.variants)
+            raise RangeInvalid(("body", "variant_id"), f"the variants are {known}")
+        if trial.test not in self._assigner.matching(endpoint):
+            raise RangeInvalid(("body", "endpoint"), "the test is not about this endpoint")
+        is_sticky = trial.test.is_sticky
+        if is_sticky and self._assigner.variant_of(trial.test, user) != variant:
+            raise RangeInvalid(("body", "variant_id"), "this user is not in this variant")
+        tally = Tally()
+        tally.expose(variant_id)
+        unit = hashed(test_id, user) if is_sticky else ""
+        try:
+            tally.add(variant_id, unit, response_ms, success, metrics)
+        except ValueError as error:
+            raise RangeInvalid(("body",), str(error)) from None
+        self._merge(trial, tally.take())
+
+    # -- tests ------------------------------------------------------------------------------
+
+    async def create(self, body: dict[str, Any]) -> dict[str, Any]:
+        """Make a test, a draft."""
+        if body["id"] in self._trials:
+            raise MonitorConflict(f"there is a test {body['id']!r} already")
+        if len(self._trials) >= MOST:
+            raise MonitorConflict(f"there are {MOST} tests, the most there may be; delete one")
+        variants = tuple(
+            Variant(**{**one, "optimization_rules": tuple(one["optimization_rules"])})
+            for one in body["variants"]
+        )
+        made = Experiment(
+            **body
+            | {
+                "variants": variants,
+                "target_endpoints": tuple(body["target_endpoints"]),
+                "success_metrics": tuple(body["success_metrics"]),
+                "created_at_s": self._now_s,
+                "updated_at_s": self._now_s,
+            }
+        )
+        try:
+            test = checked(made, self._rules.known, REQUEST_SCOPED)
+        except ExperimentInvalid as error:
+            place = tuple(str(part) for part in error.place)
+            raise RangeInvalid(("body", *place), error.reason) from None
+        await self._keeping.put(KIND, test.id, as_dict(test))
+        self._trials[test.id] = _Trial(test, Ledger([v.id for v in test.variants]))
+        return self._shown(self._trials[test.id])
+
+    async def move(self, test_id: str, to: str, reason: str = "") -> dict[str, Any]:
+        """Let a test be `started`, `paused`, `resumed`, `stopped` or `completed`."""
+        trial = self._trial(test_id)
+        try:
+            if to == "stopped":
+                moved = definition.stopped(trial.test, reason, self._now_s)
+            else:
+                moved = getattr(definition, to)(trial.test, self._now_s)
+        except StateInvalid as error:
+            raise MonitorConflict(str(error)) from None
+        await self._keeping.put(KIND, test_id, as_dict(moved))
+        trial.test = moved
+        await self.keep(at_once=True)
+        self._follow()
+        await self._changed()
+        return self._shown(trial)
+
+    async def remove(self, test_id: str) -> None:
+        """Delete a test that does not run, and all that was measured."""
+        trial = self._trial(test_id)
+        if trial.test.status == RUNNING:
+            raise MonitorConflict(f"test {test_id} runs: stop it first")
+        for kind in (KIND, LEDGER, FROZEN):
+            await self._keeping.remove(kind, test_id)
+        del self._trials[test_id]
+        self._follow()
+
+    def _follow(self) -> None:
+        running = [t.test for t in self._trials.values() if t.test.status == RUNNING]
+        self._assigner = Assigner(running, random.Random())
+        bound = {r for test in running for v in test.variants for r in v.optimization_rules}
+        self._rules.set_testing(bound)
+
+    # -- what is asked ----------------------------------------------------------------------
+
+    async def all(self) -> dict[str, Any]:
+        """Return every test in short, and how many are in which state."""
+        trials = list(self._trials.values())
+        states = [trial.test.status for trial in trials]
+        counts = {f"{s}_tests": states.count(s) for s in (RUNNING, "completed", DRAFT, "stopped")}
+        return (
+            {"total_tests": len(trials)}
+            | counts
+            | {
+                "paused_tests": states.count("paused"),
+                "total_results": sum(map(_results, trials)),
+                "active_users": sum(
+                    len(t.ledger[v.id].units) for t in trials if t.test.status == RUNNING
+                    for v in t.test.variants
+                ),
+                "tests": [_short(trial) for trial in trials],
+            }
+        )  # fmt: skip
+
+    async def one(self, test_id: str) -> dict[str, Any]:
+        """Return a test whole."""
+        return self._shown(self._trial(test_id))
+
+    async def assigned(self, test_id: str, user: str, endpoint: str) -> dict[str, Any] | None:
+        """Return the variant that a user of a running test has at an endpoint, or None."""
+        trial = self._trial(test_id)
+        if trial.test not in self._assigner.matching(endpoint):
+            return None
+        variant = self._assigner.variant_of(trial.test, user)
+        if variant is None:
+            return None
+        return {
+            "id": variant.id,
+            "name": variant.name,
+            "is_control": variant.is_control,
+            "optimization_rules": list(variant.optimization_rules),
+        }
+
+    async def statistics(self, test_id: str) -> dict[str, Any]:
+        """Return the figures of each variant, of all that was measured so far."""
+        return self._trial(test_id).ledger.statistics()
+
+    async def analysis(self, test_id: str) -> dict[str, Any]:
+        """Return what the measurements say; of those at the horizon, once it was reached."""
+        trial = self._trial(test_id)
+        ledger = trial.frozen or trial.ledger.copy()
+        at_s = trial.frozen_at_s or self._now_s
+        return await asyncio.to_thread(analyse, trial.test, ledger, at_s)
+
+    async def active_at(self, path: str) -> list[dict[str, Any]]:
+        """Return the running tests about a path."""
+        return [_short(self._trials[test.id]) for test in self._assigner.matching(path)]
+
+    def _trial(self, test_id: str) -> _Trial:
+        trial = self._trials.get(test_id)
+        if trial is None:
+            raise MonitorUnknown("A/B test", test_id)
+        return trial
+
+    def _shown(self, trial: _Trial) -> dict[str, Any]:
+        test = trial.test
+        body = as_dict(test)
+        times = {name: body.pop(f"{name}_s") for name in ("created_at", "updated_at")}
+        started_s, ended_s = body.pop("started_at_s"), body.pop("ended_at_s")
+        return (
+            body
+            | {name: utc(at_s).isoformat() for name, at_s in times.items()}
+            | {
+                "start_time": _iso(started_s),
+                "end_time": _iso(ended_s),
+                "results_count": _results(trial),
+                "horizon_reached_at": _iso(trial.frozen_at_s),
+            }
+        )
+
+    @property
+    def _now_s(self) -> float:
+        return self._keeping.clock.time_s()
+
+
+def _results(trial: _Trial) -> int:
+    return sum(trial.ledger[variant.id].requests for variant in trial.test.variants)
+
+
+def _short(trial: _Trial) -> dict[str, Any]:
+    test = trial.test
+    return {
+        "id": test.id,
+        "name": test.name,
+        "status": test.status,
+        "variants_count": len(test.variants),
+        "target_endpoints": list(test.target_endpoints),
+        "start_time": _iso(test.started_at_s),
+        "end_time": _iso(test.ended_at_s),
+        "results_count": _results(trial),
+    }
+
+
+def _iso(at_s: float | None) -> str | None:
+    return None if at_s is None else utc(at_s).isoformat()

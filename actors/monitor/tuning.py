@@ -1,0 +1,474 @@
+"""Which settings to change when readings stay bad, and whether a change helped."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from statistics import NormalDist, fmean, variance
+from typing import Any, Literal
+
+from actors.monitor.grades import DEFAULTS, LEAST_REQUESTS, Thresholds, exceeded, is_poor_run
+from actors.monitor.reading import Reading
+
+CACHE_SHARES = (0.2, 2.0)
+TTL_FACTORS = (0.5, 4.0)
+BATCH_MS_MOST = 20.0
+LONGEST_TTL_S = 3_600.0
+LEAST_ENTRIES = 100
+PREFETCHED = 5
+
+COOL_DOWN_S = 1_800.0
+REST_S = 7_200.0  # what was undone is not tried again for so long
+SETTLING_S = 120.0
+WINDOW_S = 600.0
+REVIEW_AFTER_S = SETTLING_S + WINDOW_S
+LEAST_READINGS = 5
+_FORCED_EVERY_S = 600.0
+_LOOKED_AT = 5
+_MUST_HOLD = 3
+_KEPT_REVIEWS = 50
+
+MEMORY, CPU, RESPONSE, ERRORS, HITS = (
+    "memory_percent", "cpu_percent", "api_response_time_ms", "error_rate_percent",
+    "cache_hit_rate",
+)  # fmt: skip
+MEMORY_RULE, ASYNC_RULE = "memory_optimization_basic", "async_api_endpoints"
+ALL_RULES = (MEMORY_RULE, "caching_technical_analysis", "caching_price_data", ASYNC_RULE)
+_LIMITS = {MEMORY: 85.0, RESPONSE: 1_500.0, HITS: 60.0}
+_RULES = {MEMORY: (MEMORY_RULE,), RESPONSE: (ASYNC_RULE,)}
+_BETTER_HIGHER = frozenset({HITS})
+_Z = NormalDist().inv_cdf(0.975)
+
+Verdict = Literal["better", "worse", "no difference", "not enough readings"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Knobs:
+    """Settings that are tuned while the service runs.
+
+    `cache_share` multiplies the sizes of caches, 0.2 to 2; `ttl_factor` their lifetimes, 0.5 to
+    4. `batch_ms`: how long the hub collects. `task_at_once`: tasks in flight. `prefetch`: symbols
+    whose answers are made before they are asked for. Raises ValueError for what cannot be.
+    """
+
+    cache_share: float = 1.0
+    ttl_factor: float = 1.0
+    batch_ms: float
+    task_at_once: int
+    prefetch: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        _check("cache_share", self.cache_share, *CACHE_SHARES)
+        _check("ttl_factor", self.ttl_factor, *TTL_FACTORS)
+        _check("batch_ms", self.batch_ms, 0, 1_000)
+        _check("task_at_once", self.task_at_once, 1, 256)
+
+    def max_entries(self, configured: int) -> int:
+        """Return how many entries a cache may have: at least 100, if it was given so many."""
+        return max(min(LEAST_ENTRIES, configured), int(configured * self.cache_share))
+
+    def max_bytes(self, configured: int) -> int:
+        """Return how many bytes a cache may have."""
+        return int(configured * self.cache_share)
+
+    def ttl_s(self, configured_s: float | None) -> float | None:
+        """Return the lifetime of a cache's entries; raised to an hour at most."""
+        if configured_s is None:
+            return None
+        changed_s = configured_s * self.ttl_factor
+        if changed_s > configured_s:
+            changed_s = max(configured_s, min(changed_s, LONGEST_TTL_S))
+        return changed_s
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types that JSON takes."""
+        return {**asdict(self), "prefetch": list(self.prefetch)}
+
+
+def knobs_from(body: Mapping[str, Any]) -> Knobs:
+    """Return what `as_dict` was made of; raises ValueError for values out of bounds."""
+    return Knobs(**{**body, "prefetch": tuple(body.get("prefetch", ()))})
+
+
+def _check(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
+
+
+@dataclass(frozen=True, slots=True)
+class Trigger:
+    """A metric that stays beyond its limit, with its newest value."""
+
+    metric: str
+    value: float
+    limit: float
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Settings as they were and as they are to be.
+
+    `needs_rules`: optimisation rules that are to be on, of those that are not. `is_forced`: for
+    five poor readings in a row. `sheds_memory`: caches are purged and halved at once.
+    """
+
+    at_s: float
+    before: Knobs
+    after: Knobs
+    reason: str
+    triggers: tuple[Trigger, ...]
+    needs_rules: tuple[str, ...] = ()
+    is_forced: bool = False
+    sheds_memory: bool = False
+
+    @property
+    def name(self) -> str:
+        """The name of the alert that tells of it."""
+        return "force_auto_tuning_completed" if self.is_forced else "auto_tuning_completed"
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types that JSON takes."""
+        return {
+            "at_s": self.at_s,
+            "before": self.before.as_dict(),
+            "after": self.after.as_dict(),
+            "reason": self.reason,
+            "triggers": [asdict(trigger) for trigger in self.triggers],
+            "needs_rules": list(self.needs_rules),
+            "is_forced": self.is_forced,
+            "sheds_memory": self.sheds_memory,
+        }
+
+
+def change_from(body: Mapping[str, Any]) -> Change:
+    """Return what `as_dict` was made of."""
+    return Change(
+        **{
+            **body,
+            "before": knobs_from(body["before"]),
+            "after": knobs_from(body["after"]),
+            "triggers": tuple(Trigger(**trigger) for trigger in body["triggers"]),
+            "needs_rules": tuple(body["needs_rules"]),
+        }
+    )
+
+
+# -- what came of a change ------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """A metric in the ten minutes before a change and 2 to 12 minutes after it.
+
+    `low` and `high`: the 95 % interval of the difference of the means, after less before, in the
+    metric's unit; None with fewer than five readings on a side.
+    """
+
+    metric: str
+    before_readings: int
+    after_readings: int
+    before_mean: float | None
+    after_mean: float | None
+    change_percent: float | None
+    low: float | None
+    high: float | None
+    verdict: Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What came of a change, by its triggers' metrics."""
+
+    at_s: float
+    change: Change
+    outcomes: tuple[Outcome, ...]
+
+    @property
+    def is_worse(self) -> bool:
+        """Whether it is to be undone."""
+        return any(outcome.verdict == "worse" for outcome in self.outcomes)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return plain types that JSON takes."""
+        return {
+            "at_s": self.at_s,
+            "change": self.change.as_dict(),
+            "outcomes": [asdict(outcome) for outcome in self.outcomes],
+            "is_worse": self.is_worse,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Undo:
+    """A change that made things worse, and the settings to go back to.
+
+    `rules`: those that were switched on for it.
+    """
+
+    review: Review
+    reason: str
+
+    @property
+    def knobs(self) -> Knobs:
+        """The settings as they were before the change."""
+        return self.review.change.before
+
+    @property
+    def rules(self) -> tuple[str, ...]:
+        """The rules to switch off again."""
+        return self.review.change.needs_rules
+
+
+def review_of(change: Change, readings: Sequence[Reading], now_s: float) -> Review:
+    """Compare the triggers' metrics before and after a change."""
+    at_s = change.at_s
+    before = [r for r in readings if at_s - WINDOW_S < r.at_s <= at_s]
+    after = [r for r in readings if SETTLING_S < r.at_s - at_s <= REVIEW_AFTER_S]
+    return Review(now_s, change, tuple(outcome(t.metric, before, after) for t in change.triggers))
+
+
+def outcome(metric: str, before: Sequence[Reading], after: Sequence[Reading]) -> Outcome:
+    """Compare the means of a metric by Welch's t interval; readings without it are left out.
+
+    The change was made because readings were bad, so some of what is better after it is chance.
+    Neighbouring readings are alike, so the interval is narrower than it should be.
+    """
+    was = [v for r in before if (v := r.value(metric)) is not None]
+    now = [v for r in after if (v := r.value(metric)) is not None]
+    old, new = fmean(was) if was else None, fmean(now) if now else None
+    percent = 100 * (new - old) / abs(old) if old and new is not None else None
+    low = high = None
+    verdict: Verdict = "not enough readings"
+    if min(len(was), len(now)) >= LEAST_READINGS:
+        low, high = welch_interval(was, now)
+        verdict = _verdict(metric, low, high)
+    return Outcome(metric, len(was), len(now), old, new, percent, low, high, verdict)
+
+
+def _verdict(metric: str, low: float, high: float) -> Verdict:
+    if low <= 0 <= high:
+        return "no difference"
+    return "better" if (low > 0) == (metric in _BETTER_HIGHER) else "worse"
+
+
+def welch_interval(was: Sequence[float], now: Sequence[float]) -> tuple[float, float]:
+    """Return the 95 % interval of mean(now) - mean(was); both need five values.
+
+    Welch 1947, "The generalization of 'Student's' problem when several different population
+    variances are involved", with Satterthwaite's degrees of freedom.
+    """
+    difference = fmean(now) - fmean(was)
+    parts = [variance(was) / len(was), variance(now) / len(now)]
+    squares = parts[0] ** 2 / (len(was) - 1) + parts[1] ** 2 / (len(now) - 1)
+    # Equal values have no spread, but what sums leave of rounding is no difference.
+    rounding = 1e-9 * max(abs(fmean(was)), abs(fmean(now)))
+    freedom = sum(parts) ** 2 / squares if squares else math.inf
+    margin = max(rounding, _t975(freedom) * math.sqrt(sum(parts)))
+    return difference - margin, difference + margin
+
+
+def _t975(freedom: float) -> float:
+    """Return Student's t at 97.5 %, from four degrees of freedom on, 0.04 % too low at most.
+
+    Abramowitz and Stegun 1964, "Handbook of Mathematical Functions", 26.7.5.
+    """
+    z, n = _Z, freedom
+    return (
+        z
+        + (z**3 + z) / (4 * n)
+        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
+        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
+        + (79 * z**9 + 776 * z**7 + 1_482 * z**5 - 1_920 * z**3 - 945 * z) / (92_160 * n**4)
+    )
+
+
+# -- what is to be changed ------------------------------------------------------------------
+
+
+class Tuner:
+    """Decides changes, one at a time, and reviews them. State: `state`, given back on a restart.
+
+    A condition has to hold now and in three of the last five readings of ten minutes. After a
+    change or an undo nothing is decided for 30 minutes, except for five poor readings in a row,
+    and for those not before what they last changed was reviewed, 12 minutes later. What was
+    undone rests for two hours. `reviews`: the last 50, oldest first, as plain types.
+    """
+
+    def __init__(
+        self, thresholds: Thresholds = DEFAULTS, state: Mapping[str, Any] | None = None
+    ) -> None:
+        self._thresholds = thresholds
+        state = state or {}
+        pending = state.get("pending")
+        self._pending: Change | None = None if pending is None else change_from(pending)
+        self._changed_s: float | None = state.get("changed_s")
+        self._forced_s: float | None = state.get("forced_s")
+        self._rest_until_s: dict[str, float] = dict(state.get("rest_until_s", {}))
+        self.reviews: deque[dict[str, Any]] = deque(state.get("reviews", ()), _KEPT_REVIEWS)
+
+    def state(self) -> dict[str, Any]:
+        """Return plain types that JSON takes, for the constructor of the next process."""
+        return {
+            "pending": None if self._pending is None else self._pending.as_dict(),
+            "changed_s": self._changed_s,
+            "forced_s": self._forced_s,
+            "rest_until_s": dict(self._rest_until_s),
+            "reviews": list(self.reviews),
+        }
+
+    @property
+    def pending(self) -> Change | None:
+        """Return the change that is not reviewed yet."""
+        return self._pending
+
+    def decide(
+        self,
+        reading: Reading,
+        recent: Sequence[Reading],
+        knobs: Knobs,
+        now_s: float,
+        most_asked: Sequence[str] = (),
+        rules_on: Collection[str] = (),
+    ) -> Change | None:
+        """Return what to change, None if nothing: most of the time.
+
+        `recent`: readings before `reading`, oldest first. `most_asked`: symbols, the most asked
+        first. A change that is returned counts as made. One that overtakes another before its
+        review leaves that without one.
+        """
+        rows = [r for r in recent if 0 < reading.at_s - r.at_s <= WINDOW_S] + [reading]
+        rows = rows[-_LOOKED_AT:]
+        for triggers, is_forced in (
+            (self._forced(rows, now_s), True),
+            (self._usual(rows, now_s), False),
+        ):
+            after = _turned(knobs, {t.metric for t in triggers}, rows, most_asked)
+            change = _change(now_s, knobs, after, triggers, is_forced, rules_on)
+            if change is not None:
+                return self._made(change)
+        return None
+
+    def _made(self, change: Change) -> Change:
+        self._pending, self._changed_s = change, change.at_s
+        if change.is_forced:
+            self._forced_s = change.at_s
+        return change
+
+    def review(self, readings: Sequence[Reading], now_s: float) -> Undo | None:
+        """Look at a change 12 minutes after it; return how to undo it if it made things worse.
+
+        `readings` reach back to ten minutes before the change.
+        """
+        change = self._pending
+        if change is None or now_s - change.at_s < REVIEW_AFTER_S:
+            return None
+        self._pending = None
+        review = review_of(change, readings, now_s)
+        self.reviews.append(review.as_dict())
+        if not review.is_worse:
+            return None
+        self._changed_s = now_s
+        self._rest_until_s |= {trigger.metric: now_s + REST_S for trigger in change.triggers}
+        said = [_said(one) for one in review.outcomes if one.verdict == "worse"]
+        return Undo(review, f"worse since the change: {'; '.join(said)}")
+
+    def _usual(self, rows: Sequence[Reading], now_s: float) -> tuple[Trigger, ...]:
+        if _is_within(self._changed_s, COOL_DOWN_S, now_s):
+            return ()
+        return tuple(
+            Trigger(metric, value, limit)
+            for metric, limit in _LIMITS.items()
+            if (value := _lasting(rows, metric, _is_beyond)) is not None
+            and not self._rests(metric, now_s)
+        )
+
+    def _forced(self, rows: Sequence[Reading], now_s: float) -> tuple[Trigger, ...]:
+        is_open = self._pending is not None and self._pending.is_forced
+        if is_open or _is_within(self._forced_s, _FORCED_EVERY_S, now_s):
+            return ()
+        if not is_poor_run(rows, self._thresholds):
+            return ()
+        return tuple(
+            Trigger(metric, value, limit)
+            for metric, (value, limit) in exceeded(rows[-1], self._thresholds).items()
+            if _lasting(rows, metric, self._is_exceeded) is not None
+            and not self._rests(metric, now_s)
+        )
+
+    def _is_exceeded(self, reading: Reading, metric: str) -> bool:
+        return metric in exceeded(reading, self._thresholds)
+
+    def _rests(self, metric: str, now_s: float) -> bool:
+        return now_s < self._rest_until_s.get(metric, -math.inf)
+
+
+def _is_within(at_s: float | None, window_s: float, now_s: float) -> bool:
+    return at_s is not None and now_s - at_s < window_s
+
+
+def _is_beyond(reading: Reading, metric: str) -> bool:
+    value, limit = reading.value(metric), _LIMITS[metric]
+    if value is None:
+        return False
+    if metric in _BETTER_HIGHER:
+        return value < limit and reading.requests >= LEAST_REQUESTS
+    return value > limit
+
+
+def _lasting(
+    rows: Sequence[Reading], metric: str, holds: Callable[[Reading, str], bool]
+) -> float | None:
+    """Return the newest value if the condition holds for it and for three of all, else None."""
+    held = [holds(row, metric) for row in rows]
+    is_lasting = held[-1] and sum(held) >= _MUST_HOLD
+    return rows[-1].value(metric) if is_lasting else None
+
+
+def _change(
+    now_s: float,
+    before: Knobs,
+    after: Knobs,
+    triggers: tuple[Trigger, ...],
+    is_forced: bool,
+    rules_on: Collection[str],
+) -> Change | None:
+    """Return the change, None if there is no trigger, or nothing left to do about it."""
+    wanted = [rule for trigger in triggers for rule in _RULES.get(trigger.metric, ())]
+    if is_forced and triggers:
+        wanted = list(ALL_RULES)
+    needs = tuple(rule for rule in wanted if rule not in rules_on)
+    sheds = is_forced and any(trigger.metric == MEMORY for trigger in triggers)
+    if after == before and not needs and not sheds:
+        return None
+    said = ", ".join(f"{t.metric} {t.value:.4g} (limit {t.limit:g})" for t in triggers)
+    run = "five poor readings in a row: " if is_forced else ""
+    return Change(now_s, before, after, run + said, triggers, needs, is_forced, sheds)
+
+
+def _turned(
+    knobs: Knobs, metrics: Collection[str], rows: Sequence[Reading], most_asked: Sequence[str]
+) -> Knobs:
+    after = knobs
+    if MEMORY in metrics:
+        after = replace(after, cache_share=max(CACHE_SHARES[0], 0.7 * after.cache_share))
+    if RESPONSE in metrics or CPU in metrics:
+        after = replace(after, task_at_once=max(1, after.task_at_once // 2))
+        if _is_loaded(rows):  # fewer and larger messages cost less
+            batch_ms = min(BATCH_MS_MOST, max(1.0, 2 * after.batch_ms))
+            after = replace(after, batch_ms=max(after.batch_ms, batch_ms))
+    if HITS in metrics:
+        factor = min(TTL_FACTORS[1], 1.5 * after.ttl_factor)
+        prefetch = tuple(most_asked[:PREFETCHED]) or after.prefetch
+        after = replace(after, ttl_factor=factor, prefetch=prefetch)
+    return after
+
+
+def _is_loaded(rows: Sequence[Reading]) -> bool:
+    """Return whether the machine is busy, by what is poor for a CPU."""
+    return sum(r.cpu_percent > DEFAULTS.cpu_percent for r in rows) >= _MUST_HOLD
+
+
+def _said(one: Outcome) -> str:
+    return f"{one.metric} was {one.before_mean:.4g}, is {one.after_mean:.4g}"

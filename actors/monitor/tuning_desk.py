@@ -1,0 +1,150 @@
+"""Auto-tuning: decided from minutes, followed by every process, undone where it made it worse."""
+
+from __future__ import annotations
+
+import logging
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from actors.monitor.keeping import Keeping
+from actors.monitor.performance_desk import PerformanceDesk
+from actors.monitor.rule_desk import RuleDesk
+from actors.monitor.tuning import Knobs, Tuner, knobs_from
+from infra.settings import Settings
+
+logger = logging.getLogger(__name__)
+
+STATE, HISTORY = "tuning", "tuning"
+_MOST_SYMBOLS = 1_000
+
+Say = Callable[[str, str, str, str], Awaitable[None]]
+
+
+class TuningDesk:
+    """State: the knobs and what is to be reviewed, hard, in the store."""
+
+    def __init__(
+        self,
+        keeping: Keeping,
+        settings: Settings,
+        performance: PerformanceDesk,
+        rules: RuleDesk,
+        changed: Callable[[], Awaitable[None]],
+        say: Say,
+        shed: Callable[[], Awaitable[None]],
+    ) -> None:
+        self._keeping = keeping
+        self._performance = performance
+        self._rules = rules
+        self._changed = changed
+        self._say = say
+        self._shed = shed
+        self._first = Knobs(batch_ms=settings.batch_ms, task_at_once=settings.task_workers)
+        self.knobs = self._first
+        self._is_on = settings.auto_tuning
+        self._tuner = Tuner()
+        self._looked_s = 0.0
+        self._asked: Counter[str] = Counter()
+
+    async def load(self) -> None:
+        """Take what the store remembers."""
+        kept = await self._keeping.get(STATE)
+        if kept is not None:
+            self.knobs = knobs_from(kept["knobs"])
+            self._is_on = kept["is_on"]
+            self._tuner = Tuner(state=kept["tuner"])
+
+    @property
+    def changed_batch_ms(self) -> float | None:
+        """Return the hub's collecting time where it is not the settings'."""
+        now = self.knobs.batch_ms
+        return None if now == self._first.batch_ms else now
+
+    @property
+    def changed_tasks(self) -> int | None:
+        """Return the tasks at one time where they are not the settings'."""
+        now = self.knobs.task_at_once
+        return None if now == self._first.task_at_once else now
+
+    async def take_asked(self, symbols: dict[str, int]) -> None:
+        """Take how often the answers of symbols were made anew, by a replica."""
+        self._asked.update(symbols)
+        if len(self._asked) > _MOST_SYMBOLS:
+            self._asked = Counter(
+                {s: n // 2 for s, n in self._asked.most_common(_MOST_SYMBOLS // 2)}
+            )
+
+    # -- looking ----------------------------------------------------------------------------
+
+    async def look(self) -> None:
+        """Decide and review, once for each new minute."""
+        minutes = self._performance.minutes
+        if not self._is_on or not minutes or minutes[-1].at_s <= self._looked_s:
+            return
+        self._looked_s = minutes[-1].at_s
+        now_s = self._keeping.clock.time_s()
+        readings = list(minutes)[-60:]
+        undo = self._tuner.review(readings, now_s)
+        if undo is not None:
+            for rule in undo.rules:
+                await self._rules.disable(rule, "tuning that switched it on made things worse")
+            self.knobs = undo.knobs
+            text = f"undone: {undo.review.change.reason}"
+            await self._keep("auto_tuning_undone", {"undone": undo.review.as_dict()}, text)
+            return
+        most_asked = [symbol for symbol, _ in self._asked.most_common(20)]
+        change = self._tuner.decide(
+            readings[-1], readings[:-1], self.knobs, now_s, most_asked, self._rules.enabled
+        )
+        if change is None:
+            await self._keep_quietly()
+            return
+        self.knobs = change.after
+        for rule in change.needs_rules:
+            await self._rules.enable(rule, force=True)
+        if change.sheds_memory:
+            await self._shed()
+        await self._keep(change.name, change.as_dict(), change.reason)
+
+    async def _keep(self, name: str, body: dict[str, Any], text: str) -> None:
+        await self._keep_quietly()
+        await self._keeping.note(HISTORY, name, {"name": name, "text": text} | body)
+        await self._changed()
+        await self._say(name, "info", name.replace("_", " "), text)
+
+    async def _keep_quietly(self) -> None:
+        state = {
+            "knobs": self.knobs.as_dict(),
+            "is_on": self._is_on,
+            "tuner": self._tuner.state(),
+        }
+        await self._keeping.put(STATE, "", state)
+
+    # -- what is asked ----------------------------------------------------------------------
+
+    async def status(self) -> dict[str, Any]:
+        """Return whether tuning is on, the knobs, and those of the settings."""
+        pending = self._tuner.pending
+        return {
+            "auto_tuning": self._is_on,
+            "knobs": self.knobs.as_dict(),
+            "configured": self._first.as_dict(),
+            "under_review": None if pending is None else pending.as_dict(),
+        }
+
+    async def history(self, hours: float) -> list[dict[str, Any]]:
+        """Return what was changed in the last hours and what came of it, the newest first."""
+        return (await self._keeping.since(HISTORY, hours))[::-1]
+
+    async def switch(self, on: bool) -> None:
+        """Tune by itself, or not; the knobs stay as they are."""
+        self._is_on = on
+        await self._keep_quietly()
+
+    async def reset(self) -> None:
+        """Go back to what the settings say."""
+        self.knobs = self._first
+        self._tuner = Tuner()
+        await self._keep_quietly()
+        await self._changed()

@@ -1,0 +1,164 @@
+"""Alerts about the service: rules, one alert for what lasts, and who is told."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import orjson
+import pytest
+
+from infra.metrics import snapshot
+from tests.local import LocalService
+from tests.monitor_desks import MACHINE
+
+A = "/api/v2/alerts"
+FAR = datetime(2100, 1, 1, tzinfo=UTC)
+RULE = {
+    "id": "full_disk", "name": "Disk", "metric_name": "disk_usage_percent", "condition": ">",
+    "threshold": 90, "severity": "critical", "channels": ["websocket", "log", "webhook"],
+}  # fmt: skip
+
+
+async def look(local: LocalService, times: int, disk: float = 95.0) -> None:
+    for _ in range(times):
+        local.clock.advance(30)
+        await local.monitor.look(snapshot(), replace(MACHINE, disk_usage_percent=disk))
+
+
+async def active(client: httpx.AsyncClient) -> list[dict[str, Any]]:
+    data = (await client.get(f"{A}/")).json()["data"]
+    assert data["total_count"] == len(data["active_alerts"])
+    found: list[dict[str, Any]] = data["active_alerts"]
+    return found
+
+
+def told(local: LocalService) -> list[str]:
+    pushed = [
+        orjson.loads(m.payload) for m in local.monitor.told if m.topic == "performance:alerts"
+    ]
+    return [body["event"] for body in pushed]
+
+
+async def test_a_lasting_condition_is_one_alert_that_ends(
+    local: LocalService, client: httpx.AsyncClient
+) -> None:
+    assert (await client.post(f"{A}/rules", json=RULE)).status_code == 200
+    await look(local, 20)
+    (alert,) = await active(client)
+    assert (alert["rule_id"], alert["current_value"], alert["acknowledged"]) == (
+        "full_disk", 95.0, False,
+    )  # fmt: skip
+
+    done = await client.put(f"{A}/alerts/{alert['id']}/acknowledge")
+    assert done.json()["alert_id"] == alert["id"]
+    assert (await active(client))[0]["acknowledged"]
+
+    await look(local, 4, disk=20.0)
+    assert await active(client) == []
+    history = (await client.get(f"{A}/history")).json()["data"]["alert_history"]
+    assert [(a["id"], "resolved_at" in a) for a in history] == [(alert["id"], True)]
+    assert told(local) == ["triggered", "resolved"]
+    statistics = (await client.get(f"{A}/statistics")).json()
+    assert statistics["rule_breakdown"] == {"full_disk": 1}
+    assert (await client.put(f"{A}/alerts/{alert['id']}/acknowledge")).status_code == 404
+
+
+async def test_alerts_outlive_the_process(local: LocalService, client: httpx.AsyncClient) -> None:
+    await client.post(f"{A}/rules", json=RULE)
+    await look(local, 5)
+    before = await active(client)
+
+    again = type(local.monitor)(local.settings, local.services.store, local.clock)
+    await again.load()
+
+    assert len(before) == 1
+    assert [a["id"] for a in await again.alerts.active()] == [before[0]["id"]]
+
+
+async def test_there_are_rules_from_the_start(client: httpx.AsyncClient) -> None:
+    rules = (await client.get(f"{A}/rules")).json()["data"]["alert_rules"]
+
+    by_id = {rule["id"]: rule for rule in rules}
+    assert by_id["high_cpu_usage"]["threshold"] == 80
+    assert by_id["critical_memory_usage"]["severity"] == "critical"
+    assert by_id["many_haproxy_processes"]["threshold"] == 3
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        ({"metric_name": "mood"}, "cpu_percent"),
+        ({"condition": "=>"}, ">="),
+        ({"severity": "loud"}, "warning"),
+        ({"channels": ["smoke"]}, "websocket"),
+        ({"channels": []}, "channel"),
+        ({"id": "No Spaces"}, ""),
+        ({"cooldown_minutes": -1}, ""),
+    ],
+)
+async def test_a_rule_that_cannot_be_is_refused_with_what_can(
+    client: httpx.AsyncClient, change: dict[str, Any], word: str
+) -> None:
+    answer = await client.post(f"{A}/rules", json=RULE | change)
+
+    assert answer.status_code == 422, answer.text
+    assert word in answer.text
+
+
+async def test_rules_are_switched_and_deleted(client: httpx.AsyncClient) -> None:
+    assert (await client.put(f"{A}/rules/high_cpu_usage/disable")).status_code == 200
+    rules = (await client.get(f"{A}/rules")).json()["data"]["alert_rules"]
+    assert [r["enabled"] for r in rules if r["id"] == "high_cpu_usage"] == [False]
+    assert (await client.delete(f"{A}/rules/high_cpu_usage")).status_code == 200
+    for method, path in (("PUT", "enable"), ("PUT", "disable"), ("DELETE", "")):
+        answer = await client.request(method, f"{A}/rules/nothing/{path}".rstrip("/"))
+        assert answer.status_code == 404
+
+
+async def test_channels_are_configured_and_secrets_are_not_shown(tmp_path: Any) -> None:
+    local = LocalService(tmp_path, notify_private=True)
+    transport = httpx.ASGITransport(local.app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+        email = {"smtp_server": "localhost", "smtp_port": 2525, "from_email": "a@example.com",
+                 "username": "ops", "password": "hush-hush"}  # fmt: skip
+        assert (await client.post(f"{A}/config/email", json=email)).status_code == 200
+        url = "http://127.0.0.1:9/hook"
+        added = await client.post(f"{A}/config/webhook", json={"webhook_url": url})
+        assert added.json()["secret"].startswith("whsec_")
+        config = await client.get(f"{A}/config")
+        assert "hush-hush" not in config.text
+        assert added.json()["secret"] not in config.text
+        assert config.json()["email_config"]["password"] == "***"
+
+        await client.post(f"{A}/rules", json=RULE)
+        await look(local, 5)
+        found = await local.services.store.read(lambda unit: unit.deliveries.due(FAR, 10))
+        assert [delivery.target for delivery in found] == [url]
+
+        gone = await client.request("DELETE", f"{A}/config/webhook", json={"webhook_url": url})
+        again = await client.request("DELETE", f"{A}/config/webhook", json={"webhook_url": url})
+        assert (gone.status_code, again.status_code) == (200, 404)
+
+
+async def test_private_addresses_are_refused(client: httpx.AsyncClient) -> None:
+    hook = await client.post(f"{A}/config/webhook", json={"webhook_url": "http://127.0.0.1/x"})
+    mail = await client.post(
+        f"{A}/config/email",
+        json={"smtp_server": "10.0.0.1", "smtp_port": 25, "from_email": "a@b.c"},
+    )
+
+    assert (hook.status_code, mail.status_code) == (422, 422)
+
+
+async def test_looking_can_be_stopped(local: LocalService, client: httpx.AsyncClient) -> None:
+    await client.post(f"{A}/rules", json=RULE)
+    assert (await client.post(f"{A}/monitoring/stop")).status_code == 200
+    await look(local, 5)
+    assert await active(client) == []
+    assert (await client.post(f"{A}/monitoring/start?check_interval=5")).status_code == 422
+    await client.post(f"{A}/monitoring/start?check_interval=30")
+    await look(local, 5)
+    assert len(await active(client)) == 1
