@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run test check bench format lock clean setup
+.PHONY: run test check bench soak format lock clean setup
 
 run: setup  ## Set up, then start Finstage in the foreground.
 	@exec $(BIN)/finstage up
@@ -35,12 +35,15 @@ check: setup  ## Format, lint, types, layers.
 bench: setup  ## Each claim beside its peer; results in docs/bench.
 	@$(BIN)/python -m benchmarks
 
+soak: setup  ## An hour of everything, and whether memory stays flat; MINUTES=60.
+	@$(BIN)/python -m benchmarks.soak --minutes $(or $(MINUTES),60)
+
 format: setup
 	@$(BIN)/ruff check --quiet --fix . ; $(BIN)/ruff format .
 
 lock:  ## Pin every dependency anew.
 	@$(BIN)/python -m pip install --quiet uv
-	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev pyproject.toml \
+	@$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --extra dev --extra ml pyproject.toml \
 	  --no-emit-index-url --output-file requirements.lock
 
 clean:

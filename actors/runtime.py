@@ -25,12 +25,10 @@ from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 from infra.context import bound_request_id, current_request_id
 from infra.errors import ActorUnavailable, FinstageError
 from infra.logs import setup_logs
+from infra.memory.allocator import pin_arenas
 from infra.metrics import (
     ACTOR_CALLS,
     ACTOR_SECONDS,
-    REPORT_EVERY_S,
-    ProcessReport,
-    snapshot,
     watch_process,
 )
 from infra.settings import Settings
@@ -86,8 +84,10 @@ def steady_interpreter() -> None:
     let go of Python; by default that may keep it for 5 ms. And the collector looked at everything
     there is after every few hundred messages that are kept: 60 to 360 ms in a replica of 1,000
     sockets. What is there at the start stays; the rest is looked at after very many more objects,
-    and wholly every `_WHOLE_EVERY` times of that.
+    and wholly every `_WHOLE_EVERY` times of that. Threads share two arenas of the allocator, so
+    that what is freed can go back to the system.
     """
+    pin_arenas()
     sys.setswitchinterval(_SWITCH_S)
     gc.collect()
     gc.freeze()
@@ -189,6 +189,20 @@ class ActorClient:
             self._wait_s if wait_s is None else wait_s,
         )
 
+    async def _ask_once(self, method: str, *args: Any, wait_s: float) -> Any:
+        """Ask without waiting for an actor that restarts; raises ActorUnavailable."""
+        try:
+            async with asyncio.timeout(wait_s):
+                if await self._found():
+                    return await getattr(self._handle, method).remote(current_request_id(), *args)
+        except RayTaskError as error:
+            raise error.cause from None
+        except ActorDiedError:
+            self._handle = None
+        except (ActorUnavailableError, TimeoutError):
+            pass
+        raise ActorUnavailable(self.actor_name, wait_s)
+
     async def _found(self) -> bool:
         if self._handle is None:
             with contextlib.suppress(ValueError):  # Ray's word for no actor of this name, yet
@@ -215,13 +229,3 @@ class ActorClient:
                 raise ActorUnavailable(self.actor_name, wait_s)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
-
-
-async def report_metrics(process: str, send: Callable[[ProcessReport], Awaitable[None]]) -> None:
-    """Report this process's counts every other second; a lost report is made up by the next."""
-    while True:
-        await asyncio.sleep(REPORT_EVERY_S)
-        try:
-            await send(ProcessReport(process, snapshot()))
-        except FinstageError as error:
-            logger.info("metrics.unsent", extra={"reason": error.code})

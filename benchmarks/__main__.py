@@ -14,16 +14,21 @@ from rich.table import Table as Shown
 from benchmarks import (
     analysis,
     batch,
+    caches,
     fanout,
     feed,
+    frames,
     hot_get,
     jobs,
     live,
     miss,
+    operations,
     screen,
+    sockets,
     start,
     store,
     store_away,
+    tasks,
     upstream,
 )
 from benchmarks.load import has_wrk
@@ -45,8 +50,13 @@ BENCHMARKS: dict[str, Callable[[Bench], Report]] = {
         jobs,
         live,
         screen,
+        frames,
+        caches,
         analysis,
         fanout,
+        sockets,
+        tasks,
+        operations,
     )
 }
 RESULTS = ROOT / "docs" / "bench"

@@ -185,6 +185,29 @@ class AlertRuleUnknown(RequestError):
         return f"no alert rule has the id {self.rule_id[:40]!r}"
 
 
+class MonitorUnknown(RequestError):
+    """Raised when the monitor has no such thing: a rule, an alert, an A/B test, a reading."""
+
+    status_code = 404
+    code = "monitor_unknown"
+
+    def __init__(self, kind: str, name: str) -> None:
+        super().__init__(kind, name)
+        self.kind = kind
+        self.name = name
+
+    @property
+    def message(self) -> str:
+        return f"there is no {self.kind} {self.name[:80]!r}"
+
+
+class MonitorConflict(RequestError):
+    """Raised when a thing of the monitor is not in a state for what is asked."""
+
+    status_code = 409
+    code = "monitor_conflict"
+
+
 class TargetInvalid(RequestError):
     """Raised when nothing can be sent to a target; `shown` has no secret in it."""
 
@@ -243,6 +266,52 @@ class NotBuilt(RequestError):
 
     status_code = 501
     code = "not_implemented"
+
+
+class CacheUnknown(RequestError):
+    """Raised when there is no cache of that name."""
+
+    status_code = 404
+    code = "cache_unknown"
+
+    def __init__(self, name: str, known: Sequence[str]) -> None:
+        super().__init__(name, list(known))
+        self.name = name
+        self.known = list(known)
+
+    @property
+    def message(self) -> str:
+        return f"there is no cache {self.name[:64]!r}; there are {', '.join(self.known)}"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"allowed": self.known}
+
+
+class KeyUnusable(RequestError):
+    """Raised when an argument of a cached function has no value to make a key of."""
+
+    code = "cache_key_unusable"
+
+    def __init__(self, function: str, argument: str, reason: str) -> None:
+        super().__init__(function, argument, reason)
+        self.function = function
+        self.argument = argument
+        self.reason = reason
+
+    @property
+    def message(self) -> str:
+        return (
+            f"{self.function} cannot be cached by its argument {self.argument!r}: it "
+            f"{self.reason}; give key=, leave it out with ignore=({self.argument!r},), "
+            "or give its class a method cache_key()"
+        )
+
+
+class ValueNotShareable(FinstageError):
+    """Raised when a value has no form in which other processes could read it."""
+
+    code = "value_not_shareable"
 
 
 class AccessError(FinstageError):
@@ -407,6 +476,185 @@ class ChunkFailed(StoreError):
             f"rows {self.first_row} to {self.last_row} were not written, "
             f"{self.committed} rows before them were: {self.reason}"
         )
+
+
+class TaskError(FinstageError):
+    """Raised for background work; its kinds say what is wrong with it."""
+
+    status_code = 409
+    code = "task_error"
+
+
+class TaskUnknown(TaskError):
+    """Raised when no task function has this name."""
+
+    status_code = 404
+    code = "task_unknown"
+
+    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
+        super().__init__(name, list(nearest))
+        self.name = name
+        self.nearest = list(nearest)
+
+    @property
+    def message(self) -> str:
+        hint = f"; nearest known: {', '.join(self.nearest)}" if self.nearest else ""
+        return f"no task is called {self.name[:60]!r}{hint}"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"nearest": self.nearest}
+
+
+class TaskIdUnknown(TaskError):
+    """Raised when no task has this id, or what came of it is forgotten."""
+
+    status_code = 404
+    code = "task_id_unknown"
+
+    def __init__(self, task_id: str) -> None:
+        super().__init__(task_id)
+        self.task_id = task_id
+
+    @property
+    def message(self) -> str:
+        return f"no task has the id {self.task_id[:40]!r}, or its result has expired"
+
+
+class TaskRejected(TaskError):
+    """Raised when a function cannot be a task, or not be submitted so."""
+
+    status_code = 422
+    code = "task_rejected"
+
+
+class TaskArgumentsInvalid(TaskError):
+    """Raised when arguments are not those of the function; `problems` is (argument, reason)."""
+
+    status_code = 422
+    code = "task_arguments_invalid"
+
+    def __init__(self, name: str, problems: Sequence[tuple[str, str]]) -> None:
+        super().__init__(name, [tuple(problem) for problem in problems])
+        self.name = name
+        self.problems = [tuple(problem) for problem in problems]
+
+    @property
+    def message(self) -> str:
+        listed = "; ".join(f"{argument}: {reason}" for argument, reason in self.problems)
+        return f"{self.name}: {listed}"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"arguments": {argument: reason for argument, reason in self.problems}}
+
+
+class TaskUnfinished(TaskError):
+    """Raised when the result of a task is asked for that has none yet."""
+
+    code = "task_unfinished"
+    retryable = True
+
+    def __init__(self, task_id: str, state: str) -> None:
+        super().__init__(task_id, state)
+        self.task_id = task_id
+        self.state = state
+
+    @property
+    def message(self) -> str:
+        return f"task {self.task_id} is {self.state}; its result comes when it has ended"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"status": self.state}
+
+
+class TaskFailed(TaskError):
+    """Raised where the result of a task is asked for that failed; `error_code` is its error's."""
+
+    code = "task_failed"
+
+    def __init__(self, task_id: str, error_code: str, error: str) -> None:
+        super().__init__(task_id, error_code, error)
+        self.task_id = task_id
+        self.error_code = error_code
+        self.error = error
+
+    @property
+    def message(self) -> str:
+        return f"task {self.task_id} failed: {self.error}"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"error_code": self.error_code}
+
+
+class TaskCancelled(TaskFailed):
+    """Raised where the result of a task is asked for that was cancelled."""
+
+    code = "task_cancelled"
+
+    @property
+    def message(self) -> str:
+        return f"task {self.task_id} was cancelled: {self.error}"
+
+
+class TaskNotRequeued(TaskError):
+    """Raised when a task is asked to begin anew that did not fail."""
+
+    code = "task_not_requeued"
+
+    def __init__(self, task_id: str, state: str) -> None:
+        super().__init__(task_id, state)
+        self.task_id = task_id
+        self.state = state
+
+    @property
+    def message(self) -> str:
+        return f"task {self.task_id} is {self.state}; only failed or cancelled ones begin anew"
+
+
+class TaskNotStorable(TaskError):
+    """Raised when arguments or a result cannot be written as JSON or Parquet."""
+
+    status_code = 422
+    code = "task_not_storable"
+
+
+class TaskQueueFull(TaskError):
+    """Raised when the queue holds as much as it may."""
+
+    status_code = 429
+    code = "task_queue_full"
+    retryable = True
+
+    def __init__(self, limit: int, retry_after_s: float) -> None:
+        super().__init__(limit, retry_after_s)
+        self.limit = limit
+        self.retry_after_s = retry_after_s
+
+    @property
+    def message(self) -> str:
+        return f"{self.limit} tasks wait already; retry in {self.retry_after_s:g} s"
+
+
+class Retry(TaskError):
+    """Raised by a task that wants another try, not before `after_s` seconds."""
+
+    code = "task_retry"
+    retryable = True
+
+    def __init__(self, reason: str, after_s: float | None = None) -> None:
+        super().__init__(reason, after_s)
+        self.after_s = after_s
+
+
+class TaskQueueStopped(TaskError):
+    """Raised when the queue takes nothing: it was stopped, or another service runs it."""
+
+    status_code = 503
+    code = "task_queue_stopped"
+    retryable = True
 
 
 class ActorError(FinstageError):

@@ -14,11 +14,15 @@ import orjson
 
 from infra.clock import utc
 from infra.context import current_request_id
+from infra.directives import Directives
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 _MAX_BYTES = 10 * 2**20
 _BACKUPS = 3
 _KEEP_S = 7 * 86_400
+_LOGGERS = ("finstage", "infra", "actors", "pipelines", "serve")
+
+_configured = ""
 
 
 class JsonFormatter(logging.Formatter):
@@ -57,11 +61,19 @@ def setup_logs(log_dir: Path, process: str, level: str) -> None:
         delay=True,
     )
     handler.setFormatter(JsonFormatter(process))
-    for name in ("finstage", "infra", "actors", "pipelines", "serve"):
+    global _configured
+    _configured = level
+    for name in _LOGGERS:
         logger = logging.getLogger(name)
         logger.handlers = [handler]
         logger.setLevel(level)
         logger.propagate = False
+
+
+def follow_level(directives: Directives) -> None:
+    """Log from the level that the directives name, else from the configured one."""
+    for name in _LOGGERS if _configured else ():
+        logging.getLogger(name).setLevel(directives.log_level or _configured)
 
 
 def remove_old_logs(log_dir: Path, now_s: float | None = None) -> int:

@@ -22,6 +22,7 @@ logger = logging.getLogger(__name__)
 REGISTRY = CollectorRegistry()
 REPORT_EVERY_S = 2.0
 _FORGET_AFTER_S = 15.0
+_GONE_AFTER_S = 900.0  # a process that was busy for so long does not come back
 _LAG_PROBE_S = 0.25
 
 HTTP_REQUESTS = Counter(
@@ -36,15 +37,6 @@ HTTP_SECONDS = Histogram(
     ["route"],
     buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5),
     registry=REGISTRY,
-)
-NEAR_CACHE = Counter(
-    "finstage_near_cache_reads",
-    "Reads of rendered answers, by result (edge, hit, miss).",
-    ["result"],
-    registry=REGISTRY,
-)
-NEAR_CACHE_BYTES = Gauge(
-    "finstage_near_cache_bytes", "Bytes of rendered answers held.", ["process"], registry=REGISTRY
 )
 ACTOR_CALLS = Counter(
     "finstage_actor_calls",
@@ -112,6 +104,25 @@ UPSTREAM_STREAMS = Counter(
     ["upstream", "event"],
     registry=REGISTRY,
 )
+TASKS_ENDED = Counter(
+    "finstage_tasks",
+    "Tasks that ended, by name and state.",
+    ["task", "state"],
+    registry=REGISTRY,
+)
+TASK_SECONDS = Histogram(
+    "finstage_task_duration_seconds",
+    "Time that a try of a task took, by name.",
+    ["task"],
+    buckets=(0.001, 0.01, 0.1, 1, 10, 60, 300, 1_800),
+    registry=REGISTRY,
+)
+TASKS_WAITING = Gauge(
+    "finstage_tasks_unfinished",
+    "Tasks that have not ended, by stage.",
+    ["stage", "process"],
+    registry=REGISTRY,
+)
 JOB_RUNS = Counter(
     "finstage_job_runs",
     "Runs of scheduled jobs, by outcome.",
@@ -135,6 +146,91 @@ LOOP_LAG = Gauge(
 RESIDENT_BYTES = Gauge(
     "finstage_process_resident_bytes", "Resident memory.", ["process"], registry=REGISTRY
 )
+SYSTEM_MEMORY = Gauge(
+    "finstage_system_memory_percent",
+    "Memory of the machine that all its processes use.",
+    ["process"],
+    registry=REGISTRY,
+)
+OBJECTS = Gauge(
+    "finstage_process_objects",
+    "Objects that Python's collector knows, every five minutes.",
+    ["process", "generation"],
+    registry=REGISTRY,
+)
+UNCOLLECTABLE = Gauge(
+    "finstage_process_uncollectable_objects",
+    "Objects that Python's collector could not free, every five minutes.",
+    ["process"],
+    registry=REGISTRY,
+)
+STAGE_SECONDS = Histogram(
+    "finstage_stage_duration_seconds",
+    "Time that values spend in a stage of their way: source, compute, hub, write.",
+    ["stage"],
+    buckets=(0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5),
+    registry=REGISTRY,
+)
+EXPERIMENT_REQUESTS = Counter(
+    "finstage_experiment_requests",
+    "Requests in an A/B test, by test and variant.",
+    ["experiment", "variant"],
+    registry=REGISTRY,
+)
+SERVICE_ALERTS = Gauge(
+    "finstage_alerts_active",
+    "Alerts about the service that are not over, by severity.",
+    ["severity", "process"],
+    registry=REGISTRY,
+)
+GRADE = Gauge(
+    "finstage_performance_grade",
+    "How the service does: 0 critical, 1 poor, 2 fair, 3 good, 4 excellent.",
+    ["process"],
+    registry=REGISTRY,
+)
+RULE_ENABLED = Gauge(
+    "finstage_optimisation_enabled",
+    "Whether an optimisation rule is on.",
+    ["rule", "process"],
+    registry=REGISTRY,
+)
+NOTIFICATIONS = Counter(
+    "finstage_notifications",
+    "Tries to tell somebody outside, by channel and outcome (sent, again, refused).",
+    ["channel", "outcome"],
+    registry=REGISTRY,
+)
+HAPROXIES = Gauge(
+    "finstage_haproxy_processes",
+    "HAProxy processes of this machine.",
+    ["process"],
+    registry=REGISTRY,
+)
+MACHINE_CPU = Gauge(
+    "finstage_machine_cpu_percent",
+    "CPU of the machine, all cores together.",
+    ["process"],
+    registry=REGISTRY,
+)
+MACHINE_DISK = Gauge(
+    "finstage_machine_disk_percent",
+    "How full the disk of the data directory is.",
+    ["process"],
+    registry=REGISTRY,
+)
+APP_INFO = Gauge(
+    "finstage_app_info",
+    "1; which service this is.",
+    ["version", "source", "python_version", "process"],
+    registry=REGISTRY,
+)
+DB_CONNECTIONS = Gauge(
+    "finstage_db_pool_connections",
+    "Connections of a process to the database, by state (in_use, idle).",
+    ["state", "process"],
+    registry=REGISTRY,
+)
 CPU_SECONDS = Gauge(
     "finstage_process_cpu_seconds", "CPU time used.", ["process"], registry=REGISTRY
 )
@@ -149,6 +245,7 @@ class ProcessReport:
 
     process: str
     families: Families
+    directives: str = ""  # the number of those that it follows
 
 
 def snapshot() -> Families:
@@ -172,28 +269,43 @@ class MetricsTable:
 
     def __init__(self) -> None:
         self._reports: dict[str, tuple[float, Families]] = {}
+        self._silent: dict[str, tuple[float, Families]] = {}  # that may come back
         self._ended: Families = {}
 
     def put(self, report: ProcessReport, now_s: float) -> None:
-        """Take a report, and fold the counters of processes that fell silent."""
+        """Take a report; of processes that fell silent the counters stay."""
+        self._silent.pop(report.process, None)
         self._reports[report.process] = (now_s, report.families)
-        silent = [p for p, (at, _) in self._reports.items() if now_s - at > _FORGET_AFTER_S]
-        for process in silent:
-            families = self._reports.pop(process)[1]
+        for process in _older(self._reports, now_s - _FORGET_AFTER_S):
+            at_s, families = self._reports.pop(process)
             kept = {n: f for n, f in families.items() if f[0] != "gauge"}
-            self._ended = _merged([self._ended, kept])
+            self._silent[process] = at_s, kept
+        for process in _older(self._silent, now_s - _GONE_AFTER_S):
+            self._ended = _merged([self._ended, self._silent.pop(process)[1]])
 
     @property
     def processes(self) -> tuple[str, ...]:
         """Return the processes that report."""
         return tuple(sorted(self._reports))
 
+    def families(self, prefix: str = "") -> Families:
+        """Return the samples of all processes together, of metrics whose names begin so."""
+        told = (*self._silent.values(), *self._reports.values())
+        parts = [self._ended, *(families for _, families in told)]
+        return _merged(
+            {n: f for n, f in families.items() if n.startswith(prefix)} for families in parts
+        )
+
+    def gauge(self, process: str, name: str) -> float | None:
+        """Return the value of a gauge that a process has one of, None if it does not tell."""
+        report = self._reports.get(process)
+        family = report[1].get(name) if report is not None else None
+        return family[2][0][2] if family is not None and family[2] else None
+
     def render(self) -> bytes:
         """Return the Prometheus text of all processes together."""
         registry = CollectorRegistry()
-        registry.register(
-            _Families(_merged([self._ended, *(f for _, f in self._reports.values())]))
-        )
+        registry.register(_Families(self.families()))
         return generate_latest(registry)
 
 
@@ -207,6 +319,10 @@ class _Families(Collector):
             for sample, labels, value in samples:
                 metric.add_sample(sample, dict(labels), value)
             yield metric
+
+
+def _older(reports: dict[str, tuple[float, Families]], than_s: float) -> list[str]:
+    return [process for process, (at_s, _) in reports.items() if at_s < than_s]
 
 
 def _merged(parts: Iterable[Families]) -> Families:
@@ -235,5 +351,6 @@ async def watch_process(process: str) -> None:
         with own.oneshot():
             cpu = own.cpu_times()
             RESIDENT_BYTES.labels(process).set(own.memory_info().rss)
+        SYSTEM_MEMORY.labels(process).set(psutil.virtual_memory().percent)
         LOOP_LAG.labels(process).set(worst_s)
         CPU_SECONDS.labels(process).set(cpu.user + cpu.system)

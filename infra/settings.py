@@ -10,13 +10,24 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    AfterValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
-from infra.errors import ConfigError
+from infra.caches.catalogue import parsed_specs
+from infra.errors import ConfigError, TargetInvalid
+from infra.notify.channels import checked_channel, is_webhook
+from infra.notify.signing import signed_headers
+from infra.notify.targets import checked_target, shown
 
 PREFIX = "FINSTAGE_"
 LOOPBACK_HOSTS = ("127.0.0.1", "localhost", "::1")
@@ -114,6 +125,7 @@ class Settings(BaseSettings):
     )
     keep_contents_days: int = Field(365, ge=0, description="Age of news.")
     keep_alerts_days: int = Field(365, ge=0, description="Age of alerts, and who was told.")
+    keep_service_alerts_days: int = Field(30, ge=1, description="Age of alerts about the service.")
     keep_slow_queries_days: int = Field(30, ge=0, description="Age of slow queries.")
     slow_query_s: float = Field(1.0, gt=0, description="Queries that take longer are kept.")
     # Under 1 s a session is a handful of ticks and every cache is cold; 23,400 is real time.
@@ -196,6 +208,28 @@ class Settings(BaseSettings):
     near_cache_entries: int = Field(10_000, ge=0, description="The same, as a count.")
     shared_cache_bytes: int = Field(64 * 2**20, ge=0, description="Values in the CacheActor.")
     shared_cache_entries: int = Field(10_000, ge=0, description="The same, as a count.")
+    caches: str = Field(
+        "",
+        description="Sizes and lifetimes of named caches in each process, as "
+        "`name=entries:seconds[:MiB];…`; `-` for seconds without end.",
+    )
+    cache_backend: SecretStr = Field(
+        SecretStr("actor"),
+        description="What processes share: `actor` (the CacheActor), `memory` (nothing), or "
+        "`redis://HOST:PORT/DB`.",
+    )
+    memory_watch_s: float = Field(300.0, ge=1, description="Seconds between looks at memory.")
+    # Of the machine, not of the service: others need memory too.
+    memory_shed_pct: float = Field(
+        85.0, gt=0, le=100, description="Caches are cut where a machine's memory is so full."
+    )
+    memory_hit_warn_pct: float = Field(
+        30.0, ge=0, le=100, description="A lower hit rate of all caches is a warning."
+    )
+    monitor_s: float = Field(10.0, ge=1, description="Seconds between readings of the service.")
+    auto_tuning: bool = Field(
+        True, description="Caches, batches and tasks are tuned from readings at first."
+    )
     hub_history_bytes: int = Field(64 * 2**20, ge=2**16, description="Messages kept by the hub.")
     hub_history_s: float = Field(120.0, gt=0, description="And for how long.")
     # Longer: a value is told later. Shorter: more calls for the same values.
@@ -228,12 +262,42 @@ class Settings(BaseSettings):
     )
     # Each is asked on every price of its symbols.
     max_alert_rules: int = Field(1_000, ge=0, description="Alert rules that users may make.")
+    notify_targets: SecretStr = Field(
+        SecretStr(""),
+        description="Who is told of built-in alerts beside the stream: webhooks and Apprise URLs "
+        "(`mailto://…`, `tgram://…`), comma separated.",
+    )
+    notify_secret: SecretStr = Field(
+        SecretStr(""), description="Signs those webhooks: `whsec_` and base64 (docs/alerts.md)."
+    )
     notify_timeout_s: float = Field(
-        10.0, gt=0, description="How long a webhook may take to answer."
+        10.0, gt=0, description="How long a webhook or channel may take to answer."
     )
     # True lets whoever may make rules reach what this machine reaches.
     notify_private: bool = Field(
         False, description="Send webhooks to private addresses too, of this machine and network."
+    )
+
+    # -- tasks -----------------------------------------------------------------------------
+    # Each is a process of 100 to 300 MB while it works.
+    task_workers: int = Field(4, ge=1, le=256, description="Tasks that run at one time.")
+    task_modules: Names = Field(
+        (), description="Modules with tasks of your own, comma separated; on PYTHONPATH."
+    )
+    task_queue: str = Field(
+        "default",
+        pattern=r"^[A-Za-z0-9._-]{1,64}$",
+        description="Name of the queue; services that share a store each need their own.",
+    )
+    max_tasks: int = Field(200_000, ge=1, description="Tasks that wait; more are refused.")
+    task_ageing_s: float = Field(
+        60.0, gt=0, description="One start in eight goes to a task that waited longer than this."
+    )
+    task_result_bytes: int = Field(
+        16 * 2**20, ge=1_024, description="Largest result of a task; over 64 KiB it is a file."
+    )
+    keep_results_h: float = Field(
+        24.0, gt=0, description="Hours that ended tasks and their results are kept."
     )
 
     # -- the machine -----------------------------------------------------------------------
@@ -252,7 +316,9 @@ class Settings(BaseSettings):
         "INFO", description="Least level that is logged."
     )
 
-    @field_validator("symbols", "allowed_hosts", "cors_origins", "live_topics", mode="before")
+    @field_validator(
+        "symbols", "allowed_hosts", "cors_origins", "live_topics", "task_modules", mode="before"
+    )
     @classmethod
     def _split(cls, value: object) -> object:
         if isinstance(value, str):
@@ -264,6 +330,49 @@ class Settings(BaseSettings):
     def _keys_are_named(cls, value: SecretStr) -> SecretStr:
         parse_keys(value.get_secret_value())
         return value
+
+    @field_validator("caches")
+    @classmethod
+    def _caches_are_bounds(cls, value: str) -> str:
+        parsed_specs(value)
+        return value
+
+    @field_validator("cache_backend")
+    @classmethod
+    def _backend_is_one(cls, value: SecretStr) -> SecretStr:
+        text = value.get_secret_value()
+        if text not in ("actor", "memory") and not text.startswith(
+            ("redis://", "rediss://", "unix://")
+        ):
+            raise ValueError("must be `actor`, `memory` or a redis:// URL")
+        return value
+
+    @field_validator("notify_secret")
+    @classmethod
+    def _secret_signs(cls, value: SecretStr) -> SecretStr:
+        if text := value.get_secret_value():
+            signed_headers(text, "check", 0, b"")
+        return value
+
+    @model_validator(mode="after")
+    def _targets_can_be_told(self) -> Self:
+        for target in self.targets:
+            if not is_webhook(target):
+                checked_channel(target)
+                continue
+            checked_target(target, self.notify_private)
+            if not self.notify_secret.get_secret_value():
+                raise ValueError(
+                    "a webhook among FINSTAGE_NOTIFY_TARGETS needs FINSTAGE_NOTIFY_SECRET, "
+                    "with which it is signed"
+                )
+        return self
+
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """Return who is told of built-in alerts."""
+        text = self.notify_targets.get_secret_value()
+        return tuple(part.strip() for part in text.split(",") if part.strip())
 
     @property
     def recording(self) -> Path | None:
@@ -321,7 +430,9 @@ def load_settings(environ: Mapping[str, str] | None = None, **overrides: Any) ->
         first = error.errors()[0]
         name = PREFIX + "_".join(str(part) for part in first["loc"]).upper()
         reason = str(first["msg"]).removeprefix("Value error, ")
-        raise ConfigError(f"{name}: {reason}") from None
+        raise ConfigError(f"{name}: {reason}" if first["loc"] else reason) from None
+    except TargetInvalid as error:
+        raise ConfigError(f"FINSTAGE_NOTIFY_TARGETS: {error.message}") from None
     if not settings.keys and settings.host not in LOOPBACK_HOSTS:
         raise ConfigError(
             f"FINSTAGE_HOST is {settings.host}, which other machines reach: "
@@ -350,6 +461,8 @@ def origin_of(settings: Settings, field: str) -> str:
 def masked(settings: Settings, field: str) -> str:
     """Return a setting for people, with keys and passwords hidden."""
     value = getattr(settings, field)
+    if field == "notify_targets":
+        return ", ".join(shown(target) for target in settings.targets)
     if field == "api_keys":
         return ", ".join(f"{name}:********" for name in settings.keys)
     if isinstance(value, tuple):

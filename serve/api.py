@@ -10,6 +10,7 @@ from serve.errors import install_error_handlers
 from serve.gate import Gate
 from serve.middleware import RequestMiddleware
 from serve.rest import (
+    ab_tests,
     alerts,
     analysis,
     database,
@@ -17,14 +18,19 @@ from serve.rest import (
     live,
     market,
     market_price,
+    memory,
     old_streams,
+    optimization,
+    performance,
     prices,
     scheduler,
     screens,
+    service_alerts,
     signals,
     simple,
     stored,
     symbols,
+    tasks,
 )
 from serve.services import Services
 from serve.version import VERSION
@@ -60,16 +66,27 @@ def create_api(services: Services, gate: Gate, behind_serve: bool = True) -> Fas
         old_streams.router,
         signals.router,
         alerts.router,
+        service_alerts.router,
+        performance.router,
+        performance.metrics,
+        performance.monitoring,
+        performance.other,
+        optimization.router,
+        ab_tests.router,
         prices.router,
         simple.router,
         symbols.router,
         market_price.router,
         scheduler.router,
+        tasks.router,
         database.router,
+        memory.about,
         health.router,
         pages.router,
     ):
         app.include_router(router)
+    for prefix in ("/api/memory", "/system/memory"):
+        app.include_router(memory.router, prefix=prefix)
     app.mount("/assets", pages.assets())
     install_error_handlers(app)
     app.add_middleware(

@@ -17,8 +17,12 @@ from actors.hub.actor import HubActor
 from actors.hub.client import HUB
 from actors.indicators.actor import IndicatorActor
 from actors.indicators.client import INDICATORS
+from actors.monitor.actor import MonitorActor
+from actors.monitor.client import MONITOR
 from actors.runtime import ActorSpec
 from infra.settings import Settings
+from pipelines.queue.actor import TaskQueueActor
+from pipelines.queue.client import TASK_QUEUE
 from pipelines.scheduler.actor import SchedulerActor
 from pipelines.scheduler.client import SCHEDULER
 from serve.replicas import Api, Stream
@@ -36,6 +40,8 @@ def actor_specs(settings: Settings, started_at_s: float) -> list[ActorSpec]:
         ActorSpec(INDICATORS, IndicatorActor, (settings,)),
         ActorSpec(ALERT_ENGINE, AlertActor, (settings,)),
         ActorSpec(SCHEDULER, SchedulerActor, (settings,)),
+        ActorSpec(TASK_QUEUE, TaskQueueActor, (settings,)),
+        ActorSpec(MONITOR, MonitorActor, (settings,)),
     ]
 
 
@@ -45,6 +51,7 @@ def applications(settings: Settings) -> list[RunTarget]:
         "ray_actor_options": {"num_cpus": 0},
         "max_ongoing_requests": 100_000,  # an open socket holds one; our own caps are lower
         "max_queued_requests": -1,
+        "max_surge_percent": 100,  # new replicas first: else the old ones go before they come
         "graceful_shutdown_timeout_s": 2.0,
         "graceful_shutdown_wait_loop_s": 0.2,
         "logging_config": {"enable_access_log": False},

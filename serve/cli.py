@@ -64,6 +64,23 @@ def down() -> None:
 
 
 @app.command()
+def restart(
+    rolling: Annotated[
+        bool, typer.Option("--rolling", help="New replicas first, then the old ones go.")
+    ] = False,
+    actors: Annotated[
+        bool, typer.Option("--actors", help="Before that the actors too, one after the other.")
+    ] = False,
+    timeout_s: Annotated[float, typer.Option(min=1, help="Give up after so many seconds.")] = 120,
+) -> None:
+    """Replace the replicas of the running service without a failed request; exit code 1 if not."""
+    from serve.rolling import restart_service
+
+    settings = load_settings()
+    raise typer.Exit(restart_service(settings, console, rolling, actors, timeout_s))
+
+
+@app.command()
 def status() -> None:
     """Show what runs where; exit code 0 if it is ready, 1 if not, 3 if nothing runs."""
     from serve.status import show_status
@@ -77,7 +94,8 @@ def logs(
     process: Annotated[
         str,
         typer.Option(
-            help="Only this role: api, stream, feed, indicators, hub, cache, scheduler, jobs, up."
+            help="Only this role: api, stream, feed, indicators, hub, cache, alerts, scheduler, "
+            "jobs, tasks, up."
         ),
     ] = "",
     level: Annotated[
@@ -180,6 +198,36 @@ def restore(
     raise typer.Exit(restore_store(load_settings(), console, file))
 
 
+@app.command()
+def submit(
+    name: Annotated[str, typer.Argument(help="A task's name, such as process_dataset.")],
+    arg: Annotated[
+        list[str] | None, typer.Option(help="NAME=VALUE, the value as JSON or plain text.")
+    ] = None,
+    priority: Annotated[
+        str, typer.Option(help="critical, high, normal or low; else the task's own.")
+    ] = "",
+    wait: Annotated[
+        bool, typer.Option("--wait", help="Show its progress, then its result.")
+    ] = False,
+) -> None:
+    """Submit a task to the running service; print its id, or with --wait its result."""
+    from serve.tasks import submit_task
+
+    raise typer.Exit(submit_task(load_settings(), console, name, arg or [], priority, wait))
+
+
+@app.command()
+def tasks(
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
+    last: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
+) -> None:
+    """Show the tasks of the running service, those that run with their progress."""
+    from serve.tasks import show_tasks
+
+    raise typer.Exit(show_tasks(load_settings(), console, follow, last))
+
+
 @jobs_app.callback(invoke_without_command=True)
 def jobs(context: typer.Context) -> None:
     """Show the jobs of the running service."""
@@ -228,6 +276,59 @@ def config() -> None:
             info.description,
         )
     console.print(table)
+
+
+@app.command()
+def monitor(
+    interval: Annotated[float, typer.Option(min=1, help="Seconds between lines.")] = 60,
+    memory_threshold: Annotated[
+        float | None, typer.Option(min=1, max=100, help="Alert above, per cent of the machine.")
+    ] = None,
+    cpu_threshold: Annotated[
+        float | None, typer.Option(min=1, max=100, help="Alert above, per cent of all cores.")
+    ] = None,
+    response_threshold: Annotated[
+        float | None, typer.Option(min=1, help="Alert above, mean milliseconds.")
+    ] = None,
+    auto_tuning: Annotated[
+        bool | None, typer.Option("--auto-tuning/--no-auto-tuning", help="Let it tune itself.")
+    ] = None,
+    lines: Annotated[int, typer.Option(min=0, help="So many; 0 goes on until Ctrl-C.")] = 0,
+    save: Annotated[Path | None, typer.Option(help="A folder for what was seen, as JSON.")] = None,
+) -> None:
+    """Show how the running service does, line by line, with its alerts."""
+    from serve.watching import monitor
+
+    given = {
+        "memory_threshold": memory_threshold,
+        "cpu_threshold": cpu_threshold,
+        "response_threshold": response_threshold,
+    }
+    thresholds = {name: value for name, value in given.items() if value is not None}
+    raise typer.Exit(
+        monitor(load_settings(), console, interval, thresholds, auto_tuning, lines, save)
+    )
+
+
+@app.command()
+def dashboard(
+    url: Annotated[
+        str, typer.Option(help="The service; default: the one of this data directory.")
+    ] = "",
+    host: Annotated[str, typer.Option(help="Where the page listens.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65_535)] = 8080,
+) -> None:
+    """Show the performance page on a port of its own."""
+    from serve.dashboard import run_dashboard
+    from serve.state import read_state
+
+    settings = load_settings()
+    state = read_state(settings)
+    found = url or (state.url if state is not None and state.runs else "")
+    if not found:
+        raise ConfigError(f"nothing runs on {settings.data_dir}: start it, or give --url")
+    key = next(iter(settings.keys.values()), "")
+    raise typer.Exit(run_dashboard(found, key, host, port, console))
 
 
 @app.command("ray-env")

@@ -11,20 +11,24 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 
+from prometheus_client import Histogram
 from starlette.middleware import Middleware
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from infra.context import bound_request_id, new_request_id
+from infra.directives import ASYNC_ENDPOINTS, following, is_on
 from infra.errors import FinstageError
-from infra.metrics import HTTP_REQUESTS, NEAR_CACHE
+from infra.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from serve.errors import error_body, error_headers
 from serve.gate import Gate
 from serve.near import NearCache, Rendered
 from serve.scope import DIRECT
+from serve.trials import Trials
 
 logger = logging.getLogger(__name__)
 
@@ -50,14 +54,40 @@ class Site:
     app: ASGIApp
     loop: asyncio.AbstractEventLoop
     quick: Quick = field(default=lambda _path, _query: None)
+    trials: Trials = field(default_factory=lambda: Trials(lambda _: ""))
     answered: Counter[tuple[str, str]] = field(default_factory=Counter)
+    hits: Counter[str] = field(default_factory=Counter)
+
+    _timers: dict[str, Histogram] = field(default_factory=dict)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer from memory, or hand on to the application."""
+        if (
+            scope["type"] == "http"
+            and scope["method"] == "GET"
+            and is_on(ASYNC_ENDPOINTS)
+            and await _answers(self, scope, send)
+        ):
+            return
+        _set_request_id(scope)
+        scope[DIRECT] = True
+        await self.app(scope, receive, send)
+
+    def timer(self, route: str) -> Histogram:
+        """Return the clock of a route's answers."""
+        timer = self._timers.get(route)
+        if timer is None:
+            timer = self._timers[route] = HTTP_SECONDS.labels(route)
+        return timer
 
     def flush_counts(self) -> None:
         """Move the counts of cached answers into the metrics; cheap integers until then."""
         for (route, status), count in self.answered.items():
             HTTP_REQUESTS.labels("GET", route, status).inc(count)
-            NEAR_CACHE.labels("edge").inc(count)
         self.answered.clear()
+        for route, count in self.hits.items():
+            self.near.count_hits(route, count)
+        self.hits.clear()
 
 
 _site: Site | None = None
@@ -102,16 +132,15 @@ class Edge:
             or site.loop is not asyncio.get_running_loop()
         ):
             await self._app(scope, receive, send)
-            return
-        if kind == "http" and scope["method"] == "GET" and await _answers(site, scope, send):
-            return
-        _set_request_id(scope)
-        scope[DIRECT] = True
-        await site.app(scope, receive, send)
+        elif kind == "http" and site.trials.run:
+            await site.trials.through(site.handle, scope, receive, send)
+        else:
+            await site.handle(scope, receive, send)
 
 
 async def _answers(site: Site, scope: Scope, send: Send) -> bool:
     """Send the answer to a plain question; False if it is one for the application."""
+    began_s = time.perf_counter()
     path, query = scope["path"], scope["query_string"]
     entry = site.near.lookup(path, query)
     ask = site.quick(path, query) if entry is None else None
@@ -125,7 +154,9 @@ async def _answers(site: Site, scope: Scope, send: Send) -> bool:
     with bound_request_id(request_id):
         try:
             site.gate.admit(scope)
-            if entry is None and ask is not None:
+            if entry is not None:
+                site.hits[entry.route] += 1
+            elif ask is not None:
                 entry = await ask()
         except FinstageError as error:
             HTTP_REQUESTS.labels("GET", "refused", str(error.status_code)).inc()
@@ -136,6 +167,8 @@ async def _answers(site: Site, scope: Scope, send: Send) -> bool:
     if entry is None:
         return False  # a bug was met: the application has the words for it
     await _send_entry(site, entry, given, header, send)
+    if following.now.watches:
+        site.timer(entry.route).observe(time.perf_counter() - began_s)
     return True
 
 

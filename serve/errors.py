@@ -20,6 +20,9 @@ from infra.errors import (
     RangeInvalid,
     RateLimited,
     TargetInvalid,
+    TaskArgumentsInvalid,
+    TaskError,
+    TaskQueueFull,
 )
 from serve.scope import TOO_LARGE
 
@@ -54,13 +57,27 @@ def error_body(error: FinstageError) -> bytes:
             "ctx": error.context,
         }
         return orjson.dumps({"detail": [item]})
+    if isinstance(error, TaskArgumentsInvalid):
+        return orjson.dumps({"detail": _argument_items(error)})
+    if isinstance(error, TaskError) and error.status_code == 422:
+        item = {"type": error.code, "loc": ["body"], "msg": error.message, "ctx": error.context}
+        return orjson.dumps({"detail": [item]})
     return orjson.dumps({"detail": error_detail(error)})
+
+
+def _argument_items(error: TaskArgumentsInvalid) -> list[dict[str, Any]]:
+    """Return one item for each argument that is wrong."""
+    context = {"task_name": error.name}
+    return [
+        {"type": error.code, "loc": ["body", "kwargs", name], "msg": reason, "ctx": context}
+        for name, reason in error.problems
+    ]
 
 
 def error_headers(error: FinstageError) -> dict[str, str]:
     """Return the headers that belong to an error."""
     headers = {"cache-control": "no-store"}
-    if isinstance(error, RateLimited):
+    if isinstance(error, RateLimited | TaskQueueFull):
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     elif error.retryable:
         headers["retry-after"] = "1"

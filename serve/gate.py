@@ -28,8 +28,14 @@ _READING_POSTS = frozenset(
     }
 )
 _ABOUT_CLIENTS = ("/ws/clients", "/ws/status")
-_ALWAYS_OPEN = ("/health/", "/metrics", "/assets/", "/docs", "/openapi.json")
-_PAGES = ("/", "/ws/demo")  # they ask for the key, so they come without one
+_ALWAYS_OPEN = ("/health/", "/metrics", "/monitoring/", "/assets/", "/docs", "/openapi.json")
+_PAGES = (  # they ask for the key, so they come without one
+    "/",
+    "/ws/demo",
+    "/tasks",
+    "/performance-dashboard",
+    "/api/v2/performance/dashboard/html",
+)
 _MEMO_LIMIT = 1_024
 
 
@@ -104,11 +110,16 @@ class Gate:
             return self._reads_need_key
         return (changes and path not in _READING_POSTS) or path.startswith(_ABOUT_CLIENTS)
 
-    def _name_of(self, key: bytes) -> str:
+    def name_of(self, key: bytes) -> str:
+        """Return the name of a key, "" if it is not known."""
         found = ""
         for name, known in self._keys.items():  # all of them: the time tells nothing
             if hmac.compare_digest(known, key):
                 found = name
+        return found
+
+    def _name_of(self, key: bytes) -> str:
+        found = self.name_of(key)
         if not found:
             raise KeyRequired("this key is not known")
         if not self._limiter.hit(self._rate, found):

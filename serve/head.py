@@ -19,6 +19,7 @@ from infra.settings import Settings
 from serve.ports import Ports
 
 LOOPBACK = "127.0.0.1"
+TASK_RESOURCE = "finstage_tasks"  # as the queue asks for it; it cannot be imported before Ray
 EDGE_HOOK = "serve.edge.middlewares"
 _DESCRIPTORS_BESIDE = 4_800  # HAProxy with strict limits starts with 2 x maxconn + this
 _LEAST_MAXCONN = 200
@@ -51,6 +52,8 @@ def ingress_environment(settings: Settings, ports: Ports) -> dict[str, str]:
         serve_environment["ENABLE_HA_PROXY"] = 0
     return {f"RAY_SERVE_{name}": str(value) for name, value in serve_environment.items()} | {
         "RAY_worker_niceness": "0",
+        # Processes that were started for tasks stay for the next ones.
+        "RAY_num_workers_soft_limit": str(settings.ray_cpus + settings.task_workers),
         "RAY_USAGE_STATS_ENABLED": "0",
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token_path(settings)),
@@ -112,6 +115,7 @@ def start_head(settings: Settings, ports: Ports) -> Any:
         object_manager_port=ports.ray_object_manager,
         runtime_env_agent_port=ports.ray_runtime_env,
         num_cpus=settings.ray_cpus,
+        resources={TASK_RESOURCE: settings.task_workers},
         object_store_memory=settings.object_store_bytes,
         include_dashboard=settings.ray_dashboard,
         dashboard_host=LOOPBACK,

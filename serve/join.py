@@ -21,15 +21,18 @@ from serve.up import (
     await_ready,
     check_source,
     deploy,
+    drain_tasks,
     join_ray,
     overview,
     say_goodbye,
     shown_host,
 )
+from serve.upgrade import upgrade_store
 
 logger = logging.getLogger(__name__)
 
 _WATCH_EVERY_S = 1.0
+_TASK_GRACE_S = 5.0
 
 
 class JoinedService:
@@ -48,6 +51,7 @@ class JoinedService:
         lock = take_lock(self._settings)
         check_source(self._settings)
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
+        upgrade_store(self._settings, self._console)
         with StopSignals(self._goes) as signals:
             try:
                 self._start(signals)
@@ -73,7 +77,7 @@ class JoinedService:
             raise ConfigError(f"no Ray at {self._address} can be joined: nobody listens there")
         with self._console.status("joining Ray …"):
             try:
-                context = join_ray(self._address)
+                context = join_ray(self._address, self._settings.task_modules)
                 self._ray_address = context.address_info["address"]
                 signals.install()
             except (ConnectionError, RuntimeError, ValueError) as error:
@@ -136,6 +140,7 @@ class JoinedService:
             from serve.app import API_APP, STREAM_APP, actor_specs
 
             say_goodbye()
+            drain_tasks(_TASK_GRACE_S)
             for name in (API_APP, STREAM_APP):
                 ray_serve.delete(name)
             for spec in actor_specs(self._settings, 0.0):

@@ -5,18 +5,41 @@ from __future__ import annotations
 import asyncio
 import gzip
 import time
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Awaitable, Callable, Hashable
+from dataclasses import replace
 from typing import Any
 
 import orjson
 
+from infra.caches.base import CacheStats
+from infra.caches.catalogue import API_RESPONSE, PRICE_DATA, TECHNICAL_ANALYSIS
+from infra.directives import (
+    ASYNC_ENDPOINTS,
+    PRICE_CACHE,
+    TECHNICAL_CACHE,
+    Directives,
+    following,
+    is_on,
+)
 from infra.messages import DATA, EXTENDED, PRICES, Batch, Message, Snapshot
 
 Headers = list[tuple[bytes, bytes]]
 RawKey = tuple[str, bytes]  # path and query string, as they came
 
+_CACHES = (("/api/v2/technical-analysis", TECHNICAL_ANALYSIS), ("/api/v2/prices", PRICE_DATA))
+_RULES = {TECHNICAL_ANALYSIS: TECHNICAL_CACHE, PRICE_DATA: PRICE_CACHE}
 _ENTRY_BYTES = 1_500  # an entry of no body: 1,352 to 1,461 by tracemalloc, two spellings
+
+
+def _cache_of(route: str) -> str:
+    return next((name for prefix, name in _CACHES if route.startswith(prefix)), API_RESPONSE)
+
+
+def is_kept(route: str) -> bool:
+    """Return whether answers of a route are kept now: the rule of their cache is on."""
+    rule = _RULES.get(_cache_of(route))
+    return rule is None or is_on(rule)
 
 
 class Rendered:
@@ -108,8 +131,8 @@ class NearCache:
         self.bytes = 0
         self.heard_s = float("-inf")
         self.has_met_hub = False
-        self._max_bytes = max_bytes
-        self._max_entries = max_entries
+        self._bounds = max_bytes, max_entries
+        self._max_bytes, self._max_entries = self._bounds
         self._lease_s = lease_s
         self._now_s = now_s
         self._entries: OrderedDict[Hashable, Rendered] = OrderedDict()
@@ -118,9 +141,20 @@ class NearCache:
         self._payloads: dict[str, bytes] = {}
         self._parsed: dict[str, dict[str, Any]] = {}
         self._flights: dict[Hashable, asyncio.Task[Any]] = {}
+        self._stats: dict[str, CacheStats] = {}
+        self._asked: Counter[str] = Counter()
 
     def __len__(self) -> int:
         return len(self._entries)
+
+    def follow(self, directives: Directives) -> None:
+        """Take the share of the bounds that caches may have, and drop what is over them."""
+        share = directives.cache_share
+        self._max_bytes = int(self._bounds[0] * share)
+        self._max_entries = int(self._bounds[1] * share)
+        for stats in self._stats.values():
+            stats.max_bytes, stats.max_entries = self._max_bytes, self._max_entries
+        self._fit()
 
     # -- rendered answers -------------------------------------------------------------------
 
@@ -133,6 +167,8 @@ class NearCache:
         """Return the answer to a question, however it was spelled; None as in `lookup`."""
         entry = self._entries.get(key)
         if entry is None or self._now_s() - self.heard_s > self._lease_s:
+            return None
+        if not (following.is_plain or is_kept(entry.route)):
             return None
         self._entries.move_to_end(key)
         return entry
@@ -155,16 +191,33 @@ class NearCache:
         too_large = entry.size_bytes > self._max_bytes or self._max_entries == 0
         if too_large or not entry.lasts or known not in (None, entry.data_version):
             return False
+        if not (following.is_plain or is_kept(entry.route)):
+            return False
         self._drop(key)
         self._entries[key] = entry
         self._by_symbol.setdefault(entry.symbol, set()).add(key)
         self.bytes += entry.size_bytes
-        while self.bytes > self._max_bytes or len(self._entries) > self._max_entries:
-            self._drop(next(iter(self._entries)))
+        stats = self._stats_of(entry.route)
+        stats.sets += 1
+        stats.entries += 1
+        stats.bytes += entry.size_bytes
+        self._fit()
+        self._asked[entry.symbol] += 1
         return True
+
+    def take_asked(self, count: int = 20) -> dict[str, int]:
+        """Return the symbols whose answers were made most often, and begin to count anew."""
+        asked, self._asked = self._asked, Counter()
+        return dict(asked.most_common(count))
+
+    def _fit(self) -> None:
+        while self.bytes > self._max_bytes or len(self._entries) > self._max_entries:
+            self._evict()
 
     async def once(self, key: Hashable, make: Callable[[], Awaitable[Any]]) -> Any:
         """Return what `make` gives; callers that ask meanwhile for the same key share it."""
+        if not is_on(ASYNC_ENDPOINTS):
+            return await make()
         flight = self._flights.get(key)
         if flight is None:
             flight = asyncio.ensure_future(make())
@@ -172,11 +225,67 @@ class NearCache:
             flight.add_done_callback(lambda _: self._flights.pop(key, None))
         return await asyncio.shield(flight)
 
+    def _evict(self, key: Hashable | None = None) -> None:
+        key = next(iter(self._entries)) if key is None else key
+        self._stats_of(self._entries[key].route).evictions += 1
+        self._drop(key)
+
     def _drop(self, key: Hashable) -> None:
         entry = self._entries.pop(key, None)
         if entry is not None:
             self.bytes -= entry.size_bytes
             self._by_symbol[entry.symbol].discard(key)
+            stats = self._stats_of(entry.route)
+            stats.entries -= 1
+            stats.bytes -= entry.size_bytes
+
+    # -- figures, and less of it ------------------------------------------------------------
+
+    def count_hits(self, route: str, count: int = 1) -> None:
+        """Count reads of a route that were answered from here."""
+        self._stats_of(route).hits += count
+
+    def count_miss(self, route: str) -> None:
+        """Count a read of a route that had to be made."""
+        self._stats_of(route).misses += 1
+
+    def _stats_of(self, route: str) -> CacheStats:
+        name = _cache_of(route)
+        stats = self._stats.get(name)
+        if stats is None:
+            stats = self._stats[name] = CacheStats(
+                name, "edge", max_entries=self._max_entries, max_bytes=self._max_bytes
+            )
+        return stats
+
+    def stats(self) -> list[CacheStats]:
+        """Return the figures of answers by the cache they belong to; the bounds are of all."""
+        return [replace(stats) for stats in list(self._stats.values())]
+
+    def purge(self) -> dict[str, int]:
+        """Return nothing: what is old is dropped when the hub says so."""
+        return {}
+
+    def shrink(self, name: str, max_bytes: int) -> int:
+        """Drop the answers of a cache that were read longest ago; return how many bytes."""
+        before = self.bytes
+        for key, entry in list(self._entries.items()):
+            stats = self._stats_of(entry.route)
+            if stats.name == name and stats.bytes > max_bytes:
+                self._evict(key)
+        return before - self.bytes
+
+    def clear(self, name: str | None = None) -> dict[str, int]:
+        """Drop the answers and counts of one cache, or of all; return how many, by cache."""
+        counts: dict[str, int] = {}
+        for key, entry in list(self._entries.items()):
+            stats = self._stats_of(entry.route)
+            if name in (None, stats.name):
+                counts[stats.name] = counts.get(stats.name, 0) + 1
+                self._drop(key)
+        for cleared in [n for n in self._stats if name in (None, n)]:
+            del self._stats[cleared]
+        return counts
 
     # -- last prices --------------------------------------------------------------------------
 
@@ -223,5 +332,7 @@ class NearCache:
 
     def _forget(self, symbol: str, but: str = "") -> None:
         for key in tuple(self._by_symbol.get(symbol, ())):
-            if self._entries[key].data_version != but:
+            entry = self._entries[key]
+            if entry.data_version != but:
+                self._stats_of(entry.route).invalidations += 1
                 self._drop(key)

@@ -11,6 +11,7 @@ import time
 from collections.abc import Awaitable
 
 from fastapi import FastAPI
+from ray import serve as ray_serve
 from starlette.applications import Starlette
 
 from actors.alerts.client import AlertClient
@@ -18,23 +19,32 @@ from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient
-from actors.runtime import report_metrics, steady_interpreter
+from actors.monitor.client import MonitorClient
+from actors.reporting import report_metrics
+from actors.runtime import steady_interpreter
+from infra.caches.in_loop import InLoop
+from infra.caches.named import caches
 from infra.clock import SystemClock
 from infra.db.store import open_store
+from infra.directives import following
 from infra.errors import FinstageError, StoreError
 from infra.logs import setup_logs
-from infra.metrics import FRAMES, NEAR_CACHE_BYTES, SOCKETS, watch_process
+from infra.metrics import FRAMES, SOCKETS, watch_process
 from infra.settings import Settings
 from infra.sources.facts import source_facts
 from infra.universe import load_universe
+from pipelines.queue.client import TaskClient
+from pipelines.registry import load_modules
 from pipelines.scheduler.client import SchedulerClient
 from serve.api import create_api
 from serve.edge import Site, open_site
 from serve.gate import Gate
 from serve.last_good import LastGood
 from serve.near import NearCache
+from serve.prefetch import Prefetch
 from serve.rest.questions import quick_answer
 from serve.services import Services
+from serve.trials import Trials
 from serve.ws.app import Upstream, create_stream
 from serve.ws.roster import Roster
 from serve.ws.sockets import SocketTable
@@ -43,6 +53,7 @@ from serve.ws.wire import use_wire
 logger = logging.getLogger(__name__)
 
 _TICK_S = 0.5
+_REPORT_S, _ASKED_S = 2.0, 30.0
 _PATIENCE = 10  # times the hub's batch: REST is not pushed
 
 
@@ -60,7 +71,7 @@ class _Replica:
         steady_interpreter()
         use_wire(settings.max_message_bytes)
         self._keep(watch_process(self.process))
-        self._keep(report_metrics(self.process, CacheClient().report_metrics))
+        self._keep(report_metrics(self.process, CacheClient()))
         logger.info("replica.started", extra={"role": self.role})
 
     def _keep(self, work: Awaitable[None]) -> None:
@@ -84,6 +95,7 @@ class Api(_Replica):
         self._near = NearCache(
             settings.near_cache_bytes, settings.near_cache_entries, settings.near_cache_lease_s
         )
+        caches.add(InLoop(self._near, asyncio.get_running_loop()))
         hub, clock = HubClient(settings.actor_wait_s), SystemClock()
         self._services = Services(
             settings=settings,
@@ -97,9 +109,13 @@ class Api(_Replica):
             cache=CacheClient(settings.actor_wait_s),
             hub=hub,
             scheduler=SchedulerClient(settings.actor_wait_s),
+            tasks=TaskClient(settings.actor_wait_s),
+            monitor=MonitorClient(settings.actor_wait_s),
             store=open_store(settings, clock),
             last_good=LastGood(clock),
         )
+        caches.add(self._services.last_good)
+        load_modules(settings.task_modules)
         self._reader = HubReader(hub, self._near, _PATIENCE)
         self._keep(self._reader.run())
         self._app = create_api(self._services, self.gate)
@@ -110,9 +126,13 @@ class Api(_Replica):
             self._app,
             asyncio.get_running_loop(),
             functools.partial(quick_answer, self._services),
+            Trials(self.gate.name_of),
         )
+        following.follow(self._site.trials.follow)
+        following.follow(self._near.follow)
         open_site(self._site)
         self._keep(self._tick())
+        self._keep(self._report(MonitorClient(1.0)))
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         """Return the application, for what reaches it through Serve."""
@@ -125,7 +145,23 @@ class Api(_Replica):
             self._site.flush_counts()
             with contextlib.suppress(StoreError):
                 await self._services.store.keep_slow_queries(self.process)
-            NEAR_CACHE_BYTES.labels(self.process).set(self._near.bytes)
+
+    async def _report(self, monitor: MonitorClient) -> None:
+        """Tell the monitor what A/B tests saw and what is asked for; what it misses is lost."""
+        prefetch = Prefetch(self._services)
+        asked_s = time.monotonic()
+        while True:
+            await asyncio.sleep(_REPORT_S)
+            await prefetch.look()
+            try:
+                if tallies := self._site.trials.take():
+                    await monitor.trials.take(tallies)
+                if time.monotonic() - asked_s >= _ASKED_S:
+                    asked_s = time.monotonic()
+                    if asked := self._near.take_asked():
+                        await monitor.tuning.take_asked(asked)
+            except FinstageError as error:
+                logger.info("replica.unreported", extra={"reason": error.code})
 
 
 class Stream(_Replica):
@@ -137,7 +173,8 @@ class Stream(_Replica):
         await self._start(settings)
         history_bytes = settings.hub_history_bytes
         category_of = load_universe().category
-        self._table = SocketTable(history_bytes, settings.outbox_bytes, category_of)
+        replica_id = ray_serve.get_replica_context().replica_id.unique_id
+        self._table = SocketTable(history_bytes, settings.outbox_bytes, category_of, replica_id)
         hub = HubClient(settings.actor_wait_s)
         self._keep(HubReader(hub, self._table, history_bytes=history_bytes).run())
         self._keep(self._tick())

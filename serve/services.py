@@ -14,6 +14,7 @@ from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient
 from actors.indicators.client import IndicatorClient
+from actors.monitor.client import MonitorClient
 from infra.bars import Quote
 from infra.clock import Clock
 from infra.db.store import Store
@@ -24,6 +25,7 @@ from infra.settings import Settings
 from infra.sources.facts import SourceFacts
 from infra.symbols import normalise
 from infra.universe import Universe
+from pipelines.queue.client import TaskClient
 from pipelines.scheduler.client import SchedulerClient
 from serve.last_good import LastGood
 from serve.near import NearCache, Rendered
@@ -44,6 +46,8 @@ class Services:
     cache: CacheClient
     hub: HubClient
     scheduler: SchedulerClient
+    tasks: TaskClient
+    monitor: MonitorClient
     store: Store
     last_good: LastGood
 

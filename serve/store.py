@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import os
 import sqlite3
-from contextlib import closing
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from rich.console import Console
@@ -13,12 +14,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from infra.db.copy import copy, count_rows, empty
 from infra.db.engine import PoolShare, pool_share, store_processes
+from infra.db.migrate import copy_file, head_version
 from infra.db.store import Store
 from infra.db.unit import Unit
 from infra.db.url import StoreUrl, file_url, shown, store_url
 from infra.errors import ConfigError, StoreError
 from infra.settings import Settings
 from serve.state import read_state
+from serve.upgrade import store_version
 
 _POWER = {"NORMAL": ", not a power cut", "FULL": " and a power cut"}
 
@@ -49,7 +52,7 @@ def backup_store(settings: Settings, console: Console, file: Path) -> int:
     try:
         if url.get_backend_name() == "sqlite":
             _need_file(url)
-            _backup_file(Path(str(url.database)), partial)
+            copy_file(Path(str(url.database)), partial)
         else:
             asyncio.run(_copy(console, url, file_url(partial), empties=False))
         os.replace(partial, file)
@@ -65,7 +68,8 @@ def backup_store(settings: Settings, console: Console, file: Path) -> int:
 def restore_store(settings: Settings, console: Console, file: Path) -> int:
     """Replace all that the store holds by a backup; return 0. Raises ConfigError.
 
-    Refused while the service of this data directory runs, as its jobs would write into it.
+    Refused while the service of this data directory runs, as its jobs would write into it. A
+    backup of an older version is migrated in a copy, and stays what it is.
     """
     if not file.is_file():
         raise ConfigError(f"there is no file {file}")
@@ -73,7 +77,8 @@ def restore_store(settings: Settings, console: Console, file: Path) -> int:
     if state is not None and state.runs:
         raise ConfigError("the service runs: `finstage down` first")
     url = store_url(settings.database_url.get_secret_value(), settings.data_dir)
-    return asyncio.run(_copy(console, file_url(file.absolute()), url, empties=True))
+    with _of_this_version(file.absolute(), settings.data_dir) as current:
+        return asyncio.run(_copy(console, file_url(current), url, empties=True))
 
 
 def _need_file(url: StoreUrl) -> None:
@@ -81,11 +86,34 @@ def _need_file(url: StoreUrl) -> None:
         raise ConfigError(f"there is no store at {shown(url)}")
 
 
-def _backup_file(source: Path, target: Path) -> None:
-    """Copy a database that others write, as of one instant."""
-    with closing(sqlite3.connect(source)) as from_, closing(sqlite3.connect(target)) as to:
-        from_.backup(to)
-        to.execute("PRAGMA journal_mode = DELETE")
+@contextmanager
+def _of_this_version(file: Path, data_dir: Path) -> Iterator[Path]:
+    """Give the file, or a migrated copy where its version is older than this Finstage's."""
+    version = asyncio.run(store_version(file_url(file)))
+    if version is None or version >= head_version():
+        yield file
+        return
+    partial = data_dir / ".restored.partial"
+    data_dir.mkdir(parents=True, exist_ok=True)
+    try:
+        copy_file(file, partial)
+        asyncio.run(_migrate(partial))
+        yield partial
+    except sqlite3.Error as error:
+        raise ConfigError(f"{file}: {error}") from None
+    finally:
+        for left in data_dir.glob(partial.name + "*"):
+            left.unlink()
+
+
+async def _migrate(file: Path) -> None:
+    store = Store(file_url(file))
+    try:
+        await store.migrate()
+    except StoreError as error:
+        raise ConfigError(f"{file}: {error.message}") from None
+    finally:
+        await store.close()
 
 
 async def describe_store(settings: Settings) -> str:

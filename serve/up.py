@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import importlib
 import logging
 import os
 import signal
 import threading
 import time
+from collections.abc import Sequence
 from types import FrameType
 from typing import Any, Self
 
@@ -31,12 +33,15 @@ from serve.ports import Ports, choose_ports
 from serve.processes import Known, ProcessTree, alive, end_all, named
 from serve.state import State, forget_state, own_created_s, take_lock
 from serve.store import describe_store
+from serve.upgrade import upgrade_store
 
 logger = logging.getLogger(__name__)
 
 _GOODBYE_S = 1.0
 _DRAIN_S = 2.0
 _LEAVE_S = 3.0
+_DRAIN_TASKS_S = 1.5  # to stop those that outlast their grace, and to say so in the store
+_STOP_BESIDE_S = 8.5  # of the stop's time, what is not for tasks that run
 _FORCE_S = 3.0  # the end of the stop's time, kept for SIGKILL
 _READY_WITHIN_S = 120.0
 _WATCH_EVERY_S = 0.5
@@ -69,6 +74,7 @@ class LocalService:
         ports = choose_ports(self._settings)
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
         remove_old_logs(self._settings.log_dir)
+        upgrade_store(self._settings, self._console)
         code = 0
         with StopSignals(self._goes) as signals:
             try:
@@ -151,8 +157,11 @@ class LocalService:
         """Share the stop's time: goodbye, drain, Ray's own end, and force for what is left."""
         deadline_s = time.monotonic() + self._settings.stop_s - _FORCE_S
         if gently and self._node is not None:
+            grace_s = max(0.0, self._settings.stop_s - _STOP_BESIDE_S)
+            draining = _begin(lambda: drain_tasks(grace_s))
             _within(_GOODBYE_S, say_goodbye)
             _drain_haproxy(self._tree.look(), _DRAIN_S)
+            draining.join(grace_s + _DRAIN_TASKS_S)
         self._tree.look()
         if self._node is not None:
             _within(_LEAVE_S, _leave_ray)
@@ -183,8 +192,11 @@ def check_source(settings: Settings) -> None:
             raise ConfigError(f"FINSTAGE_SYMBOLS: {unknown.message}")
 
 
-def join_ray(address: str) -> Any:
-    """Connect to the Ray at `address`; return what it says of itself."""
+def join_ray(address: str, modules: Sequence[str] = ()) -> Any:
+    """Connect to the Ray at `address`; return what it says of itself.
+
+    `modules` go along to every node, for all that is started from here.
+    """
     import ray
 
     from actors.runtime import NAMESPACE
@@ -195,7 +207,18 @@ def join_ray(address: str) -> Any:
         log_to_driver=False,
         logging_level="ERROR",
         configure_logging=False,
+        runtime_env={"py_modules": _packages(modules)} if modules else None,
     )
+
+
+def _packages(modules: Sequence[str]) -> list[str]:
+    """Return where users' packages and modules are; raises ConfigError if one is not there."""
+    from pipelines.registry import load_modules
+
+    load_modules(modules)
+    names = dict.fromkeys(name.partition(".")[0] for name in modules)
+    found = [importlib.import_module(name) for name in names]
+    return [next(iter(getattr(one, "__path__", [str(one.__file__)]))) for one in found]
 
 
 def deploy(settings: Settings, started_at_s: float) -> None:
@@ -236,18 +259,29 @@ def say_goodbye() -> None:
     """Tell every socket that the service stops; the stream replicas close them then."""
     from actors.hub.client import HubClient
 
-    farewell = {
-        "type": "system_status",
-        "event": GOING_AWAY,
-        "message": "the service stops; reconnect in 1 to 10 s",
-        "reconnect_after_ms": [
-            1_000,
-            10_000,
-        ],  # at random in between, so that not all come at once
-    }
     with contextlib.suppress(ActorUnavailable):
-        message = Message(SYSTEM, orjson.dumps(farewell))
+        message = Message(SYSTEM, farewell("the service stops"))
         asyncio.run(HubClient(_GOODBYE_S).publish([message]))
+
+
+def farewell(why: str) -> bytes:
+    """Return what sockets are told before they are closed."""
+    return orjson.dumps(
+        {
+            "type": "system_status",
+            "event": GOING_AWAY,
+            "message": f"{why}; reconnect in 1 to 10 s",
+            "reconnect_after_ms": [1_000, 10_000],  # at random, so that not all come at once
+        }
+    )
+
+
+def drain_tasks(grace_s: float) -> None:
+    """Let no task start, and those that run end within their grace; the rest is queued again."""
+    from pipelines.queue.client import TaskClient
+
+    with contextlib.suppress(ActorUnavailable):
+        asyncio.run(TaskClient(_DRAIN_TASKS_S).drain(grace_s))
 
 
 def _drain_haproxy(known: Known, patience_s: float) -> None:
@@ -270,6 +304,11 @@ def _leave_ray() -> None:
 
 def _within(seconds: float, work: Any) -> None:
     """Run `work` in a thread for at most `seconds`; its failure is logged, the stop goes on."""
+    _begin(work).join(max(0.1, seconds))
+
+
+def _begin(work: Any) -> threading.Thread:
+    """Run `work` in a thread; its failure is logged, the stop goes on."""
 
     def guarded() -> None:
         try:
@@ -279,7 +318,7 @@ def _within(seconds: float, work: Any) -> None:
 
     thread = threading.Thread(target=guarded, daemon=True)
     thread.start()
-    thread.join(max(0.1, seconds))
+    return thread
 
 
 class StopSignals:
@@ -333,6 +372,8 @@ def overview(settings: Settings, state: State) -> Table:
         + (f" at {settings.recording_speed:g} x" if settings.recording else ""),
         "page": f"{state.url}/",
         "live page": f"{state.url}/ws/demo",
+        "tasks": f"{state.url}/tasks",
+        "performance": f"{state.url}/performance-dashboard",
         "API": f"{state.url}/docs",
         "stream": f"{socket_url}/ws/realtime",
         "metrics": f"{state.url}/metrics",

@@ -5,6 +5,7 @@ Each class here answers what its client in `actors/` answers, straight from the 
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from pathlib import Path
@@ -17,7 +18,7 @@ from actors.alerts.client import AlertClient
 from actors.alerts.core import AlertBook
 from actors.alerts.giving import give, of_price
 from actors.alerts.rules import reference_of
-from actors.cache.client import CacheClient
+from actors.cache.client import CacheClient, MemoryBook, Sample
 from actors.feed.client import FeedClient
 from actors.feed.core import FeedCore, MonitoredSet
 from actors.feed.pins import Pins
@@ -36,7 +37,10 @@ from actors.indicators.language import parse_calls, parse_condition, parse_value
 from actors.indicators.screen import Screening
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
 from actors.indicators.watching import compiled
+from actors.monitor.client import MonitorClient
+from actors.reporting import Order, obey
 from infra.bars import Bars, BarSeries, History, Quote
+from infra.caches.counted import count_caches
 from infra.clock import FakeClock
 from infra.db.alert_rules import StoredRule
 from infra.db.store import Store, Work
@@ -50,8 +54,9 @@ from infra.errors import (
     StoreUnavailable,
     SymbolUnknown,
 )
+from infra.memory.usage import memory_use
 from infra.messages import DATA, Message
-from infra.metrics import MetricsTable, ProcessReport, snapshot
+from infra.metrics import Families, MetricsTable, ProcessReport, snapshot
 from infra.settings import Settings
 from infra.sources.facts import source_facts
 from infra.sources.replay import Record, ReplaySource, load_records
@@ -65,7 +70,9 @@ from serve.gate import Gate
 from serve.last_good import LastGood
 from serve.near import NearCache
 from serve.services import Services
+from tests.monitor_desks import LocalMonitor
 from tests.settings import made_settings
+from tests.task_desk import LocalTasks
 
 STARTED_AT_S = 1_700_000_000.0
 
@@ -319,10 +326,42 @@ class LocalCache:
     async def ping(self) -> int:
         return 3
 
-    async def metrics_text(self) -> bytes:
+    def __init__(self) -> None:
+        self.book = MemoryBook(30.0)
+        count_caches("local")
+
+    def _table(self) -> MetricsTable:
         table = MetricsTable()
         table.put(ProcessReport("local", snapshot()), 0.0)
-        return table.render()
+        return table
+
+    async def metrics_text(self) -> bytes:
+        return self._table().render()
+
+    async def metrics(self, prefix: str) -> Families:
+        return self._table().families(prefix)
+
+    async def memory(self) -> Sample:
+        use = memory_use()
+        rss = use.rss_bytes
+        return Sample(
+            time.time(), use, {"local": rss}, rss, 1, 0, 2**28, 3, 4_096, 200.0, 150.0, 75.0, 0
+        )
+
+    async def memory_book(self) -> MemoryBook:
+        return self.book
+
+    async def order(
+        self, kind: Any, cache: str | None = None, aggressive: bool = False
+    ) -> dict[str, dict[str, Any] | None]:
+        result = obey(Order(1, kind, cache, aggressive))
+        if kind == "shed":
+            figures = {name: result[name] for name in ("memory_freed_mb", "estimate_mb")}
+            self.book.optimisations.append(
+                {"timestamp": time.time(), "reason": "asked", **figures,
+                 "processes": {"local": result}}
+            )  # fmt: skip
+        return {"local": result, "gone-1": None} if kind == "clear" else {"local": result}
 
 
 class LocalStore:
@@ -474,6 +513,8 @@ class LocalService:
         self.store = LocalStore(data_dir)
         self.scheduler = LocalScheduler(self.clock, self.store)
         self.feed.store = self.store
+        self.tasks = LocalTasks(self.settings, cast(Store, self.store))
+        self.monitor = LocalMonitor(self.settings, cast(Store, self.store), self.clock)
         self.services = Services(
             settings=self.settings,
             source=source_facts(self.settings),
@@ -486,6 +527,8 @@ class LocalService:
             hub=cast(HubClient, LocalHub()),
             alerts=cast(AlertClient, LocalAlerts(self.store, self.indicators)),
             scheduler=cast(SchedulerClient, self.scheduler),
+            tasks=self.tasks,
+            monitor=cast(MonitorClient, self.monitor),
             store=cast(Store, self.store),
             last_good=LastGood(self.clock),
         )

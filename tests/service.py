@@ -59,7 +59,13 @@ def free_port() -> int:
 def environment(data_dir: Path, **settings: object) -> dict[str, str]:
     """Return the variables of a Finstage of its own."""
     own = {k: v for k, v in os.environ.items() if not k.startswith(("FINSTAGE_", "RAY_"))}
-    given = {"port": free_port(), "ray_dashboard_port": free_port(), "data_dir": data_dir}
+    given = {
+        "port": free_port(),
+        "ray_dashboard_port": free_port(),
+        "data_dir": data_dir,
+        "task_modules": "tests.fakes.tasks",
+    }
+    own["PYTHONPATH"] = str(Path(__file__).parents[1])  # where those are
     return own | {f"FINSTAGE_{k.upper()}": str(v) for k, v in (given | settings).items()}
 
 

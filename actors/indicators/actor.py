@@ -35,13 +35,15 @@ from actors.indicators.screen import Screening
 from actors.indicators.slices import Slice
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
 from actors.indicators.watching import compiled
-from actors.runtime import ServiceActor, exposed, report_metrics
+from actors.reporting import report_metrics
+from actors.runtime import ServiceActor, exposed
 from infra.bars import Bars, BarSeries, History
 from infra.clock import SystemClock
 from infra.db.signals import Performance
 from infra.db.store import open_store
 from infra.errors import ActorUnavailable, FinstageError, StoreError
 from infra.messages import BARS, DATA, PRICES, SOURCE_DATA, Batch, Message, Snapshot
+from infra.metrics import STAGE_SECONDS
 from infra.periods import day_ns
 from infra.settings import Settings
 from infra.sources.facts import source_facts
@@ -74,6 +76,7 @@ class IndicatorActor(ServiceActor):
         self._prices: dict[str, bytes] = {}
         self._outdated: set[str] = set()
         self._unsaid = True
+        self._heard_s = 0.0  # when the last batch came, of which nothing was published yet
         self._work = asyncio.Event()
         self._loaded = asyncio.Event()
         self._versions: dict[str, str] = {}
@@ -91,7 +94,7 @@ class IndicatorActor(ServiceActor):
         self.keep(self._live.review())
         self.keep(self._renew())
         self.keep(self._follow_records())
-        self.keep(report_metrics(self.process, CacheClient().report_metrics))
+        self.keep(report_metrics(self.process, CacheClient()))
 
     async def _compile(self) -> None:
         """Compile kernels, or load them, beside everything else."""
@@ -111,6 +114,7 @@ class IndicatorActor(ServiceActor):
 
     def on_batch(self, batch: Batch) -> None:
         """Take news in order."""
+        self._heard_s = self._clock.monotonic_s()
         for message in batch.messages:
             self._on_message(message)
 
@@ -256,6 +260,9 @@ class IndicatorActor(ServiceActor):
         return self._book.open_bar(subject.symbol, subject.interval)
 
     async def _publish(self, messages: Sequence[Message]) -> None:
+        if self._heard_s:
+            STAGE_SECONDS.labels("compute").observe(self._clock.monotonic_s() - self._heard_s)
+            self._heard_s = 0.0
         await self._hub.publish(messages)
 
     async def _follow(self, symbols: Sequence[str]) -> dict[str, FinstageError]:

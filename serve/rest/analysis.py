@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query, Request
+import orjson
+from fastapi import APIRouter, Body, Path, Query, Request
 from starlette.responses import Response
 
 from actors.indicators.client import NAMES, is_of_the_six, parse_names
 from infra.clock import utc
+from infra.directives import BACKGROUND, is_on
 from infra.errors import FinstageError
 from infra.symbols import normalise
 from pipelines.analysis import priced_analyses
@@ -36,6 +38,7 @@ from serve.rest.parameters import (
 from serve.rest.prices import recent_bodies
 from serve.rest.questions import IndicatorQuestion
 from serve.rest.tables import TableQuestion
+from serve.rest.tasks import submitted
 from serve.schemas import (
     BatchIndicators,
     BatchIndicatorsRequest,
@@ -47,6 +50,7 @@ from serve.schemas import (
     documented,
 )
 from serve.services import Services, State
+from serve.task_schemas import BackgroundQueued, BackgroundStatus, TaskRequest
 
 router = APIRouter(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
@@ -213,8 +217,13 @@ async def read_prices(
     )
 
 
-@router.post("/analysis/comprehensive", response_model=Comprehensive, responses=documented(503))
+@router.post(
+    "/analysis/comprehensive",
+    response_model=Comprehensive,
+    responses=documented(503) | {202: {"model": BackgroundQueued}},
+)
 async def analyse(
+    request: Request,
     services: State,
     body: Annotated[ComprehensiveRequest | list[str], Body()],
     period: PeriodQuery = "1mo",
@@ -225,12 +234,18 @@ async def analyse(
 ) -> Response:
     """Price check and whole analysis of many symbols together.
 
+    With `Prefer: respond-async` it is run as a task: 202 with the task's id, as
+    `analysis/background` answers, unless the rule `background_heavy_tasks` is off.
     `save_results` keeps the analyses in the store before this answers: 503 if it cannot.
     """
     if isinstance(body, list):
         body = ComprehensiveRequest(symbols=body, period=period, save_results=save_results)
     symbols = services.checked_symbols(body.symbols, "body")
     supported(services, interval)
+    if "respond-async" in request.headers.get("prefer", "") and is_on(BACKGROUND):
+        answer = await _queued(services, symbols, ["indicators", "signals"])
+        answer.headers["preference-applied"] = "respond-async"
+        return answer
     analyses = await _comprehensive(services, symbols, body.period, interval, method, open_bar)
     if body.save_results:
         now = utc(services.clock.time_s())
@@ -261,6 +276,53 @@ async def analyse(
             "results": or_errors(results),
         }
     )
+
+
+@router.post(
+    "/analysis/background",
+    response_model=BackgroundQueued,
+    status_code=202,
+    responses=documented(404, 503),
+)
+async def analyse_in_background(
+    services: State,
+    symbols: Annotated[list[str], Query(max_length=500, description="Repeated.")],
+    analysis_types: Annotated[
+        list[str], Query(max_length=10, description="Repeated: indicators, signals.")
+    ] = ["indicators", "signals"],  # noqa: B006  # FastAPI copies it
+) -> Response:
+    """Analyse symbols as a task; its status route gives the result."""
+    return await _queued(services, services.checked_symbols(symbols, "query"), analysis_types)
+
+
+async def _queued(services: Services, names: list[str], analysis_types: list[str]) -> Response:
+    kwargs = {"symbols": names, "analysis_types": analysis_types}
+    request = TaskRequest(task_name="technical_analysis_batch", kwargs=kwargs)
+    task_id, _ = await submitted(services, request)
+    body = kwargs | {
+        "status": "queued",
+        "task_id": task_id,
+        "estimated_completion": None,
+        "queued_at": now_iso(services),
+    }
+    answer = fresh(body, 202)
+    answer.headers["location"] = f"{router.prefix}/analysis/status/{task_id}"
+    return answer
+
+
+@router.get(
+    "/analysis/status/{task_id}", response_model=BackgroundStatus, responses=documented(404, 503)
+)
+async def read_background(
+    services: State, task_id: Annotated[str, Path(max_length=64)]
+) -> Response:
+    """How an analysis in the background does, with its result once it has one."""
+    shown = await services.tasks.task(task_id)
+    (result,) = await services.tasks.results([task_id])
+    body = {name: shown[name] for name in ("task_id", "status", "progress", "error")}
+    body |= {name: shown[name] for name in ("created_at", "completed_at")}
+    is_good = result.state == "completed" and result.kind == "json"
+    return fresh(body | {"result": orjson.Fragment(result.data) if is_good else None})
 
 
 async def _comprehensive(

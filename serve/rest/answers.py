@@ -12,7 +12,6 @@ from starlette.responses import Response
 
 from infra.clock import utc
 from infra.errors import FinstageError
-from infra.metrics import NEAR_CACHE
 from infra.periods import INTERVALS, check_interval
 from serve.errors import error_detail
 from serve.near import Rendered
@@ -42,11 +41,13 @@ class Question(ABC):
     async def answer(self, services: Services) -> Rendered:
         """Return the answer, from memory or made once for all who ask meanwhile."""
         entry = services.near.find(self)
-        NEAR_CACHE.labels("miss" if entry is None else "hit").inc()
-        if entry is None:
-            entry = await services.near.once(self, lambda: self.render(services))
-            services.near.keep(self, entry)
-        return entry
+        if entry is not None:
+            services.near.count_hits(entry.route)
+            return entry
+        made: Rendered = await services.near.once(self, lambda: self.render(services))
+        services.near.count_miss(made.route)
+        services.near.keep(self, made)
+        return made
 
     @abstractmethod
     async def render(self, services: Services) -> Rendered:

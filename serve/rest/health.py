@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import time
+from typing import Any
 
 from fastapi import APIRouter
 from starlette.responses import Response
 
+from actors.runtime import ActorClient
 from infra.errors import ActorUnavailable
 from serve.rest.answers import fresh, now_iso
 from serve.schemas import Alive, Ready, documented
@@ -34,8 +36,14 @@ async def read_live(services: State) -> Response:
 async def read_ready(services: State) -> Response:
     """200 when prices and indicators can be answered, else 503 with what is waited for.
 
-    `degraded`, and 200, while the store, the scheduler or the alerts do not answer.
+    `degraded`, and 200, while the store, the scheduler, the alerts or the tasks do not answer.
     """
+    ready, body = await ready_body(services)
+    return fresh(body, 200 if ready else 503)
+
+
+async def ready_body(services: Services) -> tuple[bool, dict[str, Any]]:
+    """Return whether prices and indicators can be answered, and the whole answer."""
     checks, extras = await asyncio.gather(_checks(services), _extras(services))
     ready = all(check["status"] == "ok" for check in checks.values())
     if ready and await services.indicators.compiling():
@@ -49,7 +57,7 @@ async def read_ready(services: State) -> Response:
         "version": VERSION,
         "checks": checks,
     }
-    return fresh(body, 200 if ready else 503)
+    return ready, body
 
 
 @router.get("/metrics", response_class=Response, responses=documented(503))
@@ -81,13 +89,18 @@ async def _checks(services: Services) -> dict[str, dict[str, str]]:
 
 async def _extras(services: Services) -> dict[str, dict[str, str]]:
     """Return the state of what prices and indicators go on without."""
-    alerts, scheduler = await asyncio.gather(_alerts(services), _scheduler(services))
-    return scheduler | {"alerts": alerts}
+    alerts, tasks, monitor, scheduler = await asyncio.gather(
+        _pinged(services.alerts),
+        _pinged(services.tasks),
+        _pinged(services.monitor),
+        _scheduler(services),
+    )
+    return scheduler | {"alerts": alerts, "tasks": tasks, "monitor": monitor}
 
 
-async def _alerts(services: Services) -> dict[str, str]:
+async def _pinged(client: ActorClient) -> dict[str, str]:
     try:
-        return _check(await services.alerts.ping())
+        return _check(await client.ping())
     except ActorUnavailable as error:
         return _check(error)
 

@@ -42,6 +42,11 @@ class IndicatorQuestion(Question):
         )
 
 
+def default_question(symbol: str) -> IndicatorQuestion:
+    """Return the question of who names nothing but a symbol."""
+    return IndicatorQuestion(symbol, "1mo", "1d", NAMES, METHODS[0])
+
+
 def quick_answer(
     services: Services, path: str, query: bytes
 ) -> Callable[[], Awaitable[Rendered]] | None:

@@ -12,7 +12,14 @@ from infra import errors
 from infra.errors import FinstageError
 from serve.errors import error_body
 
-SAMPLES: dict[str, object] = {"str": "text", "float": 1.5, "int": 3, "int | None": 3}
+SAMPLES: dict[str, object] = {
+    "str": "text",
+    "float": 1.5,
+    "float | None": 1.5,
+    "int": 3,
+    "int | None": 3,
+    "Sequence[tuple[str, str]]": [("symbol", "missing")],
+}
 
 
 def all_errors() -> Iterator[type[FinstageError]]:

@@ -28,7 +28,7 @@ def no_bug(_: object, response: schemathesis.Response, __: object) -> None:
 
 @schema.parametrize()
 @hypothesis.settings(
-    max_examples=25,
+    max_examples=10,
     deadline=None,
     suppress_health_check=list(hypothesis.HealthCheck),
     print_blob=True,

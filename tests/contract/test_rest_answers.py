@@ -326,7 +326,7 @@ async def test_metrics_are_prometheus_text_that_counts_requests(
     text = (await client.get("/metrics")).text
 
     assert 'finstage_http_requests_total{method="GET",route="/health/live",status="200"}' in text
-    assert "# TYPE finstage_near_cache_bytes gauge" in text
+    assert "# TYPE finstage_system_memory_percent gauge" in text
 
 
 async def test_pages_and_documentation_need_nothing_from_elsewhere(

@@ -11,7 +11,7 @@ from benchmarks.service import TINY, Bench, Target
 
 @pytest.mark.parametrize("name", BENCHMARKS)
 def test_benchmark_measures_something(name: str, service: Target) -> None:
-    if name == "hot_get" and not has_wrk():
+    if name in ("hot_get", "operations") and not has_wrk():
         pytest.skip("wrk is not installed")
 
     report = BENCHMARKS[name](Bench(TINY, lambda _: None, service))

@@ -8,6 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -92,7 +93,7 @@ def two_raylets(tmp_path: Path) -> Iterator[dict[str, str]]:
 
 
 def test_it_joins_works_and_leaves_ray_running(other_ray: dict[str, str], tmp_path: Path) -> None:
-    env = environment(tmp_path) | other_ray
+    env = environment(tmp_path, task_modules="") | other_ray
     service = start(env, "--address", env["RAY_ADDRESS"])
     indicators = httpx.get(
         f"{service.url}/api/v2/technical-analysis/indicators/AAPL", timeout=30, trust_env=False
@@ -115,7 +116,7 @@ def test_it_joins_works_and_leaves_ray_running(other_ray: dict[str, str], tmp_pa
 
 
 def test_it_ends_when_the_ray_it_joined_dies(other_ray: dict[str, str], tmp_path: Path) -> None:
-    env = environment(tmp_path) | other_ray
+    env = environment(tmp_path, task_modules="") | other_ray
     service = start(env, "--address", env["RAY_ADDRESS"])
 
     (head_process,) = [p for p in alive(ProcessTree().look()) if p.name() == "gcs_server"]
@@ -127,7 +128,7 @@ def test_it_ends_when_the_ray_it_joined_dies(other_ray: dict[str, str], tmp_path
 
 
 def test_two_raylets_answer_as_one(two_raylets: dict[str, str], tmp_path: Path) -> None:
-    env = environment(tmp_path) | two_raylets
+    env = environment(tmp_path, task_modules="") | two_raylets
     service = start(env, "--address", env["RAY_ADDRESS"])
 
     answer = httpx.get(
@@ -147,8 +148,47 @@ def test_two_raylets_answer_as_one(two_raylets: dict[str, str], tmp_path: Path) 
     assert nodes.stdout.strip().endswith("2")
 
 
+SHIPPED = """
+import os, time
+from finstage import task
+
+
+@task
+def where() -> str:
+    time.sleep(0.3)  # so that both nodes have their share
+    return __file__
+"""
+
+
+def test_modules_of_tasks_go_to_every_node(two_raylets: dict[str, str], tmp_path: Path) -> None:
+    folder = tmp_path / "own"
+    folder.mkdir()
+    (folder / "shipped.py").write_text(SHIPPED)
+    env = environment(tmp_path / "data", task_modules="shipped") | two_raylets
+    env["PYTHONPATH"] = str(folder)  # of the service alone: the nodes do not know it
+    service = start(env, "--address", env["RAY_ADDRESS"])
+    try:
+        with httpx.Client(base_url=service.url, timeout=30, trust_env=False) as http:
+            ids = [
+                http.post("/api/tasks/submit", json={"task_name": "shipped.where"}).json()["data"][
+                    "task_id"
+                ]
+                for _ in range(10)
+            ]
+
+            def results() -> list[dict[str, Any]]:
+                return [http.get(f"/api/tasks/task/{i}/result").json() for i in ids]
+
+            wait_until(lambda: all("status" in one for one in results()), 60, "all have ended")
+            found = results()
+    finally:
+        stop(service)
+    assert {one["status"] for one in found} == {"completed"}, found
+    assert all(not one["result"].startswith(str(folder)) for one in found), found
+
+
 def test_a_taken_prefix_is_named(other_ray: dict[str, str], tmp_path: Path) -> None:
-    env = environment(tmp_path) | other_ray
+    env = environment(tmp_path, task_modules="") | other_ray
     subprocess.run([sys.executable, "-c", TAKEN_APP], env=env, timeout=90, check=True)
 
     result = run_finstage("up", "--address", env["RAY_ADDRESS"], env=env)
