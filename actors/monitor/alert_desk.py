@@ -9,16 +9,16 @@ from typing import Any
 
 import orjson
 
-from actors.monitor.alerting.engine import AlertEngine, Happening, Resolved
+from actors.monitor.alerting.engine import AlertEngine, Happening, Resolved, ServiceAlert
 from actors.monitor.alerting.history import shown
 from actors.monitor.alerting.history import statistics as statistics_of
-from actors.monitor.alerting.rules import DEFAULT_RULES, RuleInvalid, ServiceRule
+from actors.monitor.alerting.rules import DEFAULT_RULES, RuleInvalid, ServiceRule, checked
 from actors.monitor.channels import Channels, EmailServer, Target, channels_from
 from actors.monitor.keeping import Keeping
 from actors.monitor.reading import Reading
 from infra.clock import utc
 from infra.db.unit import Unit
-from infra.errors import MonitorUnknown, RangeInvalid
+from infra.errors import MonitorUnknown, RangeInvalid, StoreError
 from infra.messages import BROADCAST, PERFORMANCE, Message
 from infra.metrics import SERVICE_ALERTS
 from infra.notify.courier import deliver_later
@@ -28,13 +28,15 @@ logger = logging.getLogger(__name__)
 
 RULES, STATE, CHANNELS, ALERTS = "alert_rule", "alert_state", "alert_channels", "service_alert"
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
+_MOST_LATE = 100
 _SEVERITIES = ("info", "warning", "error", "critical")
 
 Tell = Callable[[Sequence[Message]], Awaitable[None]]
 
 
 class AlertDesk:
-    """State: hard, in the store. What is told is there before it is told.
+    """State: hard, in the store. While that takes nothing, alerts are told by socket and log all
+    the same; email and webhooks wait for it, the last hundred of them.
 
     Changes raise StoreError, RangeInvalid for a rule that cannot be, MonitorUnknown.
     """
@@ -51,6 +53,8 @@ class AlertDesk:
         self._watches = True
         self._every_s = 30.0
         self._looked_s = float("-inf")
+        self._late: list[Happening] = []
+        self._late_alerts: dict[str, ServiceAlert] = {}
 
     async def load(self) -> None:
         """Take what the store remembers."""
@@ -86,26 +90,21 @@ class AlertDesk:
             "severity": severity, "metric_name": "", "current_value": 0.0, "threshold": 0.0,
             "triggered_at_s": now_s, "resolved_at_s": now_s, "resolved_reason": "told once",
         }  # fmt: skip
-        await self._keeping.note(ALERTS, alert_id, body)
+        try:
+            await self._keeping.note(ALERTS, alert_id, body)
+        except StoreError as error:
+            logger.warning("service.not_in_history", extra={"reason": error.code})
         logger.log(_LEVELS.get(severity, logging.ERROR), "service.told", extra={"what": text})
         await self._push("triggered", shown(body))
 
     async def _give(self, told: Sequence[Happening]) -> None:
-        changed = self._engine.changed
-        if not changed and not told:
-            return
-        now = utc(self._keeping.clock.time_s())
-        state = self._state()
-
-        async def work(unit: Unit) -> None:
-            await unit.documents.put(STATE, "", state, now)
-            for alert in changed:
-                await unit.documents.put(ALERTS, alert.id, alert.as_dict(), now)
-            for one in told:
-                targets = self._channels.targets(self._channels_of(one))
-                await deliver_later(unit, _notice(one, now), targets, now)
-
-        await self._keeping.store.write(work)
+        self._late_alerts |= {alert.id: alert for alert in self._engine.changed}
+        self._late = [*self._late, *told][-_MOST_LATE:]
+        if self._late_alerts or self._late:
+            try:
+                await self._keep_late()
+            except StoreError as error:
+                logger.warning("service.alerts_late", extra={"reason": error.code})
         for one in told:
             names = self._channels_of(one)
             if "log" in names:
@@ -114,6 +113,24 @@ class AlertDesk:
                 logger.log(level, "service.alert", extra=extra)
             if "websocket" in names:
                 await self._push(one.kind, shown(one.alert))
+
+    async def _keep_late(self) -> None:
+        """Write what the store does not have yet, and what is to be delivered, at once."""
+        now = utc(self._keeping.clock.time_s())
+        state = self._state()
+        alerts, told = dict(self._late_alerts), tuple(self._late)
+
+        async def work(unit: Unit) -> None:
+            await unit.documents.put(STATE, "", state, now)
+            for alert in alerts.values():
+                await unit.documents.put(ALERTS, alert.id, alert.as_dict(), now)
+            for one in told:
+                targets = self._channels.targets(self._channels_of(one))
+                await deliver_later(unit, _notice(one, now), targets, now)
+
+        await self._keeping.store.write(work)
+        self._late_alerts = {i: a for i, a in self._late_alerts.items() if alerts.get(i) != a}
+        self._late = [one for one in self._late if one not in told]
 
     def _channels_of(self, one: Happening) -> tuple[str, ...]:
         rules = {rule.id: rule for rule in self._engine.rules()}
@@ -161,11 +178,11 @@ class AlertDesk:
     async def put_rule(self, body: dict[str, Any]) -> None:
         """Add a rule, or put it in the place of the one of its id."""
         try:
-            told = self._engine.put(ServiceRule.from_dict(body), self._keeping.clock.time_s())
+            rule = checked(ServiceRule.from_dict(body))
         except RuleInvalid as error:
             raise RangeInvalid(("body", error.place), error.reason) from None
-        await self._keep_rules()
-        await self._give(told)
+        await self._keep_rules([*self._engine.rules(), rule])
+        await self._give(self._engine.put(rule, self._keeping.clock.time_s()))
 
     async def enable_rule(self, rule_id: str, enabled: bool) -> None:
         """Let a rule count, or not."""
@@ -176,17 +193,23 @@ class AlertDesk:
 
     async def remove_rule(self, rule_id: str) -> None:
         """Delete a rule; its alert ends."""
-        try:
-            told = self._engine.remove(rule_id, self._keeping.clock.time_s())
-        except KeyError:
-            raise MonitorUnknown("alert rule", rule_id) from None
-        await self._keep_rules()
-        await self._keeping.remove(RULES, rule_id)
-        await self._give(told)
+        left = [rule for rule in self._engine.rules() if rule.id != rule_id]
+        if len(left) == len(self._engine.rules()):
+            raise MonitorUnknown("alert rule", rule_id)
+        await self._keep_rules(left, removed=rule_id)
+        await self._give(self._engine.remove(rule_id, self._keeping.clock.time_s()))
 
-    async def _keep_rules(self) -> None:
-        for rule in self._engine.rules():
-            await self._keeping.put(RULES, rule.id, rule.as_dict())
+    async def _keep_rules(self, rules: Sequence[ServiceRule], removed: str = "") -> None:
+        """Write rules, a later one of an id in the place of the one before."""
+        now = utc(self._keeping.clock.time_s())
+
+        async def work(unit: Unit) -> None:
+            for rule in rules:
+                await unit.documents.put(RULES, rule.id, rule.as_dict(), now)
+            if removed:
+                await unit.documents.remove(RULES, removed)
+
+        await self._keeping.store.write(work)
 
     async def acknowledge(self, alert_id: str) -> dict[str, Any]:
         """Note that somebody knows of an alert."""
@@ -199,9 +222,10 @@ class AlertDesk:
 
     async def watch(self, on: bool, every_s: float | None = None) -> None:
         """Look at rules, every so many seconds, or no more."""
-        self._watches = on
-        self._every_s = self._every_s if every_s is None else every_s
-        await self._keeping.put(STATE, "", self._state())
+        every_s = self._every_s if every_s is None else every_s
+        state = self._state() | {"watches": on, "every_s": every_s}
+        await self._keeping.put(STATE, "", state)
+        self._watches, self._every_s = on, every_s
 
     async def set_email(self, body: dict[str, Any]) -> None:
         """Send email through this server from now on."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
@@ -63,6 +65,8 @@ class RuleDesk:
         self._every_s = 60.0
         self._looked_s = float("-inf")
         self._looks: dict[int, int] = {}  # so many looks at a switch were taken
+        self._testing: frozenset[str] = frozenset()
+        self._turn = asyncio.Lock()
 
     async def load(self) -> None:
         """Take what the store remembers."""
@@ -90,7 +94,8 @@ class RuleDesk:
 
     def set_testing(self, rule_ids: Iterable[str]) -> None:
         """Tell which rules differ from request to request."""
-        self._book.set_testing(rule_ids)
+        self._testing = frozenset(rule_ids)
+        self._book.set_testing(self._testing)
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -104,8 +109,8 @@ class RuleDesk:
         for place, event in enumerate(events):
             due = looks_due(event.applied_at_s, now_s)
             if event.status == "enabled" and due > self._looks.get(event.number, 0):
-                self._looks[event.number] = due
                 await self._judge(event, events[:place], events[place + 1 :])
+                self._looks[event.number] = due
         known = {event.number for event in events}
         self._looks = {number: n for number, n in self._looks.items() if number in known}
 
@@ -116,71 +121,70 @@ class RuleDesk:
         after = window_after(self._readings, event.applied_at_s, until_s)
         if not after:
             return
-        self._book.set_after(event.number, performance_of(after))
         verdict = judge(self._book.rule(event.rule_id), before, after)
         logger.info("rule.judged", extra={"rule": event.rule_id, "verdict": verdict.verdict})
-        if verdict.is_rollback and event.rule_id in self._book.enabled:
-            now_s = self._keeping.clock.time_s()
-            self._book.roll_back(event.rule_id, verdict.reason, now_s, performance_of(after))
-            await self._keep()
+        async with self._draft() as book:
+            book.set_after(event.number, performance_of(after))
+            is_rollback = verdict.is_rollback and event.rule_id in book.enabled
+            if is_rollback:
+                book.roll_back(event.rule_id, verdict.reason, self._now_s, performance_of(after))
+        if is_rollback:
             text = f"{event.rule_id} was switched off again: {verdict.reason}"
             await self._say("optimisation_rolled_back", "warning", "Rule rolled back", text)
-        else:
-            await self._keep()
 
     # -- switching --------------------------------------------------------------------------
 
     async def enable(self, rule_id: str, force: bool) -> dict[str, Any]:
         """Switch a rule on."""
         try:
-            done = self._book.enable(rule_id, force, self._now_s, self._performance())
+            async with self._draft() as book:
+                done = book.enable(rule_id, force, self._now_s, self._performance())
         except RuleUnknown:
             raise MonitorUnknown("optimisation rule", rule_id) from None
         except DependencyMissing as error:
             raise MonitorConflict(str(error)) from None
-        return await self._switched(done)
+        return self._shown_switch(done)
 
     async def disable(self, rule_id: str, reason: str) -> dict[str, Any]:
         """Switch a rule off; those that depend on it stay, and are listed."""
         try:
-            done = self._book.disable(rule_id, reason, self._now_s, self._performance())
+            async with self._draft() as book:
+                done = book.disable(rule_id, reason, self._now_s, self._performance())
         except RuleUnknown:
             raise MonitorUnknown("optimisation rule", rule_id) from None
-        return await self._switched(done)
+        return self._shown_switch(done)
 
     async def enable_all(self, rule_ids: Sequence[str], force: bool) -> list[dict[str, Any]]:
         """Switch rules on, each after those of them that it depends on."""
-        done = self._book.enable_all(rule_ids, force, self._now_s, self._performance())
-        await self._keep()
+        async with self._draft() as book:
+            done = book.enable_all(rule_ids, force, self._now_s, self._performance())
         return [_result(one) for one in done]
 
     async def disable_all(self, rule_ids: Sequence[str], reason: str) -> list[dict[str, Any]]:
         """Switch rules off."""
-        done = self._book.disable_all(rule_ids, reason, self._now_s, self._performance())
-        await self._keep()
+        async with self._draft() as book:
+            done = book.disable_all(rule_ids, reason, self._now_s, self._performance())
         return [_result(one) for one in done]
 
     async def add(self, body: dict[str, Any]) -> None:
         """Add a rule of a user's, off."""
         try:
-            self._book.add(body)
+            async with self._draft() as book:
+                book.add(body)
         except RuleInvalid as error:
             raise RangeInvalid(("body", error.place), error.reason) from None
-        await self._keep()
 
     async def remove(self, rule_id: str) -> None:
         """Delete a user's rule that is off."""
         try:
-            self._book.remove(rule_id)
+            async with self._draft() as book:
+                book.remove(rule_id)
         except RuleUnknown:
             raise MonitorUnknown("optimisation rule", rule_id) from None
         except RuleKept as error:
             raise MonitorConflict(str(error)) from None
-        await self._keep()
 
-    async def _switched(self, done: Switched) -> dict[str, Any]:
-        if done.event is not None:
-            await self._keep()
+    def _shown_switch(self, done: Switched) -> dict[str, Any]:
         event = done.event
         return {
             "rule_id": done.rule_id,
@@ -193,17 +197,21 @@ class RuleDesk:
             "dependents": list(done.dependents),
         }
 
-    async def _keep(self) -> None:
-        await self._keeping.put(BOOK, "", self._state())
+    @asynccontextmanager
+    async def _draft(self) -> AsyncIterator[RuleBook]:
+        """Give a copy of the book to change: it counts once the store has it, or not at all."""
+        async with self._turn:
+            draft = self._book.copy()
+            yield draft
+            await self._put(draft, self._watches, self._every_s)
+            draft.set_testing(self._testing)
+            self._book = draft
         self._tell_metrics()
         await self._changed()
 
-    def _state(self) -> dict[str, Any]:
-        return {
-            "book": self._book.as_dict(),
-            "watches": self._watches,
-            "every_s": self._every_s,
-        }
+    async def _put(self, book: RuleBook, watches: bool, every_s: float) -> None:
+        state = {"book": book.as_dict(), "watches": watches, "every_s": every_s}
+        await self._keeping.put(BOOK, "", state)
 
     def _tell_metrics(self) -> None:
         for rule_id in self._book.rules:
@@ -243,10 +251,10 @@ class RuleDesk:
     async def set_baseline(self) -> dict[str, Any]:
         """Make what was measured in the last five minutes the baseline."""
         try:
-            self._book.set_baseline(list(self._readings)[-_RECENT:], self._now_s)
+            async with self._draft() as book:
+                book.set_baseline(list(self._readings)[-_RECENT:], self._now_s)
         except ValueError as error:
             raise MonitorConflict(f"nothing was measured yet: {error}") from None
-        await self._keep()
         return await self.baseline()
 
     async def baseline(self) -> dict[str, Any]:
@@ -271,9 +279,10 @@ class RuleDesk:
 
     async def watch(self, on: bool, every_s: float | None = None) -> None:
         """Judge switches, every so many seconds, or no more."""
-        self._watches = on
-        self._every_s = self._every_s if every_s is None else every_s
-        await self._keep()
+        every_s = self._every_s if every_s is None else every_s
+        async with self._turn:
+            await self._put(self._book, on, every_s)
+            self._watches, self._every_s = on, every_s
 
     def _performance(self) -> dict[str, float | None]:
         recent = list(self._readings)[-_RECENT:]

@@ -129,3 +129,18 @@ async def test_recommendations_name_what_is_off(client: httpx.AsyncClient) -> No
     assert [(one["rule_id"], one["priority"]) for one in found] == [
         ("websocket_streaming", "medium")
     ]
+
+
+async def test_a_switch_that_the_store_does_not_take_is_not_so(
+    local: LocalService, client: httpx.AsyncClient
+) -> None:
+    local.store.is_away = True
+
+    off = await client.post(
+        f"{RULES}/disable", json={"rule_id": "async_api_endpoints", "reason": "x"}
+    )
+
+    assert off.status_code == 503
+    assert (local.monitor.rules.off, local.monitor.changes) == (frozenset(), 0)
+    local.store.is_away = False
+    assert (await client.get(f"{RULES}/history")).json()["history"] == []

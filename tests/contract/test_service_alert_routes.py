@@ -15,6 +15,7 @@ from tests.local import LocalService
 from tests.monitor_desks import MACHINE
 
 A = "/api/v2/alerts"
+HOOK = "https://hooks.example.org/finstage"
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 RULE = {
     "id": "full_disk", "name": "Disk", "metric_name": "disk_usage_percent", "condition": ">",
@@ -162,3 +163,43 @@ async def test_looking_can_be_stopped(local: LocalService, client: httpx.AsyncCl
     await client.post(f"{A}/monitoring/start?check_interval=30")
     await look(local, 5)
     assert len(await active(client)) == 1
+
+
+async def test_alerts_are_told_while_the_store_is_away_and_kept_when_it_is_back(
+    local: LocalService, client: httpx.AsyncClient
+) -> None:
+    await client.post(f"{A}/rules", json=RULE)
+    added = await client.post(f"{A}/config/webhook", json={"webhook_url": HOOK})
+    assert added.status_code == 200
+    await look(local, 1, disk=20.0)
+    local.store.is_away = True
+    for _ in range(5):
+        local.clock.advance(30)
+        reading, _ = await local.monitor.performance.take(
+            snapshot(), replace(MACHINE, disk_usage_percent=95.0)
+        )
+        assert reading is not None
+        await local.monitor.alerts.look(reading)
+
+    assert told(local) == ["triggered"]
+
+    local.store.is_away = False
+    await look(local, 1)
+    history = (await client.get(f"{A}/history")).json()["data"]["alert_history"]
+    due = await local.store.read(lambda unit: unit.deliveries.due(FAR, 10))
+    assert [alert["rule_id"] for alert in history] == ["full_disk"]
+    assert [one.target for one in due] == [HOOK]
+    assert told(local) == ["triggered"]
+
+
+async def test_a_rule_that_the_store_does_not_take_is_not_so(
+    local: LocalService, client: httpx.AsyncClient
+) -> None:
+    before = (await client.get(f"{A}/rules")).json()
+    local.store.is_away = True
+
+    added = await client.post(f"{A}/rules", json=RULE)
+    removed = await client.delete(f"{A}/rules/high_error_rate")
+
+    assert {added.status_code, removed.status_code} == {503}
+    assert (await client.get(f"{A}/rules")).json()["data"] == before["data"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, Literal
@@ -161,6 +162,13 @@ class RuleBook:
         self.rule(rule_id)
         state = self._states[rule_id]
         return replace(state, status="testing") if rule_id in self._testing else state
+
+    def copy(self) -> RuleBook:
+        """Return a book that can be changed by itself; what it holds never changes."""
+        made = copy(self)
+        made._rules, made._states = dict(self._rules), dict(self._states)
+        made._events = self._events.copy()
+        return made
 
     def set_testing(self, rule_ids: Iterable[str]) -> None:
         """Tell which rules differ from request to request, for an A/B test.
