@@ -182,6 +182,11 @@ class ActorClient:
         pid: int = await self._retrying(lambda handle: handle.ping.remote(), self._wait_s)
         return pid
 
+    async def ping_once(self, wait_s: float = 1.0) -> int:
+        """Return the same, without waiting for an actor that is not there or restarts."""
+        pid: int = await self._once(lambda handle: handle.ping.remote(), wait_s)
+        return pid
+
     async def _ask(self, method: str, *args: Any, wait_s: float | None = None) -> Any:
         request_id = current_request_id()
         return await self._retrying(
@@ -191,10 +196,16 @@ class ActorClient:
 
     async def _ask_once(self, method: str, *args: Any, wait_s: float) -> Any:
         """Ask without waiting for an actor that restarts; raises ActorUnavailable."""
+        request_id = current_request_id()
+        return await self._once(
+            lambda handle: getattr(handle, method).remote(request_id, *args), wait_s
+        )
+
+    async def _once(self, call: Callable[[Any], Awaitable[Any]], wait_s: float) -> Any:
         try:
             async with asyncio.timeout(wait_s):
                 if await self._found():
-                    return await getattr(self._handle, method).remote(current_request_id(), *args)
+                    return await call(self._handle)
         except RayTaskError as error:
             raise error.cause from None
         except ActorDiedError:

@@ -21,8 +21,10 @@ from benchmarks.client import Connection
 from benchmarks.machine import ROOT
 from benchmarks.processes import Tree
 from infra.settings import Settings
+from serve.state import read_state
 
 _READY_WITHIN_S = 120.0
+_WHOLE_WITHIN_S = 120.0
 _POLL_S = 0.02
 _SETTLES_S = 5.0  # HAProxy reloads once or twice after the first answer and cuts connections
 
@@ -41,12 +43,16 @@ class Target(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A Finstage that was started here."""
+    """A Finstage that was started here.
+
+    `took_s`: until prices and indicators were answered; `whole_s`: until every actor answered.
+    """
 
     url: str
     settings: Settings
     tree: Tree
     took_s: float
+    whole_s: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,14 +109,26 @@ def finstage(**environ: str) -> Iterator[Started]:
     url = f"http://127.0.0.1:{port}"
     try:
         with launched([program, "up"], f"{url}/health/ready", environment, folder) as (tree, took):
+            whole_s = took + _until_whole(settings)
+            tree.look()
             try:
-                yield Started(url, settings, tree, took)
+                yield Started(url, settings, tree, took, whole_s)
             finally:
                 subprocess.run(
                     [program, "down"], env=environment, cwd=folder, capture_output=True, check=True
                 )
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _until_whole(settings: Settings) -> float:
+    """Wait until every actor answers, not only those of prices; return the seconds that took."""
+    began_s = time.monotonic()
+    while (state := read_state(settings)) is None or not state.ready:
+        if time.monotonic() - began_s > _WHOLE_WITHIN_S:
+            raise RuntimeError("the actors beside prices and indicators do not come")
+        time.sleep(0.05)
+    return time.monotonic() - began_s
 
 
 @contextmanager

@@ -31,18 +31,29 @@ API_APP = "finstage-api"
 STREAM_APP = "finstage-stream"
 
 
-def actor_specs(settings: Settings, started_at_s: float) -> list[ActorSpec]:
-    """Return the actors in the order to start them; `started_at_s` is Unix time."""
+def first_actors(settings: Settings, started_at_s: float) -> list[ActorSpec]:
+    """Return those without which no price and no indicator is answered, in the order to start."""
     return [
         ActorSpec(CACHE, CacheActor, (settings,)),
         ActorSpec(HUB, HubActor, (settings,)),
         ActorSpec(FEED, FeedActor, (settings, started_at_s)),
         ActorSpec(INDICATORS, IndicatorActor, (settings,)),
-        ActorSpec(ALERT_ENGINE, AlertActor, (settings,)),
+    ]
+
+
+def later_actors(settings: Settings) -> list[ActorSpec]:
+    """Return those that can start once prices and indicators are answered."""
+    return [
         ActorSpec(SCHEDULER, SchedulerActor, (settings,)),
         ActorSpec(TASK_QUEUE, TaskQueueActor, (settings,)),
+        ActorSpec(ALERT_ENGINE, AlertActor, (settings,)),
         ActorSpec(MONITOR, MonitorActor, (settings,)),
     ]
+
+
+def actor_specs(settings: Settings, started_at_s: float) -> list[ActorSpec]:
+    """Return all actors in the order to start them; `started_at_s` is Unix time."""
+    return first_actors(settings, started_at_s) + later_actors(settings)
 
 
 def applications(settings: Settings) -> list[RunTarget]:

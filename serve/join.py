@@ -21,6 +21,7 @@ from serve.up import (
     await_ready,
     check_source,
     deploy,
+    deploy_rest,
     drain_tasks,
     join_ray,
     overview,
@@ -88,6 +89,7 @@ class JoinedService:
             self._deployed = True
             deploy(self._settings, started_at_s)
             await_ready(self._settings, self._check_ray)
+            deploy_rest(self._settings, self._check_ray)
         state = self._new_state(self._ray_address, started_at_s)
         self._console.print(overview(self._settings, state))
         self._console.print(

@@ -14,10 +14,11 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from infra.db.copy import copy, count_rows, empty
 from infra.db.engine import PoolShare, pool_share, store_processes
-from infra.db.migrate import copy_file, head_version
+from infra.db.migrate import copy_file
 from infra.db.store import Store
 from infra.db.unit import Unit
 from infra.db.url import StoreUrl, file_url, shown, store_url
+from infra.db.version import head_version
 from infra.errors import ConfigError, StoreError
 from infra.settings import Settings
 from serve.state import read_state

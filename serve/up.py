@@ -111,7 +111,11 @@ class LocalService:
             self._note_processes()
             status.update("waiting for the first answer …")
             await_ready(self._settings, self._check_ray)
-        self._console.print(overview(self._settings, self._state))
+            answered_s = time.monotonic() - started_s
+            self._console.print(overview(self._settings, self._state))
+            self._console.print(f"prices and indicators answer after {answered_s:.1f} s")
+            status.update("starting jobs, tasks, alerts and the monitor …")
+            deploy_rest(self._settings, self._check_ray)
         took_s = time.monotonic() - started_s
         self._console.print(f"ready in {took_s:.1f} s; Ctrl-C stops it")
         self._state.ready = True
@@ -222,18 +226,43 @@ def _packages(modules: Sequence[str]) -> list[str]:
 
 
 def deploy(settings: Settings, started_at_s: float) -> None:
-    """Start the actors and both applications on the Ray that was joined."""
+    """Start what prices and indicators need, and both applications, on the Ray that was joined."""
     from ray import serve as ray_serve
     from ray.serve.config import HTTPOptions
 
     from actors.runtime import start_actor
-    from serve.app import actor_specs, run_applications
+    from serve.app import first_actors, run_applications
 
-    for spec in actor_specs(settings, started_at_s):
+    for spec in first_actors(settings, started_at_s):
         start_actor(spec)
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
     ray_serve.start(http_options=HTTPOptions(host=settings.host, port=settings.port))
     run_applications(settings)
+
+
+def deploy_rest(settings: Settings, check: Any) -> None:
+    """Start the other actors and wait until each answers; `check` may raise in between.
+
+    One that does not come is logged: prices go on without, and `/health/ready` says `degraded`.
+    """
+    import ray
+    from ray.exceptions import RayError
+
+    from actors.runtime import start_actor
+    from serve.app import later_actors
+
+    pings = {start_actor(spec).ping.remote(): spec.name for spec in later_actors(settings)}
+    deadline_s = time.monotonic() + _READY_WITHIN_S
+    while pings and time.monotonic() < deadline_s:
+        check()
+        for answered in ray.wait(list(pings), timeout=0.2)[0]:
+            name = pings.pop(answered)
+            try:
+                ray.get(answered)
+            except RayError:
+                logger.exception("actor.not_started", extra={"actor": name})
+    if pings:
+        logger.error("actor.not_started", extra={"actors": ", ".join(pings.values())})
 
 
 def await_ready(settings: Settings, check: Any) -> None:

@@ -9,10 +9,12 @@ from pathlib import Path
 
 from rich.console import Console
 
+from infra.db.backups import Backups
 from infra.db.engine import PoolShare, make_engine
 from infra.db.faults import is_of_database, store_error
-from infra.db.migrate import Backups, current_version, head_version, migrate
+from infra.db.migrate import migrate
 from infra.db.url import StoreUrl, shown, store_url
+from infra.db.version import current_version, head_version
 from infra.errors import ConfigError
 from infra.settings import Settings
 

@@ -413,7 +413,7 @@ class LocalAlerts:
             lambda iso: datetime.fromisoformat(iso).timestamp(),
         )
 
-    async def ping(self) -> int:
+    async def ping_once(self, wait_s: float = 1.0) -> int:
         return 6
 
     async def check(self, updates: Sequence[dict[str, Any]]) -> int:
@@ -455,7 +455,7 @@ class LocalScheduler:
         specs = [job.spec for job in all_jobs().values()]
         self.schedule = Schedule(specs, clock.time_s())
 
-    async def ping(self) -> int:
+    async def ping_once(self, wait_s: float = 1.0) -> int:
         return 5
 
     async def jobs(self) -> list[dict[str, Any]]:

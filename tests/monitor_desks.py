@@ -60,7 +60,7 @@ class LocalMonitor:
     async def _shed(self) -> None:
         self.sheds += 1
 
-    async def ping(self) -> int:
+    async def ping_once(self, wait_s: float = 1.0) -> int:
         return 7
 
     async def load(self) -> None:

@@ -189,7 +189,7 @@ class LocalTasks(TaskClient):
         self._settings, self._store = settings, store
         self._runs = True
 
-    async def ping(self) -> int:
+    async def ping_once(self, wait_s: float = 1.0) -> int:
         return 6
 
     async def submit(self, submissions: Sequence[Submission]) -> list[str]:

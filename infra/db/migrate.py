@@ -7,14 +7,12 @@ import os
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
 from alembic import command
 from alembic.config import Config
-from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import (
     URL,
@@ -33,37 +31,17 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.clock import utc
+from infra.db.backups import Backups
 from infra.db.engine import WRITES
 from infra.db.tables import metadata
+from infra.db.version import BASE, HEAD, MIGRATIONS, VERSION_TABLE, head_version, version_of
 from infra.errors import StoreError, StoreVersion
 
-HEAD = "head"
-BASE = "base"
-
-_HERE = Path(__file__).parent / "migrations"
 _LOCK = "finstage-migration"
 _LOCK_WITHIN_S = 60
 _TURNS: WeakKeyDictionary[asyncio.AbstractEventLoop, asyncio.Lock] = WeakKeyDictionary()
-_VERSION_TABLE = "alembic_version"
 _KEPT = 3
 _CHUNK_ROWS = 1_000
-
-
-@dataclass(frozen=True, slots=True)
-class Backups:
-    """Where an older store is kept before it is migrated: SQLite files, the newest three.
-
-    One is made once for each of these and version: migrating again after a failure writes no
-    other one. `now_s` is in their names, Unix seconds.
-    """
-
-    folder: Path
-    now_s: float
-
-    def path(self, version: str) -> Path:
-        """Return the file of a store of this version."""
-        return self.folder / f"store-{version}-{utc(self.now_s):%Y%m%dT%H%M%SZ}.db"
 
 
 class BackupFailed(StoreError):
@@ -87,19 +65,6 @@ async def migrate(
         return await connection.run_sync(_migrate, to, backups)
 
 
-def head_version() -> str:
-    """Return the version that this Finstage needs."""
-    found = ScriptDirectory(str(_HERE)).get_current_head()
-    assert found is not None
-    return found
-
-
-async def current_version(engine: AsyncEngine) -> str | None:
-    """Return the version of a database, None for one without tables of ours."""
-    async with engine.connect() as connection:
-        return await connection.run_sync(_version)
-
-
 def copy_file(source: Path, target: Path) -> None:
     """Copy an SQLite database that others may write, as of one instant; raises sqlite3.Error.
 
@@ -117,13 +82,13 @@ def _migrate(
     if is_mysql:
         _take_lock(connection)
     try:
-        before = _version(connection)
+        before = version_of(connection)
         _refuse_later(before)
         if backups and to == HEAD and before not in (None, head_version()):
             assert before is not None
             _keep(connection, before, backups)
         _run_alembic(connection, to)
-        after = _version(connection)
+        after = version_of(connection)
         connection.commit()
         return before, after
     finally:
@@ -133,7 +98,7 @@ def _migrate(
 
 def _run_alembic(connection: Connection, to: str) -> None:
     config = Config()
-    config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
+    config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     config.attributes["connection"] = connection
     target_is_older = to == BASE
     (command.downgrade if target_is_older else command.upgrade)(config, to)
@@ -147,12 +112,8 @@ def _take_lock(connection: Connection) -> None:
         raise StoreError(f"another process migrates the store since {_LOCK_WITHIN_S} s")
 
 
-def _version(connection: Connection) -> str | None:
-    return MigrationContext.configure(connection).get_current_revision()
-
-
 def _refuse_later(version: str | None) -> None:
-    known = {script.revision for script in ScriptDirectory(str(_HERE)).walk_revisions()}
+    known = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
     if version is not None and version not in known:
         raise StoreVersion(version, head_version())
 
@@ -202,7 +163,7 @@ def _copy_rows(source: Connection, version: str, file: Path) -> None:
         old.reflect(engine)
         with engine.begin() as target:
             for made in old.sorted_tables:
-                if made.name != _VERSION_TABLE:  # of which its own migrations took care
+                if made.name != VERSION_TABLE:  # of which its own migrations took care
                     _copy_table(source, target, made)
     finally:
         engine.dispose()

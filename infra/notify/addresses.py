@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import ipaddress
-import socket
-
-from aiohttp.abc import AbstractResolver, ResolveResult
-
-
-class AddressRefused(OSError):
-    """Raised when a name means only addresses that nothing may be sent to."""
 
 
 def is_public(address: str) -> bool:
@@ -36,30 +29,6 @@ def is_literal(host: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-class GuardedResolver(AbstractResolver):
-    """Resolves names to public addresses only, for the connection that is about to be made.
-
-    So a name that answered otherwise when it was checked (DNS rebinding) gains nothing.
-    """
-
-    def __init__(self, resolver: AbstractResolver) -> None:
-        self._resolver = resolver
-
-    async def resolve(
-        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-    ) -> list[ResolveResult]:
-        """Return the public addresses of a name; raises AddressRefused where it has none."""
-        found = await self._resolver.resolve(host, port, family)
-        public = [result for result in found if is_public(result["host"])]
-        if not public:
-            raise AddressRefused(f"{host} is no public address")
-        return public
-
-    async def close(self) -> None:
-        """Let the resolver go."""
-        await self._resolver.close()
 
 
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")

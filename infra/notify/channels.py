@@ -8,8 +8,8 @@ from typing import Any, Protocol
 
 from infra.errors import TargetInvalid
 from infra.notify.notice import Notice
+from infra.notify.outcome import Outcome, Refused, Sent, TryAgain
 from infra.notify.targets import shown
-from infra.notify.webhook import Outcome, Refused, Sent, TryAgain
 
 _KINDS = {"info": "info", "warning": "warning", "error": "failure", "critical": "failure"}
 

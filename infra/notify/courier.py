@@ -19,7 +19,7 @@ from infra.db.unit import Unit
 from infra.errors import StoreError
 from infra.metrics import NOTIFICATIONS
 from infra.notify.notice import Notice
-from infra.notify.webhook import Outcome, Refused, Sent, TryAgain
+from infra.notify.outcome import Outcome, Refused, Sent, TryAgain
 
 logger = logging.getLogger(__name__)
 

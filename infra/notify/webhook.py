@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass
 from datetime import datetime
 from email.utils import parsedate_to_datetime
 from typing import Any, Self
@@ -13,37 +12,14 @@ import orjson
 from yarl import URL
 
 from infra.clock import Clock
-from infra.notify.addresses import AddressRefused, GuardedResolver, is_literal, is_public
+from infra.notify.addresses import is_literal, is_public
 from infra.notify.notice import Notice
+from infra.notify.outcome import Outcome, Refused, Sent, TryAgain
+from infra.notify.resolver import AddressRefused, GuardedResolver
 from infra.notify.signing import signed_headers
 
 _AGAIN = frozenset({408, 425, 429})  # and those of 500 and above
 _LONGEST_WAIT_S = 3_600.0
-
-
-@dataclass(frozen=True, slots=True)
-class Sent:
-    """The receiver took it."""
-
-    status: int
-
-
-@dataclass(frozen=True, slots=True)
-class TryAgain:
-    """It may go well later; `after_s` where the receiver said when."""
-
-    reason: str
-    after_s: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """The same again would be refused again."""
-
-    reason: str
-
-
-Outcome = Sent | TryAgain | Refused
 
 
 class WebhookSender:

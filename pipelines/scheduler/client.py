@@ -44,8 +44,8 @@ class SchedulerClient(ActorClient):
         await self._ask("resume", name)
 
     async def store_state(self) -> StoreState:
-        """Return whether the store answers."""
-        state: StoreState = await self._ask("store_state")
+        """Return whether the store answers; does not wait for a scheduler that restarts."""
+        state: StoreState = await self._ask_once("store_state", wait_s=1.0)
         return state
 
     async def store_reports(self) -> list[StoreReport]:

@@ -100,14 +100,14 @@ async def _extras(services: Services) -> dict[str, dict[str, str]]:
 
 async def _pinged(client: ActorClient) -> dict[str, str]:
     try:
-        return _check(await client.ping())
+        return _check(await client.ping_once())
     except ActorUnavailable as error:
         return _check(error)
 
 
 async def _scheduler(services: Services) -> dict[str, dict[str, str]]:
     try:
-        pid = await services.scheduler.ping()
+        pid = await services.scheduler.ping_once()
         store = await services.scheduler.store_state()
     except ActorUnavailable as error:
         waiting = {"status": "waiting", "detail": error.message}

@@ -12,8 +12,8 @@ import pytest
 from infra.errors import ConfigError
 from infra.notify.channels import AnySender, ChannelSender
 from infra.notify.notice import Notice
+from infra.notify.outcome import Refused, Sent, TryAgain
 from infra.notify.signing import new_secret
-from infra.notify.webhook import Refused, Sent, TryAgain
 from infra.settings import load_settings, masked
 from tests.fakes.smtp import Mailbox, mailbox
 

@@ -17,7 +17,7 @@ from infra.db.store import Store
 from infra.db.unit import Unit
 from infra.notify.courier import MOST_TRIES, Courier, deliver_later
 from infra.notify.notice import Notice
-from infra.notify.webhook import Outcome, Refused, Sent, TryAgain
+from infra.notify.outcome import Outcome, Refused, Sent, TryAgain
 from tests.databases import KINDS, database
 
 AT = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)

@@ -22,13 +22,13 @@ from infra.db.bulk import import_bars, upsert_bars
 from infra.db.contents import Content
 from infra.db.high_records import Record
 from infra.db.imports import Import
-from infra.db.migrate import BASE
 from infra.db.signals import Outcome, StoredSignal
 from infra.db.slow_queries import SlowQueryLog
 from infra.db.snapshots import Snapshot
 from infra.db.store import Store
 from infra.db.tables import metadata
 from infra.db.unit import Unit
+from infra.db.version import BASE
 from infra.errors import StoreUnavailable
 from tests.databases import KINDS, database
 

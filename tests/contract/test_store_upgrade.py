@@ -20,12 +20,14 @@ from rich.console import Console
 from sqlalchemy import URL
 from sqlalchemy.exc import OperationalError
 
+from infra.db.backups import Backups
 from infra.db.bulk import upsert_bars
 from infra.db.copy import count_rows
 from infra.db.engine import PoolShare, make_engine
-from infra.db.migrate import Backups, current_version, head_version, migrate
+from infra.db.migrate import migrate
 from infra.db.store import Store, open_store
 from infra.db.url import file_url
+from infra.db.version import current_version, head_version
 from infra.errors import ConfigError
 from infra.settings import Settings
 from serve.store import restore_store

@@ -12,8 +12,9 @@ from aiohttp import web
 
 from infra.clock import FakeClock
 from infra.notify.notice import Notice
+from infra.notify.outcome import Refused, Sent, TryAgain
 from infra.notify.signing import is_signed, new_secret
-from infra.notify.webhook import Refused, Sent, TryAgain, WebhookSender
+from infra.notify.webhook import WebhookSender
 
 SECRET = new_secret()
 AT = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
