@@ -12,9 +12,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
+from infra.db.backups import copy_file
 from infra.db.copy import copy, count_rows, empty
 from infra.db.engine import PoolShare, pool_share, store_processes
-from infra.db.migrate import copy_file
 from infra.db.store import Store
 from infra.db.unit import Unit
 from infra.db.url import StoreUrl, file_url, shown, store_url

@@ -12,7 +12,6 @@ from rich.console import Console
 from infra.db.backups import Backups
 from infra.db.engine import PoolShare, make_engine
 from infra.db.faults import is_of_database, store_error
-from infra.db.migrate import migrate
 from infra.db.url import StoreUrl, shown, store_url
 from infra.db.version import current_version, head_version
 from infra.errors import ConfigError
@@ -78,6 +77,8 @@ def _url(settings: Settings) -> StoreUrl:
 
 
 async def _migrated(url: StoreUrl, settings: Settings, backups: Backups) -> str | None:
+    from infra.db.migrate import migrate  # which few starts need
+
     engine = make_engine(url, PoolShare(1, 0), settings.sqlite_synchronous)
     try:
         _, after = await migrate(engine, backups=backups)

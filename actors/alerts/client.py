@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.runtime import ActorClient
-from infra.db.alert_rules import StoredRule
+
+if TYPE_CHECKING:  # who only calls does without the database
+    from infra.db.alert_rules import StoredRule
 
 ALERT_ENGINE = "finstage-alerts"
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.runtime import ActorClient
 from infra.bars import History, Quote
-from infra.db.watch import StoreReport
 from infra.errors import FinstageError
 from infra.sources.base import Action, Found, Fundamentals, NewsItem, SymbolInfo
+
+if TYPE_CHECKING:  # who only calls does without the database
+    from infra.db.watch import StoreReport
 
 FEED = "finstage-feed"
 

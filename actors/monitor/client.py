@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from actors.monitor.alert_desk import AlertDesk
 from actors.monitor.experiments.assignment import Assigner, hashed, identifier
 from actors.monitor.experiments.definition import Experiment, Variant
 from actors.monitor.experiments.definition import from_dict as experiment_from
 from actors.monitor.experiments.ledger import Tally
-from actors.monitor.performance_desk import PerformanceDesk
-from actors.monitor.rule_desk import RuleDesk
-from actors.monitor.trial_desk import TrialDesk
-from actors.monitor.tuning_desk import TuningDesk
 from actors.runtime import ActorClient
+
+if TYPE_CHECKING:  # the desks import the store, which replicas of sockets do without
+    from actors.monitor.alert_desk import AlertDesk
+    from actors.monitor.performance_desk import PerformanceDesk
+    from actors.monitor.rule_desk import RuleDesk
+    from actors.monitor.trial_desk import TrialDesk
+    from actors.monitor.tuning_desk import TuningDesk
 
 __all__ = [
     "MONITOR",
@@ -54,11 +56,11 @@ class MonitorClient(ActorClient):
 
     def __init__(self, wait_s: float = 5.0) -> None:
         super().__init__(wait_s)
-        self.performance = cast(PerformanceDesk, _Remote(self._ask, "performance"))
-        self.alerts = cast(AlertDesk, _Remote(self._ask, "alerts"))
-        self.rules = cast(RuleDesk, _Remote(self._ask, "rules"))
-        self.trials = cast(TrialDesk, _Remote(self._ask, "trials"))
-        self.tuning = cast(TuningDesk, _Remote(self._ask, "tuning"))
+        self.performance = cast("PerformanceDesk", _Remote(self._ask, "performance"))
+        self.alerts = cast("AlertDesk", _Remote(self._ask, "alerts"))
+        self.rules = cast("RuleDesk", _Remote(self._ask, "rules"))
+        self.trials = cast("TrialDesk", _Remote(self._ask, "trials"))
+        self.tuning = cast("TuningDesk", _Remote(self._ask, "tuning"))
 
     async def log_level(self) -> dict[str, str]:
         """Return the level from which processes log, and the configured one."""

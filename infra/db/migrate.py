@@ -6,7 +6,6 @@ import asyncio
 import os
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -31,7 +30,7 @@ from sqlalchemy import (
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncEngine
 
-from infra.db.backups import Backups
+from infra.db.backups import Backups, copy_file
 from infra.db.engine import WRITES
 from infra.db.tables import metadata
 from infra.db.version import BASE, HEAD, MIGRATIONS, VERSION_TABLE, head_version, version_of
@@ -63,16 +62,6 @@ async def migrate(
     turn = _TURNS.setdefault(asyncio.get_running_loop(), asyncio.Lock())
     async with turn, engine.execution_options(**{WRITES: True}).connect() as connection:
         return await connection.run_sync(_migrate, to, backups)
-
-
-def copy_file(source: Path, target: Path) -> None:
-    """Copy an SQLite database that others may write, as of one instant; raises sqlite3.Error.
-
-    The copy is one file, without a log beside it.
-    """
-    with closing(sqlite3.connect(source)) as from_, closing(sqlite3.connect(target)) as to:
-        from_.backup(to)
-        to.execute("PRAGMA journal_mode = DELETE")
 
 
 def _migrate(

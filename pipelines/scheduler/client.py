@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from actors.runtime import ActorClient
-from infra.db.watch import StoreReport
+
+if TYPE_CHECKING:  # who only calls does without the database
+    from infra.db.watch import StoreReport
 
 SCHEDULER = "finstage-scheduler"
 
