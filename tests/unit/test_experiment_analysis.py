@@ -18,12 +18,13 @@ from numpy.typing import NDArray
 from scipy import stats  # type: ignore[import-untyped]
 
 from actors.monitor.experiments import ledger as ledger_module
-from actors.monitor.experiments.analysis import (
-    analyse,
+from actors.monitor.experiments.analysis import analyse, horizon_reached
+from actors.monitor.experiments.definition import Experiment, Variant
+from actors.monitor.experiments.ledger import BINS, Ledger, Tally, bin_of, middle_ms
+from actors.monitor.experiments.statistics import (
     chi_square,
     fisher,
     holm,
-    horizon_reached,
     mann_whitney,
     moments_of,
     moments_of_sums,
@@ -31,8 +32,6 @@ from actors.monitor.experiments.analysis import (
     two_proportions,
     welch,
 )
-from actors.monitor.experiments.definition import Experiment, Variant
-from actors.monitor.experiments.ledger import BINS, Ledger, Tally, bin_of, middle_ms
 
 SEED = 20260304
 NOW_S = 1_772_600_000.0
