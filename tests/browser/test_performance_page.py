@@ -183,6 +183,7 @@ class Canned:
         self.asked = 0
         self.takes_sockets = True
         self.subscriptions: list[dict[str, Any]] = []
+        self.is_subscribed = threading.Event()
         self._sockets: dict[WebSocket, asyncio.AbstractEventLoop] = {}
         app = Starlette(
             routes=[
@@ -259,6 +260,7 @@ class Canned:
                 request = await socket.receive_json()
                 self.subscriptions.append(request)
                 self._sockets[socket] = asyncio.get_running_loop()
+                self.is_subscribed.set()
         except WebSocketDisconnect:
             self._sockets.pop(socket, None)
 
@@ -275,6 +277,7 @@ def opened(page: Page, canned: Canned) -> None:
     page.goto(canned.url)
     expect(page.get_by_role("status")).to_have_text("live", timeout=15_000)
     expect(page.locator("#response .plot")).to_have_attribute("data-points", "20")
+    assert canned.is_subscribed.wait(30)  # a push goes to those that are
 
 
 def card(page: Page, field: str) -> Any:
