@@ -120,11 +120,10 @@ class MortalStore:
         task = asyncio.ensure_future(doing)
         self._under_way.add(task)
         task.add_done_callback(self._under_way.discard)
-        try:
-            return await asyncio.shield(task)
-        finally:
-            if self._is_dead:
-                await asyncio.get_running_loop().create_future()
+        await asyncio.wait([task])
+        if self._is_dead:
+            await asyncio.get_running_loop().create_future()
+        return task.result()
 
 
 class Killed(Exception):
