@@ -64,6 +64,7 @@ def start_actor(spec: ActorSpec) -> Any:
             max_task_retries=0,
             num_cpus=0,
             max_concurrency=10_000,
+            enable_task_events=False,  # a thousand a second would drive tasks out of the dashboard
         )
         .remote(*spec.args)
     )

@@ -258,7 +258,7 @@ async def played(
         batch = [next(turn) for _ in range(a_batch)]
         await hub.publish([Message(PRICES + b["symbol"], stamped(b)) for b in batch])
     await asyncio.sleep(0.3)
-    return crowd.latencies_ms
+    return list(crowd.latencies_ms)  # to which what is played next adds
 
 
 async def _watched(target: Target, seconds: float) -> list[float]:
