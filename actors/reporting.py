@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import time
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
@@ -74,7 +75,8 @@ async def report_metrics(process: str, desk: Desk) -> None:
                     await desk.obeyed(process, order.number, result)
         except FinstageError as error:
             logger.info("metrics.unsent", extra={"reason": error.code})
-        await asyncio.sleep(REPORT_EVERY_S)
+        # Not all at one moment: those that once waited for the cache together would for ever.
+        await asyncio.sleep(REPORT_EVERY_S * random.uniform(0.75, 1.25))
 
 
 async def obeyed(order: Order) -> dict[str, Any] | None:
