@@ -16,6 +16,7 @@ from infra.errors import FinstageError
 
 logger = logging.getLogger(__name__)
 
+_STARTING = b"Ping http://.../-/routes for available routes."
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
 _LIVELY_S = 60.0  # without a frame or a pong for so long the connection is given up
 
@@ -144,9 +145,11 @@ def _check_final(error: Exception) -> None:
         if 4500 <= error.rcvd.code < 5000:
             raise StreamRefused(error.rcvd.reason or "refused", error.rcvd.code) from None
     if isinstance(error, websockets.InvalidStatus) and 400 <= error.response.status_code < 500:
-        status = error.response.status_code
-        if status != 429:
-            raise StreamRefused(error.response.body.decode() or "refused", status) from None
+        status, body = error.response.status_code, error.response.body or b""
+        # An ingress that just started knows no path for half a second, and says so like this.
+        is_starting = status == 404 and body.endswith(_STARTING)
+        if status != 429 and not is_starting:
+            raise StreamRefused(body.decode() or "refused", status) from None
 
 
 def _place(message: dict[str, Any]) -> dict[str, Any]:
