@@ -32,6 +32,6 @@ def run_there(ask: Callable[[], Coroutine[Any, Any, Any]]) -> Any:
     future = portal().start_task_soon(ask)
     try:
         return future.result()
-    except BaseException:
+    except BaseException:  # KeyboardInterrupt above all: nobody waits for the answer any more
         future.cancel()
         raise

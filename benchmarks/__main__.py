@@ -93,6 +93,7 @@ def _run(name: str) -> int:
 def _run_tiny(names: list[str]) -> int:
     with _console.status("starting Finstage") as status, finstage() as service:
         for name in names:
+            # mypy infers no type for a lambda with a default, which binds this round's name
             bench = Bench(TINY, lambda text, n=name: status.update(f"{n}: {text}"), service)  # type: ignore[misc]
             BENCHMARKS[name](bench)
             _console.print(f"{name} runs")

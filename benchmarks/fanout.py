@@ -121,6 +121,7 @@ async def _ours(
             await crowd.connect(size)
             symbols = [body["symbol"]]
             request = {"action": "subscribe", "type": "prices", "symbols": symbols}
+            # mypy infers no type for a lambda with a default, which binds this round's request
             await crowd.subscribe(lambda _, request=request: request)  # type: ignore[misc]
             found[size] = await _rounds(crowd, publish, rounds_of(bench))
             await crowd.close()

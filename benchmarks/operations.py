@@ -90,7 +90,7 @@ class _Operator:
             body = self._http.get("/metrics").content
             found["ms"].append(1_000 * (time.perf_counter() - began_s))
             found["bytes"].append(float(len(body)))
-            time.sleep(0.2)
+            time.sleep(0.2)  # so that ten reads see several of the two-second sums
         return found
 
 

@@ -84,7 +84,7 @@ class Bench:
             return
         self.tell("starting Finstage")
         with finstage(**environ) as started:
-            time.sleep(_SETTLES_S)
+            time.sleep(_SETTLES_S)  # of which nobody tells when it is over
             yield started
 
 

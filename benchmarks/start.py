@@ -77,7 +77,7 @@ def _look_at(bench: Bench) -> Start:
 
 def _idle(took_s: float, whole_s: float, tree: Tree, number: int) -> Start:
     if number:
-        time.sleep(_IDLE_S)
+        time.sleep(_IDLE_S)  # memory is that of a service which has come to rest
     return Start(took_s, whole_s, tree.memory())
 
 

@@ -135,7 +135,7 @@ def _urgent(behind: int, urgent: int) -> list[float]:
     low = tasks.sleeps.options(priority=finstage.TaskPriority.LOW)
     high = tasks.noop.options(priority=finstage.TaskPriority.HIGH)
     waiting = finstage.submit_many(low.s(_LONG_S) for _ in range(behind))
-    time.sleep(1.0)
+    time.sleep(1.0)  # until the first of them run: an idle queue would start HIGH at once
     waits = []
     for number in range(urgent):
         handle = high(number)
@@ -156,7 +156,7 @@ def _cancelled(count: int) -> list[float]:
     for number in range(count):
         handle = (tasks.waits if number % 2 else tasks.sleeps)(60)
         while not handle.status()["worker_id"]:
-            time.sleep(0.02)
+            time.sleep(0.02)  # a handle has no event for a start
         started_s = time.monotonic()
         handle.cancel()
         try:

@@ -100,6 +100,7 @@ class HubActor(ServiceActor):
         if run != self._run:
             self._run = run
             self._core.start_over(uuid.uuid4().hex)
+            self._took.clear()  # offsets begin again
             self._wake()
             self._tell_changes()
         return self._core.epoch
@@ -128,10 +129,13 @@ class HubActor(ServiceActor):
 
     def _time(self, offset: int) -> None:
         """Note how long the first message past an offset was here, if it came lately."""
-        for last, took_s in self._took:
-            if last > offset:
-                STAGE_SECONDS.labels("hub").observe(time.monotonic() - took_s)
-                return
+        first_s = None
+        for last, took_s in reversed(self._took):  # readers are near the end: a step or two
+            if last <= offset:
+                break
+            first_s = took_s
+        if first_s is not None:
+            STAGE_SECONDS.labels("hub").observe(time.monotonic() - first_s)
 
     def _follow(self, directives: Directives) -> None:
         batch_ms = directives.batch_ms

@@ -55,7 +55,7 @@ def main() -> None:
         ],
         stdout=subprocess.DEVNULL,
     )
-    time.sleep(0.5)
+    time.sleep(0.5)  # Celery tries again where Redis is not up yet; this saves its first pause
     source = (
         "from benchmarks.peers.celery_noop import made\n"
         f"app = made({port})\n"

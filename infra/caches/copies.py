@@ -66,6 +66,7 @@ def is_fixed(value: Any) -> bool:
     if type(value) in (tuple, frozenset):
         return all(is_fixed(part) for part in value)
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        # typeshed does not know what dataclasses leaves on the class
         frozen = type(value).__dataclass_params__.frozen  # type: ignore[attr-defined]
         return frozen and all(is_fixed(getattr(value, f.name)) for f in dataclasses.fields(value))
     return False

@@ -169,7 +169,7 @@ class NamedCache:
             if plain is not None:
                 plain.release(self.name, key)
             return _Raised(error)
-        except BaseException:
+        except BaseException:  # whatever ends it, others must not wait for its turn to run out
             if plain is not None:
                 plain.release(self.name, key)
             raise
@@ -192,7 +192,7 @@ class NamedCache:
         def renew() -> None:
             try:
                 context.run(self._run_once, key, make, keeping)
-            except Exception:
+            except Exception:  # the user's function failed: its caller has the old value already
                 logger.warning("cache.not_renewed", exc_info=True, extra={"cache": self.name})
             finally:
                 self._renewing.discard(key)
@@ -224,7 +224,7 @@ class NamedCache:
     ) -> None:
         try:
             await self._flight().run(key, lambda: self._awaited(key, make, keeping))
-        except Exception:
+        except Exception:  # as in `_renew`
             logger.warning("cache.not_renewed", exc_info=True, extra={"cache": self.name})
         finally:
             self._renewing.discard(key)
