@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -12,27 +10,19 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from infra.files import replacing
+
 
 def write_archive(folder: Path, name: str, rows: Sequence[dict[str, Any]], at: datetime) -> Path:
     """Write rows into a new file of `folder/name`, on the disk when this returns, and checked.
 
-    Raises OSError if the file cannot be written or does not hold the rows.
+    Raises StoreError if the file cannot be written or does not hold the rows.
     """
-    target = folder / name
-    target.mkdir(parents=True, exist_ok=True)
-    path = _free(target, f"{name}-{at:%Y%m%d-%H%M%S}")
-    handle, temporary = tempfile.mkstemp(dir=target, prefix=".archive")
-    try:
-        with os.fdopen(handle, "wb") as file:
-            pq.write_table(pa.Table.from_pylist(list(rows)), file)
-            file.flush()
-            os.fsync(file.fileno())
-        if pq.read_metadata(temporary).num_rows != len(rows):
-            raise OSError(f"{path} would not hold all rows")
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    path = _free(folder / name, f"{name}-{at:%Y%m%d-%H%M%S}")
+    with replacing(path) as new:
+        pq.write_table(pa.Table.from_pylist(list(rows)), new)
+        if pq.read_metadata(new).num_rows != len(rows):
+            raise OSError("it would not hold all rows")
     return path
 
 

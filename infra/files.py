@@ -2,22 +2,85 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
+
+from infra.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
+
+T = TypeVar("T")
+
+_NO_ROOM = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+_NOT_OURS = (ValueError, KeyError, TypeError, AttributeError)  # what `parse` says of a damaged one
+
+
+@contextmanager
+def replacing(path: Path, mode: int = 0o600) -> Iterator[Path]:
+    """Give an empty file to write, which then takes the place of `path`, on the disk.
+
+    The old file stays where the block raises, and after a crash. Raises StoreFull where there is
+    no room, StoreUnavailable where the folder cannot be written.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        os.close(handle)
+        temporary = Path(name)
+        yield temporary
+        _sync(temporary)
+        temporary.chmod(mode)
+        temporary.replace(path)
+        _sync(path.parent)  # the name too, else a power cut brings back the old file
+    except OSError as error:
+        raise unwritten(path, error) from error
+    finally:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Replace a file's content so that a crash leaves the old one or the new one, on the disk."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    """Replace a file's content, as `replacing` does."""
+    with replacing(path, mode) as new:
+        new.write_bytes(content)
+
+
+def unwritten(path: Path, error: OSError) -> StoreError:
+    """Return what callers are told where a file cannot be written."""
+    if error.errno in _NO_ROOM:
+        return StoreFull(f"the disk has no room for {path.name}: {error.strerror}")
+    return StoreUnavailable(f"{path.name} cannot be written: {error.strerror or error}")
+
+
+def read_whole(path: Path, parse: Callable[[bytes], T], mend: str) -> T | None:
+    """Return what a file of the data directory holds, None if there is none.
+
+    Raises ConfigError, which names the file and says `mend`, where it cannot be read, or `parse`
+    raises on what it holds.
+    """
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(temporary, mode)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        return parse(path.read_bytes())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise ConfigError(f"{path} cannot be read ({error.strerror}): {mend}") from None
+    except _NOT_OURS as error:
+        raise ConfigError(f"{path} is damaged ({_reason(error)}): {mend}") from None
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, KeyError):
+        return f"it lacks {error}"
+    return str(error).partition("\n")[0] or type(error).__name__
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

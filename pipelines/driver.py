@@ -28,6 +28,7 @@ import psutil
 from infra.bars import Quote
 from infra.clock import utc
 from infra.errors import ActorError, ConfigError, FinstageError, KeyRequired
+from infra.files import read_whole
 from infra.net import listens
 from infra.quotes import price_update
 from infra.settings import LOOPBACK_HOSTS, load_settings
@@ -215,13 +216,23 @@ def ray_address(address: str | None, token: str | None, data_dir: str | Path | N
 
 
 def _running_state(path: Path) -> dict[str, Any] | None:
-    """Return what a running service says of itself, None if there is none, or it is gone."""
-    try:
-        state: dict[str, Any] = orjson.loads(path.read_bytes())
-        same = abs(psutil.Process(state["pid"]).create_time() - state["created_s"]) < 1
-    except (OSError, ValueError, KeyError, psutil.Error):
+    """Return what a running service says of itself, None if there is none, or it is gone.
+
+    Raises ConfigError for a damaged file.
+    """
+    state = read_whole(path, _state_of, "stop the service, remove it, and start again")
+    if state is None:
         return None
-    return state if same and state.get("address") else None
+    try:
+        same = abs(psutil.Process(state["pid"]).create_time() - state["created_s"]) < 1
+    except psutil.Error:
+        return None
+    return state if same and state["address"] else None
+
+
+def _state_of(content: bytes) -> dict[str, Any]:
+    state = orjson.loads(content)
+    return {name: state[name] for name in ("pid", "created_s", "address", "token_path")}
 
 
 def _prepare_environment(where: RayAddress) -> None:

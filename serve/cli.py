@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from infra.errors import ConfigError
+from infra.errors import ConfigError, FinstageError
 from infra.settings import PREFIX, Settings, load_settings, masked, origin_of
 from serve.version import VERSION
 
@@ -25,12 +25,13 @@ _complaints = Console(stderr=True, highlight=False)
 
 
 def run() -> None:
-    """Run the command line; a ConfigError is one line and exit code 2."""
+    """Run the command line; what is raised on purpose is one line, a ConfigError's exit code 2."""
     try:
         app()
-    except ConfigError as error:
-        _complaints.print(f"finstage: {error.message}", style="red", markup=False, soft_wrap=True)
-        sys.exit(2)
+    except FinstageError as error:
+        line = " ".join(error.message.split())
+        _complaints.print(f"finstage: {line}", style="red", markup=False, soft_wrap=True)
+        sys.exit(2 if isinstance(error, ConfigError) else 1)
 
 
 @app.command()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from infra.errors import ConfigError
-from infra.files import write_atomically
+from infra.files import read_whole, write_atomically
 from infra.settings import Settings
 from serve.ports import Ports
 
@@ -23,6 +23,7 @@ TASK_RESOURCE = "finstage_tasks"  # as the queue asks for it; it cannot be impor
 EDGE_HOOK = "serve.edge.middlewares"
 _DESCRIPTORS_BESIDE = 4_800  # HAProxy with strict limits starts with 2 x maxconn + this
 _LEAST_MAXCONN = 200
+_LEAST_TOKEN = 16
 _DRAIN_S = 1
 
 
@@ -70,10 +71,17 @@ def token_path(settings: Settings) -> Path:
 
 
 def make_token(settings: Settings) -> None:
-    """Make the token of this data directory, unless there is one."""
+    """Make the token of this data directory, unless there is one; raises FinstageError."""
     path = token_path(settings)
-    if not path.exists():
+    if read_whole(path, _token_of, "remove it, and another is made at the next start") is None:
         write_atomically(path, secrets.token_hex(32).encode())
+
+
+def _token_of(content: bytes) -> str:
+    token = content.decode("ascii").strip()
+    if len(token) < _LEAST_TOKEN or not token.isprintable() or " " in token:
+        raise ValueError(f"it is no token of {_LEAST_TOKEN} or more characters")
+    return token
 
 
 def prepare_environment(settings: Settings, ports: Ports) -> None:

@@ -12,7 +12,7 @@ import orjson
 import psutil
 
 from infra.errors import ConfigError
-from infra.files import write_atomically
+from infra.files import read_whole, write_atomically
 from infra.settings import Settings
 from serve.processes import Known, is_running
 
@@ -47,13 +47,21 @@ class State:
 
 
 def read_state(settings: Settings) -> State | None:
-    """Return what the last `finstage up` on this data directory left, or None."""
-    path = settings.run_dir / _STATE
-    if not path.exists():
-        return None
-    raw = orjson.loads(path.read_bytes())
-    raw["processes"] = {int(pid): created_s for pid, created_s in raw["processes"].items()}
-    return State(**raw)
+    """Return what the last `finstage up` on this data directory left, or None.
+
+    Raises ConfigError for a damaged file: what it told of is found without it.
+    """
+    mend = "remove it; `finstage down` then ends what still runs"
+    return read_whole(settings.run_dir / _STATE, _state_of, mend)
+
+
+def _state_of(content: bytes) -> State:
+    raw = orjson.loads(content)
+    raw["processes"] = {int(pid): float(at_s) for pid, at_s in raw["processes"].items()}
+    state = State(**raw)
+    if not isinstance(state.pid, int) or not isinstance(state.url, str):
+        raise ValueError("pid or url is none")
+    return state
 
 
 def forget_state(settings: Settings) -> None:

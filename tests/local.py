@@ -91,7 +91,8 @@ class LocalFeed:
         self.source = source
         self.store = LocalStore(settings.data_dir)
         self.pins = Pins(settings.data_dir / "pins.json", settings.max_universe)
-        self._monitored = MonitoredSet(source.symbols(), settings.max_universe)
+        file = settings.data_dir / "monitored.json"
+        self._monitored = MonitoredSet(file, source.symbols(), settings.max_universe)
 
     async def ping(self) -> int:
         return 1

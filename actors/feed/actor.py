@@ -9,10 +9,8 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-import orjson
-
 from actors.cache.client import CacheClient
-from actors.feed.core import FeedCore, Interest, MonitoredSet
+from actors.feed.core import FeedCore, Interest, MonitoredSet, read_monitored
 from actors.feed.minutes import MinuteBars
 from actors.feed.pins import Pins
 from actors.feed.rescaling import actions_between
@@ -33,7 +31,6 @@ from infra.errors import (
     StoreError,
     SymbolUnknown,
 )
-from infra.files import write_atomically
 from infra.messages import Message
 from infra.metrics import STAGE_SECONDS, TICKS, UPSTREAM_BREAKER, UPSTREAM_RATE, UPSTREAM_WAITING
 from infra.settings import Settings
@@ -91,8 +88,8 @@ class FeedActor(ServiceActor):
         self._hub = HubClient(settings.actor_wait_s)
         self._epoch = ""
         self._batch_s = settings.batch_ms / 1_000
-        self._file: Path = settings.data_dir / "monitored.json"
-        self._monitored = MonitoredSet(self._load_monitored(), settings.max_universe)
+        file = settings.data_dir / "monitored.json"
+        self._monitored = MonitoredSet(file, self._load_monitored(file), settings.max_universe)
         self._pins = Pins(settings.data_dir / "pins.json", settings.max_universe)
         self._interest = Interest(settings.interest_s, settings.max_universe)
         self._wanted = Wanted(self._monitored.symbols)
@@ -258,10 +255,9 @@ class FeedActor(ServiceActor):
 
     # -- the monitored set ------------------------------------------------------------------
 
-    def _load_monitored(self) -> tuple[str, ...]:
-        if self._file.exists():
-            saved: list[str] = orjson.loads(self._file.read_bytes())["symbols"]
-            return tuple(saved)  # also those of an import, which may not be read yet
+    def _load_monitored(self, file: Path) -> tuple[str, ...]:
+        if (saved := read_monitored(file)) is not None:
+            return saved  # also those of an import, which may not be read yet
         if self.settings.symbols or not self._source.is_open:
             return self.settings.symbols or self._source.symbols()
         universe = load_universe()
@@ -281,25 +277,22 @@ class FeedActor(ServiceActor):
     async def monitor(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """Add to the monitored set, on disk before this returns; return the set.
 
-        Raises SymbolUnknown, and RangeInvalid over the size of the universe; then nothing changed.
+        Raises SymbolUnknown, RangeInvalid over the size of the universe, and StoreError where the
+        file cannot be written; then nothing changed.
         """
         known = [await self._known(symbol) for symbol in symbols]
         if not self._monitored.add(known):
             limit = self.settings.max_universe
             raise RangeInvalid(("body", "symbols"), f"more than {limit} symbols", limit)
-        return self._saved()
+        self._want_now()
+        return self._monitored.symbols
 
     @exposed
     async def unmonitor(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """Remove from the monitored set, on disk before this returns; return the set."""
         self._monitored.remove(symbols)
-        return self._saved()
-
-    def _saved(self) -> tuple[str, ...]:
-        symbols = self._monitored.symbols
-        write_atomically(self._file, orjson.dumps({"symbols": symbols}))
         self._want_now()
-        return symbols
+        return self._monitored.symbols
 
     @exposed
     async def pin(self, symbols: Sequence[str], is_live: bool) -> tuple[str, ...]:

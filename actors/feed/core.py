@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 import orjson
 
 from infra.bars import Quote
+from infra.files import read_whole, write_atomically
 from infra.messages import ACTIONS, EXTENDED, PRICES, SOURCE_DATA, SYSTEM, Message
 from infra.quotes import price_update
 from infra.sources.base import Action, ActionHappened, Event, Tick, VersionChanged
@@ -94,10 +96,28 @@ def _restart_notice(event: VersionChanged, source: str) -> Message:
     return Message(SYSTEM, orjson.dumps(body))
 
 
-class MonitoredSet:
-    """The symbols that jobs and monitors look at, in the order they were added."""
+def read_monitored(file: Path) -> tuple[str, ...] | None:
+    """Return the monitored set that was saved, None if none was; raises ConfigError."""
+    return read_whole(
+        file, _monitored_of, "put a backup in its place, or remove it to begin with the first set"
+    )
 
-    def __init__(self, symbols: Sequence[str], limit: int) -> None:
+
+def _monitored_of(saved: bytes) -> tuple[str, ...]:
+    symbols = orjson.loads(saved)["symbols"]
+    if not isinstance(symbols, list) or not all(isinstance(one, str) for one in symbols):
+        raise ValueError("its symbols are no list of names")
+    return tuple(symbols)
+
+
+class MonitoredSet:
+    """The symbols that jobs and monitors look at, in the order they were added.
+
+    State: hard, a file that is written before a change is; each change raises StoreError.
+    """
+
+    def __init__(self, file: Path, symbols: Sequence[str], limit: int) -> None:
+        self._file = file
         self._symbols = dict.fromkeys(symbols)
         self._limit = limit
 
@@ -111,13 +131,16 @@ class MonitoredSet:
         grown = self._symbols | dict.fromkeys(symbols)
         if len(grown) > self._limit:
             return False
-        self._symbols = grown
+        self._save(grown)
         return True
 
     def remove(self, symbols: Sequence[str]) -> None:
         """Remove symbols; those not in the set are no error."""
-        for symbol in symbols:
-            self._symbols.pop(symbol, None)
+        self._save({symbol: None for symbol in self._symbols if symbol not in symbols})
+
+    def _save(self, symbols: dict[str, None]) -> None:
+        write_atomically(self._file, orjson.dumps({"symbols": list(symbols)}))
+        self._symbols = symbols
 
 
 class Interest:

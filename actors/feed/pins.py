@@ -7,20 +7,32 @@ from pathlib import Path
 
 import orjson
 
-from infra.files import write_atomically
+from infra.files import read_whole, write_atomically
+
+
+def read_pins(file: Path) -> dict[str, bool]:
+    """Return what was pinned, and what of it has live indicators too; raises ConfigError."""
+    return read_whole(file, _pins_of, "remove it, and pin again what shall be streamed") or {}
+
+
+def _pins_of(saved: bytes) -> dict[str, bool]:
+    pins: dict[str, bool] = orjson.loads(saved)
+    if not all(isinstance(is_live, bool) for is_live in pins.values()):
+        raise ValueError("its values are not all true or false")
+    return pins
 
 
 class Pins:
     """Pinned symbols, and which of them have live indicators too.
 
-    State: hard, a file that is written before a change is acknowledged. At most `limit`.
+    State: hard, a file that is written before a change is; each change raises StoreError. At most
+    `limit`.
     """
 
     def __init__(self, file: Path, limit: int) -> None:
         self._file = file
         self._limit = limit
-        saved = orjson.loads(file.read_bytes()) if file.exists() else {}
-        self._is_live: dict[str, bool] = dict(saved)
+        self._is_live = read_pins(file)
 
     @property
     def symbols(self) -> tuple[str, ...]:

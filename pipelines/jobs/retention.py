@@ -22,6 +22,7 @@ from infra.db.expired import (
 )
 from infra.db.store import Store
 from infra.db.unit import Unit
+from infra.errors import StoreError
 from pipelines.jobs.base import Job, JobContext, JobFailed
 from pipelines.scheduler.core import JobSpec
 from pipelines.scheduler.triggers import daily
@@ -78,7 +79,7 @@ async def expire_rows(
         try:
             if not expiring.has_secrets:
                 await asyncio.to_thread(write_archive, folder, expiring.name, rows, now)
-        except OSError as error:
+        except StoreError as error:
             raise JobFailed(f"nothing more deleted of {expiring.name}: {error}") from error
 
         async def delete(unit: Unit, rows: list[Row] = rows) -> int:

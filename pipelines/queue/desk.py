@@ -412,8 +412,9 @@ class TaskDesk:
             return
         try:
             name = await self._shelf.file(entry.id, ended.kind, ended.data)
-        except OSError as error:
-            self._failed(entry, "result_unwritten", f"its result's file: {error}", True, None)
+        except StoreError as error:
+            text = f"its result's file: {error.message}"
+            self._failed(entry, "result_unwritten", text, True, None)
             return
         self._end(entry, COMPLETED, file=name, size=len(ended.data))
 

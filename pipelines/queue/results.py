@@ -43,14 +43,10 @@ class ResultShelf:
             self._bytes -= _size(old)
 
     async def file(self, task_id: str, kind: str, data: bytes) -> str:
-        """Write a result's file; return its name. Raises OSError."""
+        """Write a result's file; return its name. Raises StoreError."""
         name = f"{task_id}.{kind}"
 
-        def write() -> None:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            write_atomically(self._folder / name, data)
-
-        await asyncio.to_thread(write)
+        await asyncio.to_thread(write_atomically, self._folder / name, data)
         return name
 
     async def result(self, outcome: Outcome) -> Result:

@@ -26,7 +26,7 @@ from infra.sources.facts import source_facts
 from pipelines.jobs.registry import all_jobs
 from pipelines.jobs.run import Ended, run_job
 from pipelines.scheduler.client import StoreState
-from pipelines.scheduler.core import Due, Outcome, Schedule
+from pipelines.scheduler.core import Due, Outcome, Schedule, read_schedule
 
 logger = logging.getLogger(__name__)
 
@@ -53,7 +53,7 @@ class SchedulerActor(ServiceActor):
         self._clock = SystemClock()
         self._file = settings.data_dir / "scheduler.json"
         specs = [job.spec for job in all_jobs().values()]
-        self._schedule = Schedule(specs, self._clock.time_s(), self._saved())
+        self._schedule = Schedule(specs, self._clock.time_s(), read_schedule(self._file))
         self._store = open_store(settings, self._clock)
         self._state = StoreState(False, "not asked yet", self._clock.time_s())
         self._facts = source_facts(settings)
@@ -65,17 +65,6 @@ class SchedulerActor(ServiceActor):
         self.keep(self._look_after_store())
         self.keep(self._run())
         self.keep(report_metrics(self.process, CacheClient()))
-
-    def _saved(self) -> bytes | None:
-        if not self._file.exists():
-            return None
-        saved = self._file.read_bytes()
-        try:
-            Schedule([], 0.0, saved)
-        except ValueError as error:
-            logger.warning("scheduler.forgot", extra={"reason": str(error)})
-            return None
-        return saved
 
     # -- jobs -------------------------------------------------------------------------------
 
@@ -141,9 +130,12 @@ class SchedulerActor(ServiceActor):
 
     def _save(self) -> None:
         try:
-            write_atomically(self._file, self._schedule.save())
-        except OSError as error:  # a full disk must not stop the jobs that make room
-            logger.warning("scheduler.unsaved", extra={"reason": str(error)})
+            self._write()
+        except StoreError as error:  # a full disk must not stop the jobs that make room
+            logger.warning("scheduler.unsaved", extra={"reason": error.message})
+
+    def _write(self) -> None:
+        write_atomically(self._file, self._schedule.save())
 
     # -- the store --------------------------------------------------------------------------
 
@@ -188,15 +180,17 @@ class SchedulerActor(ServiceActor):
 
     @exposed
     async def pause(self, name: str) -> None:
-        """Let a job rest; on disk before this returns."""
-        self._schedule.pause(name)
-        self._save()
+        """Let a job rest; on disk before this returns, else StoreError and nothing changed."""
+        with self._schedule.undone_on_error(name):
+            self._schedule.pause(name)
+            self._write()
 
     @exposed
     async def resume(self, name: str) -> None:
-        """Let a job run at its times again; on disk before this returns."""
-        self._schedule.resume(name, self._clock.time_s())
-        self._save()
+        """Let a job run at its times again; on disk before this returns, as `pause`."""
+        with self._schedule.undone_on_error(name):
+            self._schedule.resume(name, self._clock.time_s())
+            self._write()
 
     @exposed
     async def store_state(self) -> StoreState:

@@ -38,11 +38,11 @@ class SchedulerClient(ActorClient):
         return run_id
 
     async def pause(self, name: str) -> None:
-        """Let a job rest until it is resumed; raises JobUnknown."""
+        """Let a job rest until it is resumed; raises JobUnknown, StoreError."""
         await self._ask("pause", name)
 
     async def resume(self, name: str) -> None:
-        """Let a job run at its times again; raises JobUnknown."""
+        """Let a job run at its times again; raises JobUnknown, StoreError."""
         await self._ask("resume", name)
 
     async def store_state(self) -> StoreState:

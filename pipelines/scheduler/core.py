@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
 from typing import Any, Literal
 
 import orjson
@@ -12,6 +14,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 
 from infra.clock import utc
 from infra.errors import JobUnknown
+from infra.files import read_whole
 from pipelines.scheduler.triggers import Trigger
 
 Outcome = Literal["ok", "failed", "timeout", "lost"]
@@ -75,6 +78,17 @@ class _Job:
     next_s: float = 0.0
 
 
+def read_schedule(file: Path) -> bytes | None:
+    """Return a schedule that was saved, None if none was; raises ConfigError for a damaged one."""
+    mend = "put a backup in its place, or remove it and pause jobs anew"
+    return read_whole(file, _checked, mend)
+
+
+def _checked(saved: bytes) -> bytes:
+    Schedule([], 0.0, saved)
+    return saved
+
+
 def _new_id() -> str:
     return uuid.uuid4().hex
 
@@ -105,7 +119,9 @@ class Schedule:
         try:
             states = _STATES.validate_json(saved, strict=True)
         except ValidationError as error:
-            raise ValueError(f"the saved schedule is damaged: {error}") from None
+            problem = error.errors()[0]
+            where = ".".join(map(str, problem["loc"])) or "all of it"
+            raise ValueError(f"{where}: {problem['msg']}") from None
         for name, state in states.items():
             if name not in self._jobs:
                 continue
@@ -197,6 +213,17 @@ class Schedule:
         job.state.paused = False
         job.state.last_due_s = max(job.state.last_due_s or 0.0, now_s)
         job.next_s = job.spec.trigger.next_after(now_s)
+
+    @contextmanager
+    def undone_on_error(self, name: str) -> Iterator[None]:
+        """Let a job be as before where the block raises, as when a change cannot be saved."""
+        job = self._job(name)
+        state, next_s = replace(job.state), job.next_s
+        try:
+            yield
+        except BaseException:
+            job.state, job.next_s = state, next_s
+            raise
 
     def spec(self, name: str) -> JobSpec:
         """Return what a job is."""

@@ -56,8 +56,8 @@ def test_a_run_that_starts_over_is_told_once(tmp_path: Path) -> None:
     assert orjson.loads(messages[0].payload)["event"] == "data_restarted"
 
 
-def test_the_monitored_set_keeps_its_order_and_its_limit() -> None:
-    monitored = MonitoredSet(("AAPL", "IBM"), limit=3)
+def test_the_monitored_set_keeps_its_order_and_its_limit(tmp_path: Path) -> None:
+    monitored = MonitoredSet(tmp_path / "monitored.json", ("AAPL", "IBM"), limit=3)
 
     assert monitored.add(["IBM", "META"])
     assert not monitored.add(["MSFT"])
