@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import httpx
 import pytest
 
+from tests import guides
 from tests.service import Service, running
 
 
@@ -24,7 +25,14 @@ def needed(what: str, there: bool) -> None:
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The one Finstage of this run: a session lasts 20 s, so that versions change in sight."""
     folder = tmp_path_factory.mktemp("finstage")
-    with running(folder, replay_session_s=20, log_level="DEBUG", notify_private=True) as service:
+    tasks = ",".join(("tests.fakes.tasks", *guides.modules(folder)))  # those of the pages too
+    with running(
+        folder,
+        replay_session_s=20,
+        log_level="DEBUG",
+        notify_private=True,
+        task_modules=tasks,
+    ) as service:
         yield service
 
 

@@ -1,4 +1,4 @@
-"""The pages of `docs/use`: their blocks, and what a test needs to run them."""
+"""The pages of the README and docs: their blocks, and what a test needs to run them."""
 
 from __future__ import annotations
 
@@ -15,61 +15,24 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-FOLDER = ROOT / "docs" / "use"
-PAGES = ("bot", "dashboard", "notebook", "server")
+FILES = {
+    path.stem: path
+    for path in (ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("docs/use/*.md"))
+}
+PAGES = tuple(sorted(FILES))
+GUIDES = ("bot", "dashboard", "notebook", "server")  # each for one kind of user
 NOTEBOOK = "notebook"  # its python blocks are cells of one namespace, in a loop that runs
 
 SERVICE = "127.0.0.1:8000"  # what pages say, and tests replace by the service of theirs
+DASHBOARD = "127.0.0.1:8265"
 DATA_DIR = "~/.local/share/finstage"
-BIN = ".venv/bin/"
 
 _FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _PROMPT = "$ "
-_CELL = "\x1e"  # written after what each cell printed and showed
-
-_LIFECYCLE = "tests/lifecycle/test_start_and_stop.py::"
-_UP = f"{_LIFECYCLE}test_the_background_service_is_ended_by_down"
-_UNIT = "tests/unit/test_guide_blocks.py::test_the_unit_is_what_the_page_says"
-
-# Commands that cannot be run beside the shared service: why, and the test that runs what is ours
-# in them. Every other command of the pages is run by tests/integration/test_guides.py.
-ELSEWHERE = {
-    "make setup": ("what `make test` begins with", "Makefile::setup"),
-    ".venv/bin/finstage doctor": (
-        "its exit code is the machine's",
-        f"{_LIFECYCLE}test_ctrl_c_stops_everything",
-    ),
-    ".venv/bin/finstage up --detach": ("starts a service", _UP),
-    ".venv/bin/finstage down": ("stops the service", _UP),
-    ".venv/bin/finstage restore finstage.db --yes": (
-        "needs a service that is stopped",
-        "tests/contract/test_store_moves.py::test_a_backup_restores_all_that_was_there",
-    ),
-    "git pull": ("changes the files under test", "Makefile::setup"),
-    "python3 -m http.server 8080 --bind 127.0.0.1": (
-        "never ends",
-        "tests/browser/test_guide_dashboard.py::test_each_page_of_the_guide_shows_live_prices",
-    ),
-    "sudo useradd --system --home-dir /var/lib/finstage --shell /usr/sbin/nologin finstage": (
-        "needs root",
-        _UNIT,
-    ),
-    "sudo install -m 644 deploy/systemd/finstage.service /etc/systemd/system/finstage.service": (
-        "needs root",
-        _UNIT,
-    ),
-    "sudo install -m 600 -D /dev/null /etc/finstage/finstage.env": ("needs root", _UNIT),
-    "sudo systemctl daemon-reload": ("needs root and systemd", _UNIT),
-    "sudo systemctl enable --now finstage": (
-        "needs root and systemd; it starts again what ends with 1",
-        f"{_LIFECYCLE}test_the_service_ends_when_ray_dies_under_it",
-    ),
-    "sudo -u finstage FINSTAGE_DATA_DIR=/var/lib/finstage "
-    "/opt/finstage/.venv/bin/finstage status": (
-        "needs root and the unit's user",
-        f"{_LIFECYCLE}test_ctrl_c_stops_everything",
-    ),
-}
+_HEREDOC = re.compile(r"<<'(\w+)'\n(?!.*^\1$)", re.MULTILINE | re.DOTALL)
+_MODULE = re.compile(r"# (\w+\.py)\n")  # the first line of a block that is a file
+_CELL = "\x1e"  # written after what each cell printed and showed, and after each command
+_CODE = "\x1f"  # between what a command printed and how it ended
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +53,27 @@ class Block:
     @property
     def where(self) -> str:
         """File and line."""
-        return f"docs/use/{self.page}.md:{self.line}"
+        return f"{FILES[self.page].relative_to(ROOT)}:{self.line}"
+
+    @property
+    def module(self) -> str:
+        """The file that this block is, such as `risk.py`; empty for others."""
+        found = _MODULE.match(self.text)
+        return found[1] if found else ""
+
+    @property
+    def awaits(self) -> bool:
+        """Whether it is a notebook's cell, which awaits outside of any function."""
+        try:
+            compile(self.text, self.where, "exec")
+        except SyntaxError:
+            return True
+        return False
 
 
 def page_text(page: str) -> str:
     """Return a page as it is written."""
-    return (FOLDER / f"{page}.md").read_text(encoding="utf-8")
+    return FILES[page].read_text(encoding="utf-8")
 
 
 def blocks(page: str, language: str = "") -> list[Block]:
@@ -114,10 +92,19 @@ def all_blocks(language: str = "") -> list[Block]:
     return [block for page in PAGES for block in blocks(page, language)]
 
 
+def modules(folder: Path) -> list[str]:
+    """Write the blocks that are files of Python into a folder; return their names."""
+    found = [block for block in all_blocks("python") if block.module]
+    for block in found:
+        (folder / block.module).write_text(block.text, encoding="utf-8")
+    return [block.module.removesuffix(".py") for block in found]
+
+
 def commands(block: Block) -> list[str]:
     """Return what a console block tells to type; the other lines are what it prints.
 
-    A command goes on while a line ends with a backslash or a quote is open.
+    A command goes on while a line ends with a backslash, or a quote or a here-document is open.
+    A comment at its end is left out.
     """
     found: list[str] = []
     is_open = False
@@ -129,24 +116,49 @@ def commands(block: Block) -> list[str]:
         else:
             continue
         is_open = _goes_on(found[-1])
-    return found
+    return [re.sub(r" {2,}# .*$", "", command) for command in found]
 
 
 def _goes_on(command: str) -> bool:
-    if command.endswith("\\"):
+    if command.endswith("\\") or _HEREDOC.search(command + "\n"):
         return True
     try:
-        shlex.split(command)
+        shlex.split(command, comments=True)
     except ValueError:  # no closing quotation
-        return True
+        return "<<" not in command
     return False
 
 
-def here(text: str, url: str, data_dir: Path) -> str:
-    """Return a block's text for the service at `url` and the commands of this Python."""
+def here(text: str, url: str, data_dir: Path, dashboard: int = 8265) -> str:
+    """Return a block's text for the service at `url`."""
     address = url.partition("://")[2]
-    scripts = f"{Path(sys.executable).parent}/"
-    return text.replace(SERVICE, address).replace(DATA_DIR, str(data_dir)).replace(BIN, scripts)
+    turned = text.replace(SERVICE, address).replace(DASHBOARD, f"127.0.0.1:{dashboard}")
+    return turned.replace(DATA_DIR, str(data_dir))
+
+
+# -- a clone, and a shell in it ----------------------------------------------------------------
+
+
+def clone(folder: Path) -> Path:
+    """Make a folder that looks like a clone after `make setup`, without settings of its own."""
+    for path in ROOT.iterdir():
+        if path.name not in (".env", ".git", ".venv"):
+            (folder / path.name).symlink_to(path)
+    (folder / ".venv").symlink_to(Path(sys.prefix))
+    modules(folder)
+    return folder
+
+
+def in_one_shell(lines: Sequence[str]) -> str:
+    """Return a script that runs commands as one shell would, and tells of each how it ended."""
+    told = f"printf '{_CODE}%s{_CELL}' $?"
+    return "exec 2>&1\n" + "".join(f"{line}\n{told}\n" for line in lines)
+
+
+def ends(stdout: str) -> list[tuple[str, int]]:
+    """Return what each command of `in_one_shell` printed, and its exit code."""
+    parts = [part.partition(_CODE) for part in stdout.split(_CELL)[:-1]]
+    return [(printed, int(code)) for printed, _, code in parts]
 
 
 # -- a notebook, without Jupyter ---------------------------------------------------------------

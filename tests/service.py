@@ -65,7 +65,7 @@ def environment(data_dir: Path, **settings: object) -> dict[str, str]:
         "data_dir": data_dir,
         "task_modules": "tests.fakes.tasks",
     }
-    own["PYTHONPATH"] = str(Path(__file__).parents[1])  # where those are
+    own["PYTHONPATH"] = f"{Path(__file__).parents[1]}:{data_dir}"  # where those are, and others
     return own | {f"FINSTAGE_{k.upper()}": str(v) for k, v in (given | settings).items()}
 
 
