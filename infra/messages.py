@@ -2,11 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from datetime import date, datetime
+from enum import StrEnum
+from typing import Any, Concatenate, NamedTuple, ParamSpec
 
 import msgpack
+import orjson
+
+from infra.metrics import HUB_UNREAD
+
+logger = logging.getLogger(__name__)
 
 PRICES = "prices:"  # prices:SYMBOL, payload: a price_update
 EXTENDED = "extended:"  # extended:SYMBOL, payload: a price_update before or after regular hours
@@ -24,11 +33,34 @@ SYSTEM = "system"  # news of the service itself, for every socket
 BROADCAST = "broadcast:"
 # tasks:NAME, payload: a task_update; tasks:queue, payload: a task_queue
 TASKS = "tasks:"
-# performance:now, payload: a metrics_update; performance:alerts, payload: a service_alert
+# performance:now, payload: a metrics_update; performance:alerts, payload: a service_alert, for
+# who takes performance or alerts
 PERFORMANCE = "performance:"
+SERVICE_ALERT = PERFORMANCE + "alerts"
 ENDED = b'{"ended":true}'  # the payload that ends a topic: nothing of it is kept
 GOING_AWAY = "going_away"  # the event of the last SYSTEM message before a stop
 LEAVING = "leaving:"  # leaving:REPLICA, payload: what the sockets of this replica are told
+
+
+class Kind(StrEnum):
+    """What a message is: the head of its topic, unless it ends the topic or nobody knows it."""
+
+    PRICES = "prices"
+    EXTENDED = "extended"
+    DATA = "data"
+    SOURCE_DATA = "source"
+    BARS = "bars"
+    ACTIONS = "actions"
+    TECHNICAL = "technical_analysis"
+    TECHNICAL_ALERTS = "technical_alert"
+    ALERTS = "alerts"
+    SYSTEM = "system"
+    BROADCAST = "broadcast"
+    TASKS = "tasks"
+    PERFORMANCE = "performance"
+    LEAVING = "leaving"
+    ENDED = "ended"
+    UNKNOWN = "unknown"
 
 
 class Message(NamedTuple):
@@ -36,6 +68,16 @@ class Message(NamedTuple):
 
     topic: str
     payload: bytes
+
+    @property
+    def kind(self) -> Kind:
+        """What it is; one that ends its topic is `ENDED` whatever the topic."""
+        if self.payload == ENDED:
+            return Kind.ENDED
+        return _KINDS.get(self.topic.partition(":")[0], Kind.UNKNOWN)
+
+
+_KINDS = {kind.value: kind for kind in Kind if kind not in (Kind.ENDED, Kind.UNKNOWN)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,3 +148,108 @@ def unpacked_batch(text: bytes) -> Batch:
     """Return the batch that was packed."""
     epoch, offset, *parts = msgpack.unpackb(text)
     return Batch(Position(epoch, offset), tuple(map(Message, parts[::2], parts[1::2])))
+
+
+# What whoever computes with a message may count on; times are ISO.
+_Type = type | tuple[type, ...]
+_NUMBER, _MAYBE = (int, float), (int, float, type(None))
+_VERSION: dict[str, _Type] = {"symbol": str, "data_version": str}
+_PRICE: dict[str, _Type] = (
+    _VERSION
+    | dict.fromkeys(("current_price", "open", "high", "low", "volume"), _NUMBER)
+    | {"previous_close": _MAYBE, "timestamp": datetime, "session": date, "session_part": str}
+    | {"source": str, "stale": bool, "synthetic": bool}
+)
+_SAYS: dict[Kind, Mapping[str, _Type]] = {
+    Kind.PRICES: _PRICE,
+    Kind.EXTENDED: _PRICE,
+    Kind.DATA: _VERSION,
+    Kind.SOURCE_DATA: _VERSION,
+    Kind.BARS: {"symbol": str, "timestamp": datetime, "revision": int}
+    | dict.fromkeys(("open", "high", "low", "close", "volume"), _NUMBER),
+    Kind.TECHNICAL: {"symbol": str, "interval": str, "values": dict},
+    Kind.ALERTS: {"alert_id": int},
+}
+
+
+class MessageInvalid(ValueError):
+    """Raised for a message that does not say what those of its kind say."""
+
+
+def object_of(message: Message) -> dict[str, Any]:
+    """Return the payload as an object; raises MessageInvalid where it is none."""
+    try:
+        body = orjson.loads(message.payload)
+    except orjson.JSONDecodeError:
+        raise MessageInvalid("no JSON") from None
+    if not isinstance(body, dict) or not body:
+        raise MessageInvalid("no object with a member")
+    return body
+
+
+def body_of(message: Message) -> dict[str, Any]:
+    """Return the payload with all that its kind says; raises MessageInvalid."""
+    body = object_of(message)
+    for name, type_ in _SAYS.get(message.kind, {}).items():
+        if not _is_a(body.get(name), type_):
+            raise MessageInvalid(f"{name} is {str(body.get(name))[:40]!r}")
+    return body
+
+
+def _is_a(value: object, type_: _Type) -> bool:
+    if type_ is not date and type_ is not datetime:
+        return isinstance(value, type_)
+    try:
+        return isinstance(value, str) and bool(type_.fromisoformat(value))
+    except ValueError:
+        return False
+
+
+P = ParamSpec("P")
+_LOG_EVERY = 1_000
+_unread: Counter[Kind] = Counter()
+
+
+def hand(
+    message: Message,
+    take: Callable[Concatenate[Kind, Message, P], object],
+    *more: P.args,
+    **named: P.kwargs,
+) -> None:
+    """Give a message to a reader, who never fails by what it says.
+
+    What is of no known kind, or cannot be taken, is counted and left out; the first of a kind is
+    logged, and each thousandth: ticks come by thousands a second.
+    """
+    kind = message.kind
+    try:
+        if kind is Kind.UNKNOWN:
+            raise MessageInvalid("nobody knows such a topic")
+        take(kind, message, *more, **named)
+    except Exception as error:  # of one message: those after it are read
+        _note_unread(kind, message, error)
+
+
+def read(messages: Iterable[Message]) -> Iterator[tuple[Kind, dict[str, Any]]]:
+    """Yield what messages say, with their kinds; ends of topics say nothing.
+
+    What cannot be read is left out, as by `hand`.
+    """
+    for message in messages:
+        found: list[tuple[Kind, dict[str, Any]]] = []
+        hand(message, _read_into, found)
+        yield from found
+
+
+def _read_into(kind: Kind, message: Message, found: list[tuple[Kind, dict[str, Any]]]) -> None:
+    if kind is not Kind.ENDED:
+        found.append((kind, body_of(message)))
+
+
+def _note_unread(kind: Kind, message: Message, error: Exception) -> None:
+    HUB_UNREAD.labels(kind.value).inc()
+    if _unread[kind] % _LOG_EVERY == 0:
+        payload = message.payload[:200].decode(errors="replace")
+        about = {"topic": message.topic[:100], "payload": payload}
+        logger.error("hub.unread", exc_info=error, extra=about)
+    _unread[kind] += 1

@@ -68,6 +68,12 @@ HUB_MESSAGES = Counter("finstage_hub_messages", "Messages that the hub took.", r
 HUB_HISTORY_BYTES = Gauge(
     "finstage_hub_history_bytes", "Bytes of history in the hub.", ["process"], registry=REGISTRY
 )
+HUB_UNREAD = Counter(
+    "finstage_hub_unread",
+    "Messages of the hub that a reader could not take, by kind.",
+    ["kind"],
+    registry=REGISTRY,
+)
 UPSTREAM_REQUESTS = Counter(
     "finstage_upstream_requests",
     "Requests sent upstream, by endpoint and result.",

@@ -11,14 +11,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import orjson
-
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from infra.bars import History
 from infra.clock import Clock
 from infra.errors import FinstageError, IntervalUnsupported, NotBuilt, SourceUnavailable
-from infra.messages import PRICES, SOURCE_DATA, Batch, Message, Snapshot
+from infra.messages import PRICES, SOURCE_DATA, Batch, Kind, Message, Snapshot, body_of, hand, read
 from infra.sources.base import Action
 from infra.sources.recorded.recording import RECORDED_TOPICS, Header, RecordingWriter
 
@@ -99,9 +97,16 @@ class Recorder:
         self._take(batch.messages)
 
     def _take(self, messages: Sequence[Message]) -> None:
-        ours = tuple(message for message in messages if message.topic in self._topics)
+        ours: list[Message] = []
+        for message in messages:
+            hand(message, self._keep, ours)
         if ours:
-            self._came.put_nowait((self._now_s(), ours))
+            self._came.put_nowait((self._now_s(), tuple(ours)))
+
+    def _keep(self, kind: Kind, message: Message, ours: list[Message]) -> None:
+        if kind is not Kind.ENDED and message.topic in self._topics:
+            body_of(message)
+            ours.append(message)
 
     # -- what is written ----------------------------------------------------------------------
 
@@ -157,7 +162,7 @@ class Recorder:
 
     def _renewed(self, messages: Sequence[Message]) -> list[str]:
         """Return the symbols whose daily bars are of another version than those kept."""
-        told = [orjson.loads(m.payload) for m in messages if m.topic.startswith(SOURCE_DATA)]
+        told = [body for kind, body in read(messages) if kind is Kind.SOURCE_DATA]
         return [t["symbol"] for t in told if self._held.get(t["symbol"]) != t["data_version"]]
 
     async def _keep_wanting(self, symbols: Sequence[str]) -> None:

@@ -10,8 +10,6 @@ from collections.abc import Awaitable, Callable, Hashable
 from dataclasses import replace
 from typing import Any
 
-import orjson
-
 from infra.caches.base import CacheStats
 from infra.caches.catalogue import API_RESPONSE, PRICE_DATA, TECHNICAL_ANALYSIS
 from infra.directives import (
@@ -22,7 +20,17 @@ from infra.directives import (
     following,
     is_on,
 )
-from infra.messages import DATA, EXTENDED, PRICES, Batch, Message, Snapshot
+from infra.messages import (
+    EXTENDED,
+    PRICES,
+    Batch,
+    Kind,
+    Message,
+    Snapshot,
+    body_of,
+    hand,
+    read,
+)
 
 Headers = list[tuple[bytes, bytes]]
 RawKey = tuple[str, bytes]  # path and query string, as they came
@@ -298,10 +306,10 @@ class NearCache:
         return self._last(EXTENDED + symbol)
 
     def _last(self, topic: str) -> dict[str, Any] | None:
-        parsed = self._parsed.get(topic)
-        if parsed is None and (payload := self._payloads.get(topic)) is not None:
-            parsed = self._parsed[topic] = orjson.loads(payload)
-        return parsed
+        if (payload := self._payloads.pop(topic, None)) is not None:
+            for _, body in read([Message(topic, payload)]):
+                self._parsed[topic] = body
+        return self._parsed.get(topic)
 
     # -- following the hub --------------------------------------------------------------------
 
@@ -312,20 +320,23 @@ class NearCache:
             self._forget(symbol)
         self.versions.clear()
         for _, message in snapshot.messages:
-            self._take(message)
+            hand(message, self._take)
 
     def on_batch(self, batch: Batch) -> None:
         """Take news in order."""
         for message in batch.messages:
-            self._take(message)
+            hand(message, self._take)
 
-    def _take(self, message: Message) -> None:
+    def _take(self, kind: Kind, message: Message) -> None:
         topic = message.topic
-        if topic.startswith((PRICES, EXTENDED)):
+        if kind is Kind.ENDED:
+            self._payloads.pop(topic, None)
+            self._parsed.pop(topic, None)
+        elif kind in (Kind.PRICES, Kind.EXTENDED):
             self._payloads[topic] = message.payload
             self._parsed.pop(topic, None)
-        elif topic.startswith(DATA):
-            news = orjson.loads(message.payload)
+        elif kind is Kind.DATA:
+            news = body_of(message)
             if self.versions.get(news["symbol"]) != news["data_version"]:
                 self.versions[news["symbol"]] = news["data_version"]
                 self._forget(news["symbol"], but=news["data_version"])

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import datetime, timedelta
 from importlib.metadata import version
 from typing import Any
 
-import orjson
-
 from actors.alerts.core import AlertBook, Given
-from actors.alerts.giving import Pending, give, message_of, of_price, of_rule
+from actors.alerts.giving import Pending, give, message_of, of_price
+from actors.alerts.intake import AlertIntake
 from actors.alerts.rules import reference_of
 from actors.alerts.system import News, SystemWatch, of_news
 from actors.alerts.user_rules import UserRule, UserRules
@@ -37,7 +34,6 @@ from infra.errors import (
     SourceError,
     StoreError,
 )
-from infra.messages import ACTIONS, DATA, PRICES, TECHNICAL, Batch, Message, Snapshot
 from infra.metrics import ALERTS_GIVEN
 from infra.notify.channels import AnySender, ChannelSender
 from infra.notify.courier import Courier
@@ -50,7 +46,6 @@ logger = logging.getLogger(__name__)
 
 _PATIENCE = 10  # times the hub's batch: an alert is a write in any case
 _PAUSE_S = 0.5  # before what failed is tried again
-_MOST_WAITING = 10_000  # alerts, while the store is away
 _LOOK_EVERY_S = 2.0
 _SOURCE_EVERY_S = 15.0
 _AT_ONCE = 200  # symbols asked for at one time, alerts told at one time
@@ -90,15 +85,9 @@ class AlertActor(ServiceActor):
         sender = AnySender(self._sender, ChannelSender(settings.notify_timeout_s))
         self._courier = Courier(self._store, sender, self._clock)
         secret = settings.notify_secret.get_secret_value()
-        self._operators = tuple((target, secret) for target in settings.targets)
+        operators = [(target, secret) for target in settings.targets]
+        self._intake = AlertIntake(self._book, self._rules, self._clock, operators)
         self._system = SystemWatch()
-        self._wanted: dict[str, None] = {}  # symbols whose references are to be asked for
-        self._asked_s: dict[str, float] = {}
-        self._waiting: list[Pending] = []
-        self._epoch = ""
-        self._told: int | None = None  # the last alert that the hub was told of
-        self._work = asyncio.Event()
-        self._reading = asyncio.Event()
         self.keep(self._run())
         self.keep(self._read_references())
         self.keep(self._renew())
@@ -106,71 +95,12 @@ class AlertActor(ServiceActor):
         self.keep(self._watch_service())
         self.keep(report_metrics(self.process, CacheClient()))
 
-    # -- following the hub ------------------------------------------------------------------
-
-    def on_snapshot(self, snapshot: Snapshot) -> None:
-        """Take the last prices; a hub that forgot what it was told is told again."""
-        if snapshot.position.epoch != self._epoch:
-            self._epoch = snapshot.position.epoch
-            self._told = None
-            self._work.set()
-        for _, message in snapshot.messages:
-            self._on_message(message)
-
-    def on_batch(self, batch: Batch) -> None:
-        """Hold each price against the rules."""
-        for message in batch.messages:
-            self._on_message(message)
-
-    def _on_message(self, message: Message) -> None:
-        topic = message.topic
-        if topic.startswith(PRICES):
-            self._on_price(orjson.loads(message.payload))
-        elif topic.startswith(TECHNICAL) and len(self._rules):
-            self._on_live(orjson.loads(message.payload))
-        elif topic.startswith(ACTIONS):
-            self._book.let_go(topic.removeprefix(ACTIONS))
-        elif topic.startswith(DATA):
-            self._asked_s.pop(topic.removeprefix(DATA), None)
-
-    def _on_price(self, update: dict[str, Any]) -> None:
-        if self._book.needs(update):
-            self._want(update["symbol"])
-        now_s = self._clock.time_s()
-        due = self._book.on_price(update, now_s)
-        room = _MOST_WAITING - len(self._waiting)
-        for one in due[room:]:  # the store is away for long: they come again
-            self._book.undo(one)
-        self._add([self._for_operators(of_price(one, now_s)) for one in due[:room]])
-        self._add([of_rule(one, now_s) for one in self._rules.on_price(update, now_s)])
-
-    def _on_live(self, message: dict[str, Any]) -> None:
-        now_s = self._clock.time_s()
-        self._add([of_rule(one, now_s) for one in self._rules.on_live(message, now_s)])
-
-    def _for_operators(self, pending: Pending) -> Pending:
-        """Return an alert that goes to the operator's targets too."""
-        return replace(pending, targets=self._operators)
-
-    def _add(self, pending: Sequence[Pending]) -> None:
-        if pending:
-            self._waiting += pending
-            self._work.set()
-
-    def _want(self, symbol: str) -> None:
-        """Ask for references, of one symbol not more often than every other second."""
-        now_s = time.monotonic()
-        if now_s - self._asked_s.get(symbol, -_PAUSE_S * 4) >= _PAUSE_S * 4:
-            self._asked_s[symbol] = now_s
-            self._wanted[symbol] = None
-            self._reading.set()
-
     async def _read_references(self) -> None:
         while True:
-            await self._reading.wait()
-            self._reading.clear()
-            while self._wanted:
-                symbols = list(self._wanted)[:_AT_ONCE]
+            await self._intake.reading.wait()
+            self._intake.reading.clear()
+            while self._intake.wanted:
+                symbols = list(self._intake.wanted)[:_AT_ONCE]
                 try:
                     answers = await self._indicators.references(symbols)
                 except FinstageError as error:
@@ -178,7 +108,7 @@ class AlertActor(ServiceActor):
                     await asyncio.sleep(_PAUSE_S)
                     continue
                 for symbol in symbols:
-                    self._wanted.pop(symbol, None)
+                    self._intake.wanted.pop(symbol, None)
                     answer = answers.get(symbol)
                     if isinstance(answer, dict):
                         self._book.hold(symbol, reference_of(answer))
@@ -199,7 +129,8 @@ class AlertActor(ServiceActor):
                 asked_source_s = now_s
                 news += await self._look_at_source(now_s)
             facts = (self._source.name, self._source.synthetic, now_s)
-            self._add([self._for_operators(of_news(one, *facts)) for one in news])
+            told = [self._intake.for_operators(of_news(one, *facts)) for one in news]
+            self._intake.add(told)
             await asyncio.sleep(_LOOK_EVERY_S)
 
     async def _look_at(self, part: str, client: ActorClient, now_s: float) -> list[News]:
@@ -235,10 +166,10 @@ class AlertActor(ServiceActor):
 
     async def _run(self) -> None:
         await self._remember()
-        self.keep(HubReader(self._hub, self, _PATIENCE).run())
+        self.keep(HubReader(self._hub, self._intake, _PATIENCE).run())
         while True:
-            await self._work.wait()
-            self._work.clear()
+            await self._intake.work.wait()
+            self._intake.work.clear()
             try:
                 await self._give_waiting()
                 await self._tell()
@@ -246,7 +177,7 @@ class AlertActor(ServiceActor):
             except (StoreError, ActorUnavailable) as error:
                 logger.warning("alerts.waiting", extra={"reason": error.code})
                 await asyncio.sleep(_PAUSE_S)
-                self._work.set()
+                self._intake.work.set()
 
     async def _remember(self) -> None:
         """Know what was given before, and the rules; without that nothing is given."""
@@ -311,10 +242,11 @@ class AlertActor(ServiceActor):
             await self._courier.run()
 
     async def _give_waiting(self) -> None:
-        while self._waiting:
-            chunk = self._waiting[:_AT_ONCE]
+        waiting = self._intake.waiting
+        while waiting:
+            chunk = waiting[:_AT_ONCE]
             await self._give(chunk)
-            del self._waiting[: len(chunk)]
+            del waiting[: len(chunk)]
 
     async def _give(self, pending: Sequence[Pending]) -> int:
         """Put alerts into the store; return how many were not there already."""
@@ -347,18 +279,19 @@ class AlertActor(ServiceActor):
 
     async def _tell(self) -> None:
         """Tell the hub what the store has past what it was told, in order."""
-        if self._told is None:
-            self._told = await self._before(utc(self._clock.time_s()) - TOLD_AGAIN)
-        epoch = self._epoch
-        while epoch == self._epoch:
-            found = await self._after(self._told)
+        intake = self._intake
+        epoch, told = intake.epoch, intake.told
+        if told is None:
+            told = await self._before(utc(self._clock.time_s()) - TOLD_AGAIN)
+        while epoch == intake.epoch:
+            intake.told = told
+            found = await self._after(told)
             if not found:
                 return
             await self._hub.publish([message_of(number, alert) for number, alert in found])
             for number, alert in found:
                 logger.info("alert.told", extra={"alert_id": number, "told": alert.message})
-            if epoch == self._epoch:
-                self._told = found[-1][0]
+            told = found[-1][0]
 
     async def _after(self, number: int) -> list[tuple[int, Alert]]:
         return await self._store.read(lambda unit: unit.alerts.after(number, _AT_ONCE))
@@ -420,11 +353,11 @@ class AlertActor(ServiceActor):
         now_s = self._clock.time_s()
         due = [one for update in updates for one in self._book.on_price(update, now_s)]
         try:
-            pending = [self._for_operators(of_price(one, now_s)) for one in due]
+            pending = [self._intake.for_operators(of_price(one, now_s)) for one in due]
             given = await self._give(pending) if pending else 0
         except StoreError:
             for one in due:
                 self._book.undo(one)
             raise
-        self._work.set()
+        self._intake.work.set()
         return given

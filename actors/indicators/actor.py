@@ -42,7 +42,7 @@ from infra.clock import SystemClock
 from infra.db.signals import Performance
 from infra.db.store import open_store
 from infra.errors import ActorUnavailable, FinstageError, StoreError
-from infra.messages import BARS, DATA, PRICES, SOURCE_DATA, Batch, Message, Snapshot
+from infra.messages import DATA, PRICES, Batch, Kind, Message, Snapshot, body_of, hand, read
 from infra.metrics import STAGE_SECONDS
 from infra.periods import day_ns
 from infra.settings import Settings
@@ -73,7 +73,7 @@ class IndicatorActor(ServiceActor):
         self._core = IndicatorCore(self._book)
         self._feed = FeedClient(settings.actor_wait_s)
         self._hub = HubClient(settings.actor_wait_s)
-        self._prices: dict[str, bytes] = {}
+        self._prices: dict[str, Message] = {}
         self._outdated: set[str] = set()
         self._unsaid = True
         self._heard_s = 0.0  # when the last batch came, of which nothing was published yet
@@ -109,23 +109,23 @@ class IndicatorActor(ServiceActor):
         self._unsaid = True
         self._work.set()
         for _, message in snapshot.messages:
-            self._on_message(message)
+            hand(message, self._on_message)
         self._live.on_restart()
 
     def on_batch(self, batch: Batch) -> None:
         """Take news in order."""
         self._heard_s = self._clock.monotonic_s()
         for message in batch.messages:
-            self._on_message(message)
+            hand(message, self._on_message)
 
-    def _on_message(self, message: Message) -> None:
-        if message.topic.startswith(PRICES):
-            self._prices[message.topic.removeprefix(PRICES)] = message.payload
-            self._live.on_message(message)
-        elif message.topic.startswith(BARS):
-            self._live.on_message(message)
-        elif message.topic.startswith(SOURCE_DATA):
-            news = orjson.loads(message.payload)
+    def _on_message(self, kind: Kind, message: Message) -> None:
+        if kind is Kind.PRICES:
+            self._prices[message.topic.removeprefix(PRICES)] = message
+            self._live.on_message(kind, message)
+        elif kind is Kind.BARS:
+            self._live.on_message(kind, message)
+        elif kind is Kind.SOURCE_DATA:
+            news = body_of(message)
             symbol = news["symbol"]
             held = symbol in self._versions or not self._facts.is_open
             if held and self._versions.get(symbol) != news["data_version"]:
@@ -226,12 +226,12 @@ class IndicatorActor(ServiceActor):
 
     def _take_open_bars(self, symbols: Sequence[str]) -> None:
         for symbol in symbols:
-            history, payload = self._book.get(symbol), self._prices.get(symbol)
-            if history is None or payload is None:
+            history, message = self._book.get(symbol), self._prices.get(symbol)
+            if history is None or message is None:
                 continue
-            price = orjson.loads(payload)
-            if self._facts.is_open or price["data_version"] == history.data_version:
-                self._book.set_open_bar(symbol, _open_bar(price))
+            for _, price in read([message]):
+                if self._facts.is_open or price["data_version"] == history.data_version:
+                    self._book.set_open_bar(symbol, _open_bar(price))
 
     # -- live -------------------------------------------------------------------------------
 

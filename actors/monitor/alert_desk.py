@@ -19,7 +19,7 @@ from actors.monitor.reading import Reading
 from infra.clock import utc
 from infra.db.unit import Unit
 from infra.errors import MonitorUnknown, RangeInvalid, StoreError
-from infra.messages import BROADCAST, PERFORMANCE, Message
+from infra.messages import SERVICE_ALERT, Message
 from infra.metrics import SERVICE_ALERTS
 from infra.notify.courier import deliver_later
 from infra.notify.notice import Notice
@@ -139,8 +139,7 @@ class AlertDesk:
 
     async def _push(self, event: str, alert: dict[str, Any]) -> None:
         payload = orjson.dumps({"type": "service_alert", "event": event, "alert": alert})
-        topics = (PERFORMANCE + "alerts", BROADCAST + "alerts")
-        await self._tell([Message(topic, payload) for topic in topics])
+        await self._tell([Message(SERVICE_ALERT, payload)])
 
     def _state(self) -> dict[str, Any]:
         return {

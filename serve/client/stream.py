@@ -103,8 +103,8 @@ async def _subscribed(socket: ClientConnection, request: dict[str, Any]) -> dict
     """Return the answer to a subscription; before it comes the welcome, and maybe news."""
     await socket.send(orjson.dumps(request).decode())
     while True:
-        answer: dict[str, Any] = orjson.loads(await socket.recv())
-        if answer["type"] == "error":
+        answer = _object(await socket.recv())
+        if answer.get("type") == "error":
             if answer["code"] == 107:  # the source is away: the same may go well soon
                 raise OSError(answer["message"])
             raise StreamRefused(answer["message"], answer["code"])
@@ -112,9 +112,22 @@ async def _subscribed(socket: ClientConnection, request: dict[str, Any]) -> dict
             return answer
 
 
+def _object(text: str | bytes) -> dict[str, Any]:
+    """Return what a frame says; one that says nothing of ours is logged, and empty."""
+    try:
+        message = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        message = None
+    if isinstance(message, dict) and isinstance(message.get("type"), str):
+        return message
+    logger.warning("stream.unread", extra={"frame": str(text[:200])})
+    return {}
+
+
 async def _messages(socket: ClientConnection) -> AsyncIterator[dict[str, Any]]:
     async for text in socket:
-        yield orjson.loads(text)
+        if message := _object(text):
+            yield message
     await socket.wait_closed()
     code = socket.close_code or 1006
     raise websockets.ConnectionClosed(
@@ -158,6 +171,8 @@ def _place(message: dict[str, Any]) -> dict[str, Any]:
 
 def _later(place: dict[str, Any], message: dict[str, Any]) -> dict[str, Any]:
     """Return the later of two places; what a rate held back comes after what is newer."""
-    if "offset" not in message or message["epoch"] != place["epoch"]:
-        return place if "offset" not in message else _place(message)
+    if not {"epoch", "offset"} <= message.keys():
+        return place
+    if message["epoch"] != place["epoch"]:
+        return _place(message)
     return _place(message) if message["offset"] > place["offset"] else place

@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import NamedTuple
 
-import orjson
-
-from infra.messages import Message
+from infra.messages import Message, body_of
 
 MOST_ALERTS = 1_000
 
@@ -59,5 +57,5 @@ class AlertShelf:
 
 
 def number_of(message: Message) -> int:
-    """Return the number that the store gave an alert."""
-    return int(orjson.loads(message.payload)["alert_id"])
+    """Return the number that the store gave an alert; raises MessageInvalid where it has none."""
+    return int(body_of(message)["alert_id"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import orjson
@@ -15,21 +15,23 @@ from infra.messages import (
     ACTIONS,
     ALERTS,
     BARS,
-    BROADCAST,
-    ENDED,
     EXTENDED,
     GOING_AWAY,
     LEAVING,
     PERFORMANCE,
     PRICES,
+    SERVICE_ALERT,
     SYSTEM,
     TASKS,
     TECHNICAL,
     TECHNICAL_ALERTS,
     Batch,
+    Kind,
     Message,
     Position,
     Snapshot,
+    hand,
+    object_of,
 )
 from infra.metrics import STAGE_SECONDS
 from serve.ws.backlog import Backlog
@@ -39,8 +41,8 @@ from serve.ws.shelf import AlertShelf, number_of
 from serve.ws.takers import CATEGORY, EVERYTHING, Group, Takers
 
 _OF_SYMBOLS = (PRICES, EXTENDED, BARS)
-_STREAMED = (*_OF_SYMBOLS, TECHNICAL)
-_KEPT = (*_STREAMED, ALERTS)  # of which the last message is what a subscription begins with
+_STREAMED = frozenset({Kind.PRICES, Kind.EXTENDED, Kind.BARS, Kind.TECHNICAL})
+_KEPT = _STREAMED | {Kind.ALERTS}  # of which the last message is what a subscription begins with
 KINDS = {
     "prices": PRICES,
     "bars": BARS,
@@ -190,13 +192,15 @@ class SocketTable:
     ) -> Position | None:
         """Add topics, and put what a client missed of them since a position before all else.
 
-        Alerts up to the number `after_alert` it has, though the hub was told of them again.
+        Alerts up to the number `after_alert`, and those told before that position, it has, though
+        the hub was told of them again.
         Returns where the client is before it reads on. None, and nothing done, where a part of
         what it missed is not here any more, or is more than the socket may have waiting.
         """
         missed = self._missed(topics, since)
         if missed is None:
             return None
+        after_alert = max(after_alert, self._shelf.before(since.offset + 1))
         frames = [
             (message.topic, FramesOf(message, since.epoch, offset)[taking.format], taking)
             for offset, message, taking in missed
@@ -339,17 +343,16 @@ class SocketTable:
         if snapshot.position.epoch != self.position.epoch:
             self._shelf.new_epoch()
         self.position = snapshot.position
-        self._last = {
-            m.topic: (offset, m.payload)
-            for offset, m in snapshot.messages
-            if m.topic.startswith(_KEPT)
-        }
-        self._offsets = {message.topic: offset for offset, message in snapshot.messages}
+        self._last, self._offsets = {}, {}
         first = snapshot.position.offset - len(snapshot.history)
         self._backlog.start_at(first)
+        alerts: dict[int, Message] = {}
+        for offset, message in snapshot.messages:
+            hand(message, self._keep_last, offset, alerts)
         for offset, message in enumerate(snapshot.history, start=first + 1):
-            self._backlog.add(offset, message)
-        self._shelve(snapshot, first)
+            hand(message, self._keep_history, offset, alerts)
+        for offset, message in sorted(alerts.items()):
+            self._shelf.add(offset, message)
         self._known.update(topic for topic in self._last if topic.startswith(PRICES))
         self._wake()
         if not is_first:
@@ -360,23 +363,36 @@ class SocketTable:
         waiting = outbox.first_offset(ALERTS)
         return self._shelf.newest if waiting is None else self._shelf.before(waiting)
 
-    def _shelve(self, snapshot: Snapshot, first: int) -> None:
-        """Keep the alerts of a snapshot: the last of each topic, and those of the history."""
-        alerts = {o: m for o, m in snapshot.messages if m.topic.startswith(ALERTS)}
-        for offset, message in enumerate(snapshot.history, start=first + 1):
-            if message.topic.startswith(ALERTS):
-                alerts[offset] = message
-        for offset, message in sorted(alerts.items()):
-            if message.payload != ENDED:
-                self._shelf.add(offset, message)
+    def _keep_last(
+        self, kind: Kind, message: Message, offset: int, alerts: dict[int, Message]
+    ) -> None:
+        """Take the last message of a topic; an alert is put among `alerts` too."""
+        object_of(message)
+        self._offsets[message.topic] = offset
+        if kind is Kind.ALERTS:
+            number_of(message)
+            alerts[offset] = message
+        if kind in _KEPT:
+            self._last[message.topic] = (offset, message.payload)
+
+    def _keep_history(
+        self, kind: Kind, message: Message, offset: int, alerts: dict[int, Message]
+    ) -> None:
+        """Take a message for who comes back; who was away has nothing of the end of a topic."""
+        if kind is Kind.ENDED:
+            return
+        object_of(message)
+        if kind is Kind.ALERTS:
+            number_of(message)
+            alerts[offset] = message
+        self._backlog.add(offset, message)
 
     def _resync(self, snapshot: Snapshot, given: Mapping[Outbox, int]) -> None:
         """Give each client a snapshot in the place of what it missed."""
         for outbox in self._outboxes:
             outbox.forget_all()
         for offset, message in snapshot.messages:
-            if message.topic in self._news:
-                self._tell(Position(snapshot.position.epoch, offset), message)
+            hand(message, self._take_news, Position(snapshot.position.epoch, offset))
         for outbox in self._outboxes:
             if outbox.topics:
                 body = self._new_beginning(outbox, given[outbox])
@@ -389,40 +405,51 @@ class SocketTable:
         began_s = time.perf_counter()
         epoch = batch.position.epoch
         for offset, message in enumerate(batch.messages, start=batch.first_offset):
-            self._backlog.add(offset, message)
-            self._offsets[message.topic] = offset
-            self._on_message(message, epoch, offset)
+            hand(message, self._take, epoch, offset)
         self.position = batch.position
         self._wake()
         self._announce()
         STAGE_SECONDS.labels("write").observe(time.perf_counter() - began_s)
 
-    def _on_message(self, message: Message, epoch: str, offset: int) -> None:
+    def _take(self, kind: Kind, message: Message, epoch: str, offset: int) -> None:
         topic = message.topic
-        if message.payload == ENDED:
+        if kind is Kind.ENDED:
             self._last.pop(topic, None)
-        elif topic.startswith(_STREAMED):
+            return
+        object_of(message)  # else it is no frame for anybody
+        self._backlog.add(offset, message)
+        self._offsets[topic] = offset
+        if kind in _STREAMED:
             self._updates += 1
             self._last[topic] = (offset, message.payload)
-            if topic.startswith(PRICES):
+            if kind is Kind.PRICES:
                 self._known.add(topic)
             self._hand(self._takers.of(topic), message, epoch, offset)
-        elif topic.startswith(ALERTS):
-            self._last[topic] = (offset, message.payload)
-            if self._shelf.add(offset, message):
+        else:
+            self._take_rare(kind, message, epoch, offset)
+
+    def _take_rare(self, kind: Kind, message: Message, epoch: str, offset: int) -> None:
+        topic = message.topic
+        which = topic.partition(":")[2]
+        match kind:
+            case Kind.ALERTS:
+                if self._shelf.add(offset, message):
+                    self._hand(self._takers.of(topic), message, epoch, offset)
+                self._last[topic] = (offset, message.payload)
+            case Kind.TASKS:
                 self._hand(self._takers.of(topic), message, epoch, offset)
-        elif topic.startswith((TASKS, PERFORMANCE)):
-            self._hand(self._takers.of(topic), message, epoch, offset)
-        elif topic in self._news:
-            self._tell(Position(epoch, offset), message)
-        elif topic.startswith(BROADCAST):
-            self._broadcast(topic.removeprefix(BROADCAST), message, epoch, offset)
-        elif topic.startswith(ACTIONS):
-            symbol = topic.removeprefix(ACTIONS)
-            self._hand_rare([prefix + symbol for prefix in _OF_SYMBOLS], message, epoch, offset)
-        elif topic.startswith(TECHNICAL_ALERTS):
-            subject = topic.removeprefix(TECHNICAL_ALERTS).rpartition(":")[0]
-            self._hand_rare([TECHNICAL + subject], message, epoch, offset)
+            case Kind.PERFORMANCE:
+                self._hand(self._of_performance(topic), message, epoch, offset)
+            case Kind.BROADCAST:
+                groups = self._by_encoding(self._who_take(KINDS.get(which, "")))
+                self._hand(groups, message, epoch, offset)
+            case Kind.ACTIONS:
+                self._hand_rare([prefix + which for prefix in _OF_SYMBOLS], message, epoch, offset)
+            case Kind.TECHNICAL_ALERTS:
+                subject = TECHNICAL + which.rpartition(":")[0]
+                self._hand_rare([subject], message, epoch, offset)
+            case Kind.SYSTEM | Kind.LEAVING:
+                self._take_news(kind, message, Position(epoch, offset))
 
     def _hand_rare(self, topics: Sequence[str], message: Message, epoch: str, offset: int) -> None:
         """Hand a message to who takes one of some topics: all of it, with all its fields."""
@@ -435,16 +462,26 @@ class SocketTable:
         groups: list[Group] = [(_whole(taking), (outbox,)) for outbox, taking in takers.items()]
         self._hand(groups, message, epoch, offset)
 
-    def _broadcast(self, target: str, message: Message, epoch: str, offset: int) -> None:
-        prefix = KINDS.get(target, "")
-        by_encoding: dict[str, list[Outbox]] = {}
+    def _of_performance(self, topic: str) -> list[Group]:
+        """Return who takes a reading, or an alert about the service: who takes alerts too."""
+        groups = self._takers.of(topic)
+        if topic == SERVICE_ALERT:
+            told = {outbox for _, outboxes in groups for outbox in outboxes}
+            groups += self._by_encoding(o for o in self._who_take(ALERTS) if o not in told)
+        return groups
+
+    def _who_take(self, prefix: str) -> Iterator[Outbox]:
+        """Yield the clients that take something of a kind; without one all clients."""
         for outbox in self._outboxes:
             if not prefix or any(topic.startswith(prefix) for topic in outbox.topics):
-                by_encoding.setdefault(outbox.encoding, []).append(outbox)
-        groups: list[Group] = [
-            (Taking(ALL, Format(encoding)), outboxes) for encoding, outboxes in by_encoding.items()
-        ]
-        self._hand(groups, message, epoch, offset)
+                yield outbox
+
+    def _by_encoding(self, outboxes: Iterable[Outbox]) -> list[Group]:
+        """Return clients as those who take the whole of a message."""
+        found: dict[str, list[Outbox]] = {}
+        for outbox in outboxes:
+            found.setdefault(outbox.encoding, []).append(outbox)
+        return [(Taking(ALL, Format(encoding)), some) for encoding, some in found.items()]
 
     def _hand(self, groups: Iterable[Group], message: Message, epoch: str, offset: int) -> None:
         frames = FramesOf(message, epoch, offset)
@@ -467,12 +504,13 @@ class SocketTable:
         self._grown.set()
         self._grown = asyncio.Event()
 
-    def _tell(self, place: Position, message: Message) -> None:
+    def _take_news(self, _: Kind, message: Message, place: Position) -> None:
         """Give news of the service to every socket, once, be it from a batch or a snapshot."""
-        if place == self._last_news:
+        if message.topic not in self._news or place == self._last_news:
             return
+        body = object_of(message)
         self._last_news = place
-        self.going_away = orjson.loads(message.payload).get("event") == GOING_AWAY
+        self.going_away = body.get("event") == GOING_AWAY
         frames = FramesOf(message, place.epoch, place.offset)
         for outbox in self._outboxes:
             outbox.put(SYSTEM, frames[PLAIN._replace(encoding=outbox.encoding)], Taking())

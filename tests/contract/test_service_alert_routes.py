@@ -10,7 +10,10 @@ import httpx
 import orjson
 import pytest
 
+from infra.messages import Batch, Position, Snapshot
 from infra.metrics import snapshot
+from serve.ws.protocol import Session, Terms
+from serve.ws.sockets import SocketTable
 from tests.local import LocalService
 from tests.monitor_desks import MACHINE
 
@@ -65,6 +68,25 @@ async def test_a_lasting_condition_is_one_alert_that_ends(
     statistics = (await client.get(f"{A}/statistics")).json()
     assert statistics["rule_breakdown"] == {"full_disk": 1}
     assert (await client.put(f"{A}/alerts/{alert['id']}/acknowledge")).status_code == 404
+
+
+@pytest.mark.parametrize("kind", ["all", "alerts", "performance"])
+async def test_each_socket_is_told_of_an_alert_once(
+    local: LocalService, client: httpx.AsyncClient, kind: str
+) -> None:
+    table = SocketTable()
+    table.on_snapshot(Snapshot(Position("e", 0), ()))
+    outbox = table.open()
+    session = Session("c", table, outbox, Terms("replay", 10))
+    session.reply(orjson.dumps({"action": "subscribe", "type": kind}), 1.0)
+    await client.post(f"{A}/rules", json=RULE)
+    await look(local, 5)
+    messages = tuple(m for m in local.monitor.told if b'"service_alert"' in m.payload)
+
+    table.on_batch(Batch(Position("e", len(messages)), messages))
+
+    frames = [orjson.loads(frame.payload) for frame in outbox.take(lambda: 0.0)]
+    assert [(f["event"], f["alert"]["rule_id"]) for f in frames] == [("triggered", "full_disk")]
 
 
 async def test_alerts_outlive_the_process(local: LocalService, client: httpx.AsyncClient) -> None:

@@ -29,7 +29,7 @@ from infra.errors import (
     RangeInvalid,
     SymbolUnknown,
 )
-from infra.messages import BARS, ENDED, PRICES, Message
+from infra.messages import BARS, ENDED, PRICES, Kind, Message
 from infra.sources.facts import SourceFacts
 from tests.contract.test_live_indicators import random_bars
 
@@ -58,6 +58,11 @@ def price(at_ns: int, value: float, volume: int = 0, symbol: str = COIN) -> dict
         "low": value - 1,
         "volume": volume,
         "data_version": "v1",
+        "previous_close": None,
+        "session_part": "regular",
+        "source": "simulated",
+        "stale": False,
+        "synthetic": True,
     }
 
 
@@ -363,7 +368,8 @@ async def test_ticks_are_told_once_a_batch_and_only_of_what_is_wanted() -> None:
     for symbol in ("A", "B"):
         for value in (100.0, 101.0):
             body = price(day_ns, value, symbol=symbol)
-            service.worker.on_message(Message(PRICES + symbol, orjson.dumps(body)))
+            message = Message(PRICES + symbol, orjson.dumps(body))
+            service.worker.on_message(message.kind, message)
     await service.work()
 
     (told,) = [t for t in service.told() if t["type"] == "technical_analysis_update"]
@@ -401,7 +407,7 @@ async def test_new_daily_bars_take_the_place_of_the_old() -> None:
     service.held.bars["A", "1d"] = bars
     body = orjson.dumps(price(int(bars.opened_at_ns[-1]) + NS_PER_DAY, 50.0, symbol="A"))
 
-    service.worker.on_history("A", body)
+    service.worker.on_history("A", Message(PRICES + "A", body))
     await service.work()
 
     told = service.told()[-1]
@@ -415,7 +421,7 @@ async def test_a_minute_that_is_told_closes_the_bar() -> None:
     await service.worker.want([LiveWant(COIN, MINUTE)])
     service.told()
     body = orjson.dumps(minute_update(bars, 259))
-    service.worker.on_message(Message(BARS + COIN, body))
+    service.worker.on_message(Kind.BARS, Message(BARS + COIN, body))
     await service.work()
 
     (told,) = service.told()
@@ -450,7 +456,8 @@ async def test_a_cross_under_way_is_an_alert_once() -> None:
 
     async def tick(value: float, traded: int) -> list[dict[str, Any]]:
         body = price(day_ns, value, traded, "A")
-        service.worker.on_message(Message(PRICES + "A", orjson.dumps(body)))
+        message = Message(PRICES + "A", orjson.dumps(body))
+        service.worker.on_message(message.kind, message)
         await service.work()
         return [t for t in service.told() if t["type"] == "technical_alert"]
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 
 from infra.clock import FakeClock
-from infra.messages import DATA, PRICES, Batch, Message, Position, Snapshot
+from infra.messages import DATA, Batch, Message, Position, Snapshot
 from serve.near import NearCache, Rendered
+from tests.hub_messages import price
 
 KEY = ("/a", b"period=1y")
 
@@ -68,13 +69,13 @@ def test_nothing_is_answered_when_the_hub_fell_silent() -> None:
 def test_a_snapshot_forgets_everything_and_takes_the_prices() -> None:
     cache, _ = near()
     keep(cache, KEY, answer("v1"))
-    price = Message(PRICES + "AAPL", b'{"current_price":1.5}')
-
-    cache.on_snapshot(Snapshot(Position("e2", 9), ((8, version_news("v1")), (9, price))))
+    cache.on_snapshot(Snapshot(Position("e2", 9), ((8, version_news("v1")), (9, price(1.5)))))
 
     assert cache.lookup(*KEY) is None
     assert cache.bytes == 0
-    assert cache.price("AAPL") == {"current_price": 1.5}
+    told = cache.price("AAPL")
+    assert told is not None
+    assert told["current_price"] == 1.5
     assert cache.price("IBM") is None
 
 

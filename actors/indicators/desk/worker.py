@@ -21,7 +21,16 @@ from actors.indicators.tables import LiveWant
 from infra.bars import Bars
 from infra.clock import Clock
 from infra.errors import ActorUnavailable, FinstageError
-from infra.messages import BARS, ENDED, PRICES, TECHNICAL, TECHNICAL_ALERTS, Message
+from infra.messages import (
+    BARS,
+    ENDED,
+    PRICES,
+    TECHNICAL,
+    TECHNICAL_ALERTS,
+    Kind,
+    Message,
+    read,
+)
 from infra.periods import check_interval
 from infra.sources.facts import SourceFacts
 
@@ -92,11 +101,9 @@ class LiveWorker:
 
     # -- news ---------------------------------------------------------------------------------
 
-    def on_message(self, message: Message) -> None:
+    def on_message(self, kind: Kind, message: Message) -> None:
         """Take a price or a minute's bar; what nobody wants is left out."""
-        topic = message.topic
-        is_price = topic.startswith(PRICES)
-        symbol = topic.removeprefix(PRICES if is_price else BARS)
+        symbol = message.topic.removeprefix(PRICES if kind is Kind.PRICES else BARS)
         if symbol not in self._desk.symbols:
             return
         queue = self._queue[symbol]
@@ -113,7 +120,7 @@ class LiveWorker:
                 self._desk.outdated.add(subject)
         self._work.set()
 
-    def on_history(self, symbol: str, last_price: bytes | None) -> None:
+    def on_history(self, symbol: str, last_price: Message | None) -> None:
         """Take a symbol's new daily bars."""
         subject = Subject(symbol, "1d")
         if not self._desk.is_held(subject):
@@ -121,7 +128,7 @@ class LiveWorker:
         self._desk.hold(subject, self._links.open_bar(subject))
         self._dirty.add(subject)
         if last_price is not None:
-            self.on_message(Message(PRICES + symbol, last_price))
+            self.on_message(Kind.PRICES, last_price)
         self._work.set()
 
     # -- what is wanted -----------------------------------------------------------------------
@@ -259,12 +266,12 @@ class LiveWorker:
 
     def _take(self, messages: Sequence[Message]) -> list[Subject]:
         """Give news to the desk; return the subjects that have other values now."""
-        parsed = [orjson.loads(m.payload) for m in messages if m.topic.startswith(PRICES)]
-        changed = dict.fromkeys(self._desk.take(parsed))
-        for message in messages:
-            if message.topic.startswith(BARS):
-                minute = self._desk.take_minute(orjson.loads(message.payload))
-                changed |= dict.fromkeys(minute)
+        said: dict[Kind, list[dict[str, Any]]] = defaultdict(list)
+        for kind, body in read(messages):
+            said[kind].append(body)
+        changed = dict.fromkeys(self._desk.take(said[Kind.PRICES]))
+        for minute in said[Kind.BARS]:
+            changed |= dict.fromkeys(self._desk.take_minute(minute))
         return list(changed)
 
     async def _tell(self, subjects: Sequence[Subject], slice_: Slice) -> None:

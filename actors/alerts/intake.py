@@ -1,0 +1,110 @@
+"""From what the hub tells to alerts that wait for the store."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+from actors.alerts.core import AlertBook
+from actors.alerts.giving import Pending, of_price, of_rule
+from actors.alerts.user_rules import UserRules
+from infra.clock import Clock
+from infra.messages import ACTIONS, DATA, Batch, Kind, Message, Snapshot, body_of, hand
+
+_MOST_WAITING = 10_000  # alerts, while the store is away
+_ASKED_EVERY_S = 2.0  # for references of one symbol
+
+
+class AlertIntake:
+    """Holds every price and live value against the rules. State: soft.
+
+    `work` is set when there are alerts to give or to tell, `reading` when references are wanted.
+    `told` is the number of the last alert that the hub was told of, None where it has none.
+    `operators` are who is told of built-in alerts, each with the secret that signs for it.
+    """
+
+    def __init__(
+        self,
+        book: AlertBook,
+        rules: UserRules,
+        clock: Clock,
+        operators: Sequence[tuple[str, str]] = (),
+    ) -> None:
+        self.waiting: list[Pending] = []
+        self.wanted: dict[str, None] = {}  # symbols whose references are to be asked for
+        self.epoch = ""
+        self.told: int | None = None
+        self.work = asyncio.Event()
+        self.reading = asyncio.Event()
+        self._book = book
+        self._rules = rules
+        self._clock = clock
+        self._operators = tuple(operators)
+        self._asked_s: dict[str, float] = {}
+
+    def on_snapshot(self, snapshot: Snapshot) -> None:
+        """Take the last prices; a hub that forgot what it was told is told again.
+
+        One that remembers is not, though this process is new: alerts are told in the order of
+        their numbers, so the highest that the hub has is the last.
+        """
+        if snapshot.position.epoch != self.epoch:
+            self.epoch, self.told = snapshot.position.epoch, None
+            for _, message in snapshot.messages:
+                hand(message, self._note_told)
+            self.work.set()
+        for _, message in snapshot.messages:
+            hand(message, self._take)
+
+    def on_batch(self, batch: Batch) -> None:
+        """Hold each price against the rules."""
+        for message in batch.messages:
+            hand(message, self._take)
+
+    def add(self, pending: Sequence[Pending]) -> None:
+        """Let alerts wait for the store."""
+        if pending:
+            self.waiting += pending
+            self.work.set()
+
+    def for_operators(self, pending: Pending) -> Pending:
+        """Return an alert that goes to the operator's targets too."""
+        return replace(pending, targets=self._operators)
+
+    def _note_told(self, kind: Kind, message: Message) -> None:
+        if kind is Kind.ALERTS:
+            self.told = max(self.told or 0, body_of(message)["alert_id"])
+
+    def _take(self, kind: Kind, message: Message) -> None:
+        if kind is Kind.PRICES:
+            self._take_price(body_of(message))
+        elif kind is Kind.TECHNICAL and len(self._rules):
+            self._take_live(body_of(message))
+        elif kind is Kind.ACTIONS:
+            self._book.let_go(message.topic.removeprefix(ACTIONS))
+        elif kind is Kind.DATA:
+            self._asked_s.pop(message.topic.removeprefix(DATA), None)
+
+    def _take_price(self, update: dict[str, Any]) -> None:
+        if self._book.needs(update):
+            self._want(update["symbol"])
+        now_s = self._clock.time_s()
+        due = self._book.on_price(update, now_s)
+        room = _MOST_WAITING - len(self.waiting)
+        for one in due[room:]:  # the store is away for long: they come again
+            self._book.undo(one)
+        self.add([self.for_operators(of_price(one, now_s)) for one in due[:room]])
+        self.add([of_rule(one, now_s) for one in self._rules.on_price(update, now_s)])
+
+    def _take_live(self, update: dict[str, Any]) -> None:
+        now_s = self._clock.time_s()
+        self.add([of_rule(one, now_s) for one in self._rules.on_live(update, now_s)])
+
+    def _want(self, symbol: str) -> None:
+        now_s = self._clock.monotonic_s()
+        if now_s - self._asked_s.get(symbol, -_ASKED_EVERY_S) >= _ASKED_EVERY_S:
+            self._asked_s[symbol] = now_s
+            self.wanted[symbol] = None
+            self.reading.set()
