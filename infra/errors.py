@@ -491,19 +491,21 @@ class TaskUnknown(TaskError):
     status_code = 404
     code = "task_unknown"
 
-    def __init__(self, name: str, nearest: Sequence[str] = ()) -> None:
-        super().__init__(name, list(nearest))
+    def __init__(self, name: str, nearest: Sequence[str] = (), known: Sequence[str] = ()) -> None:
+        super().__init__(name, list(nearest), list(known))
         self.name = name
         self.nearest = list(nearest)
+        self.known = list(known)
 
     @property
     def message(self) -> str:
         hint = f"; nearest known: {', '.join(self.nearest)}" if self.nearest else ""
-        return f"no task is called {self.name[:60]!r}{hint}"
+        listed = f"; there are {', '.join(self.known)}" if self.known else ""
+        return f"no task is called {self.name[:60]!r}{hint}{listed}"
 
     @property
     def context(self) -> dict[str, Any]:
-        return {"nearest": self.nearest}
+        return {"nearest": self.nearest, "known": self.known}
 
 
 class TaskIdUnknown(TaskError):

@@ -86,18 +86,18 @@ class TaskFunction:
         """The name by which it is known to the service."""
         return self.spec.name
 
-    def __call__(self, *args: Any, **kwargs: Any) -> TaskHandle:
+    def __call__(self, /, *args: Any, **kwargs: Any) -> TaskHandle:
         """Submit at once and return the handle; see `submit`."""
         return self.submit(*args, **kwargs)
 
-    def submit(self, *args: Any, **kwargs: Any) -> TaskHandle:
+    def submit(self, /, *args: Any, **kwargs: Any) -> TaskHandle:
         """Submit it with these arguments; in plain code it is in the store when this returns.
 
         Raises TaskArgumentsInvalid, TaskNotStorable, TaskRejected, TaskQueueFull.
         """
         return submit_shape(self.s(*args, **kwargs))
 
-    def s(self, *args: Any, **kwargs: Any) -> Step:
+    def s(self, /, *args: Any, **kwargs: Any) -> Step:
         """Return the call as a step of a shape, not submitted."""
         if self._durable and not self.spec.is_importable:
             raise TaskRejected(
@@ -188,7 +188,7 @@ def task(
     return declared
 
 
-def submit_shape(shape: Shape | Template, **values: Any) -> TaskHandle:
+def submit_shape(shape: Shape | Template, /, **values: Any) -> TaskHandle:
     """Submit a step, chain, group or condition, or a template with its values.
 
     All of it is stored in one transaction. Returns the handle of the task with which it ends; of
@@ -248,7 +248,7 @@ def wait_for_all(handles: Sequence[TaskHandle], timeout_s: float | None = None) 
     return either(waited)
 
 
-def submit(name: str, *args: Any, **kwargs: Any) -> TaskHandle:
+def submit(name: str, /, *args: Any, **kwargs: Any) -> TaskHandle:
     """Submit a task by its name; raises TaskUnknown with the nearest names."""
     return submit_shape(Step(task_named(name), args, kwargs))
 

@@ -81,7 +81,7 @@ class TaskContext:
 
         Costs microseconds: what is said often is told four times a second.
         """
-        self.tell(min(100.0, max(0.0, float(pct))), message[:200])
+        self.tell(min(100.0, max(0.0, float(pct))), str(message)[:200])
 
 
 _running: ContextVar[TaskContext | None] = ContextVar("finstage_task", default=None)

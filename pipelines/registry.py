@@ -14,13 +14,17 @@ from dataclasses import dataclass
 from typing import Any
 
 import orjson
-from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 import pipelines.tasks as builtin
-from infra.errors import ConfigError, TaskArgumentsInvalid, TaskUnknown
+from infra.errors import ConfigError, TaskArgumentsInvalid, TaskNotStorable, TaskUnknown
 from pipelines.codec import encoded
 from pipelines.context import TaskContext
-from pipelines.queue.submission import TaskPriority
+from pipelines.queue.submission import TaskPriority, policy_fault
+
+NAME_CHARS = 200
+_TARGET_CHARS = 300
+_ARGUMENT_BYTES = 4 * 2**20  # with room for quoting within a packet of MariaDB
 
 _known: dict[str, TaskSpec] = {}
 
@@ -64,7 +68,13 @@ class TaskSpec:
 
     def encoded(self, args: Sequence[Any], kwargs: dict[str, Any]) -> bytes:
         """Return arguments as they are stored, unchecked; raises TaskNotStorable."""
-        return encoded({"args": list(args), "kwargs": kwargs}, f"the arguments of {self.name}")
+        text = encoded({"args": list(args), "kwargs": kwargs}, f"the arguments of {self.name}")
+        if len(text) > _ARGUMENT_BYTES:
+            raise TaskNotStorable(
+                f"the arguments of {self.name} have {len(text):,} bytes, the limit is "
+                f"{_ARGUMENT_BYTES:,}: give the name of a file"
+            )
+        return text
 
     def bind_partial(self, args: Sequence[Any], kwargs: dict[str, Any]) -> None:
         """Check arguments before which one more will stand; raises TaskArgumentsInvalid."""
@@ -91,7 +101,7 @@ class TaskSpec:
                 for item in error.errors()
             ]
             raise TaskArgumentsInvalid(self.name, problems) from None
-        return {name: getattr(model, name) for name in bound}
+        return {name: getattr(model, _field(self.parameters.index(name))) for name in bound}
 
     def bound(self, values: dict[str, Any], context: TaskContext) -> inspect.BoundArguments:
         """Return checked arguments as they are given to the function."""
@@ -132,7 +142,12 @@ class TaskSpec:
 
 
 def declare(spec: TaskSpec) -> None:
-    """Make a task known by its name; raises ConfigError for a name that another one has."""
+    """Make a task known by its name.
+
+    Raises ConfigError for a name that another one has, ValueError for one that no store takes.
+    """
+    _check_name("the name", spec.name, NAME_CHARS)
+    _check_name("the place", spec.target, _TARGET_CHARS)
     known = _known.get(spec.name)
     if known is not None and known.target != spec.target:
         raise ConfigError(f"two tasks are called {spec.name!r}: {known.target}, {spec.target}")
@@ -151,12 +166,8 @@ def spec_of(
     """Return what a declaration means; raises TypeError and ValueError where it means nothing."""
     if not callable(function):
         raise TypeError("@task goes on a function")
-    if max_retries < 0:
-        raise ValueError(f"max_retries is {max_retries}, it cannot be below 0")
-    if timeout_s is not None and timeout_s <= 0:
-        raise ValueError(f"timeout_s is {timeout_s:g}, it must be above 0")
-    if retry_delay_s < 0:
-        raise ValueError(f"retry_delay_s is {retry_delay_s:g}, it cannot be below 0")
+    if (wrong := policy_fault(max_retries, timeout_s, retry_delay_s)) is not None:
+        raise ValueError(wrong)
     signature, hints = inspect.signature(function), _hints(function)
     context = [n for n in signature.parameters if hints.get(n) is TaskContext]
     taken = [p for n, p in signature.parameters.items() if n not in context]
@@ -180,11 +191,12 @@ def spec_of(
 
 
 def task_named(name: str) -> TaskSpec:
-    """Return a task that is known here; raises TaskUnknown with the nearest names."""
+    """Return a task that is known here; raises TaskUnknown with the names that are."""
     load_builtin()
     found = _known.get(name)
     if found is None:
-        raise TaskUnknown(name, difflib.get_close_matches(name, _known, n=3, cutoff=0.4))
+        nearest = difflib.get_close_matches(name[:NAME_CHARS], _known, n=3, cutoff=0.4)
+        raise TaskUnknown(name, nearest, sorted(_known))
     return found
 
 
@@ -218,6 +230,18 @@ def load_modules(names: Iterable[str]) -> None:
             ) from error
 
 
+def _check_name(what: str, name: str, most: int) -> None:
+    """Raise ValueError for what is not the same in every database: see `code` of the tables."""
+    shown = ascii(name[:80])
+    if not name or len(name) > most:
+        raise ValueError(f"{what} of a task has 1 to {most} characters, {shown} has {len(name)}")
+    if not (name.isascii() and name.isprintable()) or name != name.strip():
+        raise ValueError(
+            f"{what} of a task is ASCII without a blank at its ends, {shown} is not: "
+            "give @task(name=…), or the function and its module another name"
+        )
+
+
 def _hints(function: Callable[..., Any]) -> dict[str, Any]:
     try:
         return typing.get_type_hints(function, include_extras=True)
@@ -229,14 +253,20 @@ def _model(
     name: str, parameters: Sequence[inspect.Parameter], hints: dict[str, Any]
 ) -> type[BaseModel]:
     fields: dict[str, Any] = {}
-    for parameter in parameters:
+    for number, parameter in enumerate(parameters):
         hint: Any = hints.get(parameter.name, Any)
+        is_needed = parameter.default is parameter.empty
         if parameter.kind is parameter.VAR_POSITIONAL:
-            fields[parameter.name] = (tuple.__class_getitem__((hint, ...)), ())
+            hint, is_needed = tuple.__class_getitem__((hint, ...)), False
         elif parameter.kind is parameter.VAR_KEYWORD:
-            fields[parameter.name] = (dict.__class_getitem__((str, hint)), {})
-        else:
-            default = ... if parameter.default is parameter.empty else parameter.default
-            fields[parameter.name] = (hint, default)
-    config = ConfigDict(arbitrary_types_allowed=True, protected_namespaces=())
+            hint, is_needed = dict.__class_getitem__((str, hint)), False
+        # Of what is not given the function itself has the default.
+        default = Field(alias=parameter.name) if is_needed else Field(None, alias=parameter.name)
+        fields[_field(number)] = (hint, default)
+    config = ConfigDict(arbitrary_types_allowed=True)
     return create_model(name, __config__=config, **fields)
+
+
+def _field(number: int) -> str:
+    """Return a parameter's name in the model: its own may mean something there, as `_x` does."""
+    return f"argument_{number}"

@@ -28,6 +28,7 @@ from infra.logs import setup_logs
 from infra.settings import Settings
 from pipelines.codec import stored_result
 from pipelines.context import TaskContext, TaskServices, enter_task
+from pipelines.queue.bounds import ERROR_CHARS, bounded_s, plain_code, plain_text
 from pipelines.queue.client import TASK_QUEUE
 from pipelines.queue.orders import Ended, Order, packed_ended
 from pipelines.registry import TaskSpec, find_loaded
@@ -73,21 +74,14 @@ class Worker:
                 kind, data = self._result(order)
             self._reporter.end()
             return Ended(started_s, time.time(), self.name, kind, data)
-        except FinstageError as error:
-            after_s = error.after_s if isinstance(error, Retry) else None
-            failed = (error.code, error.message, error.retryable, after_s)
-        except Exception as error:
-            logger.warning("task.raised", exc_info=True, extra={"task": order.name})
-            failed = (type(error).__name__, f"{type(error).__name__}: {error}", True, None)
-        except SystemExit as error:
-            if hasattr(error, _SIGTERM):
+        except KeyboardInterrupt:
+            raise  # Ray's way to cancel
+        except BaseException as error:  # whatever a task raises is the end of its try
+            if isinstance(error, SystemExit) and _SIGTERM in vars(error):
                 raise  # the process is told to end, the task has nothing to do with it
-            failed = (
-                "SystemExit",
-                f"the task left its process by SystemExit({error})",
-                True,
-                None,
-            )
+            if not isinstance(error, FinstageError):
+                logger.warning("task.raised", exc_info=True, extra={"task": order.name})
+            failed = _failure(error)
         finally:
             progress = self._reporter.end()
         return Ended(started_s, time.time(), self.name, "", b"", progress, *failed)
@@ -113,6 +107,8 @@ class Worker:
     def _called(self, spec: TaskSpec, args: tuple[Any, ...], keywords: dict[str, Any]) -> Any:
         if not inspect.iscoroutinefunction(spec.function):
             return spec.function(*args, **keywords)
+        if self._runner.get_loop().is_closed():  # by a task before this one
+            self._runner = asyncio.Runner()
         return self._runner.run(spec.function(*args, **keywords))
 
     def _send(self, note: Note) -> None:
@@ -125,6 +121,26 @@ class Worker:
         except Exception as error:  # Ray's many kinds; nothing here may stop a task
             self._queue = None
             logger.info("task.untold", extra={"reason": str(error).partition("\n")[0]})
+
+
+def _failure(error: BaseException) -> tuple[str, str, bool, float | None]:
+    """Return an error's code and text, whether another try can help, and when.
+
+    A class of the task's own may raise while it is asked.
+    """
+    try:
+        name = type(error).__name__
+        if isinstance(error, FinstageError):
+            after_s = bounded_s(error.after_s) if isinstance(error, Retry) else None
+            text = plain_text(error.message, ERROR_CHARS)
+            return plain_code(error.code), text, bool(error.retryable), after_s
+        left = "the task left its process by " if isinstance(error, SystemExit) else ""
+        return plain_code(name), plain_text(f"{left}{name}: {error}", ERROR_CHARS), True, None
+    except KeyboardInterrupt:
+        raise
+    except BaseException as second:
+        text = f"an error that cannot be shown: asking it raised {type(second).__name__}"
+        return "unshowable", plain_text(text, ERROR_CHARS), True, None
 
 
 _workers: dict[int, Worker] = {}

@@ -24,6 +24,7 @@ from pipelines.queue.submission import (
     Take,
     TaskPriority,
     new_task_id,
+    policy_fault,
 )
 from pipelines.registry import TaskSpec
 
@@ -138,7 +139,7 @@ class Template:
 
     shape: Shape
 
-    def filled(self, **values: Any) -> Shape:
+    def filled(self, /, **values: Any) -> Shape:
         """Return the shape with these values; raises TaskRejected unless it takes just these."""
         names = set(_params(self.shape))
         if missing := names - set(values):
@@ -233,6 +234,10 @@ def _submission(step: Step, before: _Before, graph_id: str | None) -> Submission
     parent = current_task()
     priority = spec.priority if options.priority is None else options.priority
     retries = spec.max_retries if options.max_retries is None else options.max_retries
+    timeout_s = spec.timeout_s if options.timeout_s is None else options.timeout_s
+    delay_s = 0.0 if options.delay_s < 0 else options.delay_s  # its time is over
+    if (wrong := policy_fault(retries, timeout_s, spec.retry_delay_s, delay_s)) is not None:
+        raise TaskRejected(f"{spec.name}: {wrong}")
     hook = options.webhook
     return Submission(
         id=new_task_id(),
@@ -242,8 +247,8 @@ def _submission(step: Step, before: _Before, graph_id: str | None) -> Submission
         priority=int(priority),
         max_retries=retries,
         retry_delay_s=spec.retry_delay_s,
-        timeout_s=spec.timeout_s if options.timeout_s is None else options.timeout_s,
-        delay_s=max(0.0, options.delay_s),
+        timeout_s=timeout_s,
+        delay_s=delay_s,
         unique_key=unique_key,
         idempotency_key=None if options.key is None else _hashed(options.key),
         parent_id=None if parent is None else parent.task_id,
@@ -255,7 +260,7 @@ def _submission(step: Step, before: _Before, graph_id: str | None) -> Submission
 
 
 def _hashed(key: str) -> str:
-    return hashlib.sha256(key.encode()).hexdigest()
+    return hashlib.sha256(key.encode("utf-8", "surrogatepass")).hexdigest()
 
 
 # -- templates ---------------------------------------------------------------------------------

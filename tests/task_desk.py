@@ -6,6 +6,7 @@ import asyncio
 import random
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from typing import Any
 
 from infra.clock import Clock, SystemClock, utc
@@ -76,6 +77,11 @@ class HeldRunner:
         self._end(
             task_id, Ended(0.0, 1.0, "held-1", "", b"", 0.0, "ValueError", error, is_retryable)
         )
+
+    def bring(self, task_id: str, **brought: Any) -> None:
+        """Let a try fail with what no process should say."""
+        ended = Ended(0.0, 1.0, "held-1", "", b"", 0.0, "ValueError", "no")
+        self._end(task_id, replace(ended, **brought))
 
     def die(self, task_id: str) -> None:
         """Let a try's process end."""

@@ -91,6 +91,9 @@ class Held:
 
 
 _OUTCOME = [task_outcomes.c[field.name] for field in fields(Outcome)]
+_STAYED = (  # the state of a task's one outcome
+    select(task_outcomes.c.state).where(task_outcomes.c.task_id == tasks.c.id).scalar_subquery()
+)
 
 
 class Tasks:
@@ -138,9 +141,17 @@ class Tasks:
             await self._connection.execute(statement, rows)
 
     async def start(self, ids_by_tries: Mapping[int, Sequence[str]]) -> None:
-        """Note, before they run, that tasks run now, by the number of the try."""
+        """Note, before they run, that tasks run now, by the number of the try.
+
+        What has ended stays so, as for `wait_again`.
+        """
         for tries, ids in ids_by_tries.items():
-            await self._set(ids, state=RUNNING, tries=tries)
+            for part in _parts(ids):
+                await self._connection.execute(
+                    update(tasks)
+                    .where(tasks.c.id.in_(part), tasks.c.state.in_(UNFINISHED))
+                    .values(state=RUNNING, tries=tries)
+                )
 
     async def wait_again(
         self, task_id: str, state: str, tries: int, losses: int, available_at: datetime,
@@ -154,7 +165,10 @@ class Tasks:
             "available_at": available_at,
             "last_error": error,
         }
-        await self._connection.execute(update(tasks).where(tasks.c.id == task_id).values(values))
+        is_open = tasks.c.state.in_(UNFINISHED)
+        await self._connection.execute(
+            update(tasks).where(tasks.c.id == task_id, is_open).values(values)
+        )
 
     async def finish(self, outcomes: Sequence[Outcome]) -> None:
         """Note what came of tasks; the first outcome of a task stays."""
@@ -163,16 +177,44 @@ class Tasks:
         rows = [{name: getattr(one, name) for name in Outcome.__slots__} for one in outcomes]
         statement = insert_new(self._connection.dialect.name, task_outcomes, ("task_id",))
         await self._connection.execute(statement, rows)
-        for state in FINISHED:
-            ids = [one.task_id for one in outcomes if one.state == state]
-            await self._set(ids, state=state)
+        for part in _parts(one.task_id for one in outcomes):
+            await self._connection.execute(
+                update(tasks).where(tasks.c.id.in_(part)).values(state=_STAYED)
+            )
 
-    async def requeue(self, task_id: str, now: datetime) -> None:
-        """Let a task that ended begin anew: its outcome is forgotten, its tries are none."""
+    async def mend(self, queue: str, now: datetime) -> int:
+        """Let states and outcomes agree where they do not; return how many tasks that were.
+
+        An outcome counts before a state; of what ended without one, nothing is known but that.
+        """
+        of_queue = tasks.c.queue == queue
+        ended = select(task_outcomes.c.task_id)
+        open_yet = await self._connection.execute(
+            update(tasks)
+            .where(of_queue, tasks.c.state.in_(UNFINISHED), tasks.c.id.in_(ended))
+            .values(state=_STAYED)
+        )
+        query = select(tasks.c.id, tasks.c.state).where(
+            of_queue, tasks.c.state.in_(FINISHED), tasks.c.id.not_in(ended)
+        )
+        lost = (await self._connection.execute(query)).all()
+        await self.finish([_lost(row.id, row.state, now) for row in lost])
+        return open_yet.rowcount + len(lost)
+
+    async def requeue(self, task_id: str, now: datetime) -> bool:
+        """Let a task that ended begin anew: its outcome is forgotten, its tries are none.
+
+        False where it is not there any more.
+        """
         await self._connection.execute(
             delete(task_outcomes).where(task_outcomes.c.task_id == task_id)
         )
-        await self._set([task_id], state=PENDING, tries=0, losses=0, available_at=now)
+        changed = await self._connection.execute(
+            update(tasks)
+            .where(tasks.c.id == task_id)
+            .values(state=PENDING, tries=0, losses=0, available_at=now)
+        )
+        return changed.rowcount == 1
 
     async def expire(self, before: datetime, limit: int) -> list[str | None]:
         """Forget some tasks that ended before; return their result files, None where none."""
@@ -181,17 +223,12 @@ class Tasks:
         )
         found = (await self._connection.execute(old.limit(limit))).all()
         for ids in _parts([row.task_id for row in found]):
-            await self._connection.execute(delete(tasks).where(tasks.c.id.in_(ids)))
+            over = tasks.c.state.in_(FINISHED)  # one may just have begun anew
+            await self._connection.execute(delete(tasks).where(tasks.c.id.in_(ids), over))
             await self._connection.execute(
                 delete(task_outcomes).where(task_outcomes.c.task_id.in_(ids))
             )
         return [row.result_file for row in found]
-
-    async def _set(self, ids: Sequence[str], **values: Any) -> None:
-        for part in _parts(ids):
-            await self._connection.execute(
-                update(tasks).where(tasks.c.id.in_(part)).values(values)
-            )
 
     # -- what is there ----------------------------------------------------------------------
 
@@ -276,6 +313,13 @@ class Tasks:
         query = select(tasks.c.state, func.count()).where(tasks.c.queue == queue)
         rows = await self._connection.execute(query.group_by(tasks.c.state))
         return {row[0]: row[1] for row in rows}
+
+
+def _lost(task_id: str, state: str, now: datetime) -> Outcome:
+    """Return an outcome in place of one that is not there; a result that is gone is a failure."""
+    known = FAILED if state == COMPLETED else state
+    said = f"the store said {state}, and nothing of what came of it"
+    return Outcome(task_id, known, None, now, None, 0.0, "outcome_lost", said)
 
 
 def _task(row: Row[Any]) -> StoredTask:

@@ -142,7 +142,7 @@ class TaskClient(ActorClient):
     async def cancel(self, task_id: str, reason: str = "asked") -> dict[str, Any]:
         """Cancel a task, its children, and what waits for it; raises TaskIdUnknown.
 
-        Returns `{cancelled, state}`; False where it had ended. A running one ends within a second
+        Returns `{cancelled, status}`; False where it had ended. A running one ends within a second
         or so.
         """
         answer: dict[str, Any] = await self._ask("cancel", task_id, reason)

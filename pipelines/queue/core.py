@@ -113,7 +113,12 @@ class TaskBook:
     # -- in ---------------------------------------------------------------------------------
 
     def add(self, entry: Entry, now_s: float, waits_for: Iterable[str] = ()) -> None:
-        """Take a task; it waits for those of `waits_for` that have not ended."""
+        """Take a task; it waits for those of `waits_for` that have not ended.
+
+        One whose id is here already stays as it is: a task runs once, however often it comes.
+        """
+        if entry.id in self._entries:
+            return
         self._entries[entry.id] = entry
         self.stages[entry.stage] += 1
         if entry.unique_key is not None:

@@ -27,6 +27,15 @@ from infra.errors import (
 from infra.metrics import TASK_SECONDS, TASKS_ENDED, TASKS_WAITING
 from infra.settings import Settings
 from pipelines.codec import JSON
+from pipelines.queue.bounds import (
+    ERROR_CHARS,
+    MESSAGE_CHARS,
+    bounded,
+    bounded_s,
+    moment_s,
+    pct,
+    plain_text,
+)
 from pipelines.queue.client import Result, packed_results
 from pipelines.queue.core import Entry, TaskBook
 from pipelines.queue.crew import Crew
@@ -50,7 +59,6 @@ _PURGE_EVERY_S = 600.0
 _FORCE_AFTER_S = 0.4
 _AHEAD = 64  # short tasks noted as started before there is room for them
 _ARGUMENT_BYTES = 16 * 2**20  # of waiting tasks, in memory; the rest is read when they start
-_ERROR_CHARS = 10_000
 _ANSWER_BYTES = 16 * 2**20
 _LOADING_S = 4.0
 _CANCEL = "cancel: "
@@ -103,6 +111,7 @@ class TaskDesk:
         self._freed: list[Entry] = []
         self._refs: dict[str, Any] = {}
         self._work = asyncio.Event()
+        self._requeues = asyncio.Lock()  # of one task once, whoever else asks meanwhile
         self._standby = "the queue is loading"
         self._is_loaded = asyncio.Event()
         self._runs = True
@@ -193,10 +202,11 @@ class TaskDesk:
             return True
         for entry in claims:
             entry.tries += 1
+            if self._is_over(entry):
+                continue
             self._keep_arguments(entry, found.get(entry.id))
             if entry.arguments is None:
                 self._end(entry, FAILED, "gone", "the store has it no more")
-                self._book.hold(entry)
         self._admit(batch)
         for outcome in changes.outcomes:
             self._settle(outcome)
@@ -250,10 +260,11 @@ class TaskDesk:
             raise TaskQueueFull(self.settings.max_tasks, 5.0)
         known, keys = await self._known(submissions)
         ids, now_s = [], self._clock.time_s()
-        for one in submissions:
+        made = [self._made(one, now_s) for one in submissions]  # all, or the call fails
+        for one, (stored, entry) in zip(submissions, made, strict=True):
             same = one.id if one.id in known else self._same(one, keys)
             if same is None:
-                self._take(one, now_s)
+                self._take(one, stored, entry)
             ids.append(same or one.id)
         if any(self._intake.is_pending(task_id) for task_id in ids):
             self._work.set()
@@ -295,10 +306,12 @@ class TaskDesk:
             return self._book.of_key(one.unique_key)
         return same
 
-    def _take(self, one: Submission, now_s: float) -> None:
+    def _made(self, one: Submission, now_s: float) -> tuple[StoredTask, Entry]:
         self._seq += 1
         stored = stored_task(one, self.settings.task_queue, self._seq, now_s)
-        entry = entry_of(stored)
+        return stored, entry_of(stored)
+
+    def _take(self, one: Submission, stored: StoredTask, entry: Entry) -> None:
         entry.code = one.code
         self._keep_arguments(entry, one.arguments)
         self._intake.add(entry, one)
@@ -392,7 +405,8 @@ class TaskDesk:
             await self._on_end(entry, ended)
         self._work.set()
 
-    async def _on_end(self, entry: Entry, ended: Ended) -> None:
+    async def _on_end(self, entry: Entry, brought: Ended) -> None:
+        ended = bounded(brought)
         took_s = ended.finished_s - ended.started_s
         self._crew.ended(ended.worker, ended.finished_s, took_s, ended.error_code is None)
         TASK_SECONDS.labels(entry.name).observe(took_s)
@@ -425,8 +439,6 @@ class TaskDesk:
             return
         self._hand_out()
         await self._clock.sleep(self._death_pause_s)  # this process ends too if the node did
-        if entry.stage != "running" or entry.id in self._over:
-            return  # it was cancelled meanwhile
         self._failed(entry, "worker_died", f"its process died: {error}", True, None)
 
     def _stopped(self, entry: Entry) -> None:
@@ -444,11 +456,12 @@ class TaskDesk:
     def _failed(
         self, entry: Entry, code: str, error: str, is_retryable: bool, after_s: float | None
     ) -> None:
-        error = error[:_ERROR_CHARS]
+        error = plain_text(error, ERROR_CHARS)
         if not is_retryable or entry.tries - entry.losses > entry.max_retries:
             self._end(entry, FAILED, code, error)
             return
-        pause_s = self._book.pause_s(entry) if after_s is None else after_s
+        asked_s = bounded_s(after_s)
+        pause_s = self._book.pause_s(entry) if asked_s is None else asked_s
         self._again(entry, self._clock.time_s() + pause_s, error)
 
     def _lost(self, entry: Entry) -> None:
@@ -461,6 +474,8 @@ class TaskDesk:
         self._again(entry, self._clock.time_s(), "the service ended while it ran")
 
     def _again(self, entry: Entry, at_s: float, error: str | None) -> None:
+        if self._is_over(entry):
+            return
         entry.last_error = error
         now_s = self._clock.time_s()
         self._book.again(entry, at_s, now_s)
@@ -481,7 +496,11 @@ class TaskDesk:
         file: str | None = None,
         size: int = 0,
     ) -> None:
-        """Note what came of a task; told once it is in the store."""
+        """Note what came of a task, once; told when it is in the store."""
+        if self._is_over(entry):
+            return
+        if entry.stage != "running":
+            self._book.hold(entry)
         outcome = Outcome(
             entry.id, state, None if entry.started_s is None else utc(entry.started_s),
             utc(self._clock.time_s()), entry.worker,
@@ -495,6 +514,10 @@ class TaskDesk:
             self._work.set()
         else:
             self._settle(outcome)
+
+    def _is_over(self, entry: Entry) -> bool:
+        """Return whether it is known already what came of a task, though a try may yet end."""
+        return entry.id in self._over or self._book.get(entry.id) is not entry
 
     def _settle(self, outcome: Outcome) -> None:
         """Tell of an outcome that is in the store."""
@@ -540,8 +563,13 @@ class TaskDesk:
         self._news.counts({"pending": waiting, "running": stages["running"]} | self._crew.ends)
 
     def _stop(self, entry: Entry, why: str) -> None:
-        if (ref := self._refs.get(entry.id)) is not None:
+        """Stop what runs, once; of the reasons the first counts, and who cancels before others."""
+        if (ref := self._refs.get(entry.id)) is None:
+            return
+        former, is_cancel = entry.ending, why.startswith(_CANCEL)
+        if former is None or (is_cancel and not former.startswith(_CANCEL)):
             entry.ending = why
+        if former is None:
             self.keep(self._cancel(entry, ref))
 
     async def _cancel(self, entry: Entry, ref: Any) -> None:
@@ -557,15 +585,21 @@ class TaskDesk:
     # -- what others ask --------------------------------------------------------------------
 
     def note(
-        self, task_id: str, attempt: int, started_s: float, worker: str, pct: float, message: str
+        self,
+        task_id: str,
+        attempt: int,
+        started_s: float,
+        worker: str,
+        progress: float,
+        message: str,
     ) -> None:
         """Take from a running task that it runs, and how far it is."""
         entry = self._book.get(task_id)
         if entry is None or entry.stage != "running" or entry.tries != attempt:
             return
-        entry.started_s, entry.worker = started_s, worker
-        entry.progress, entry.message = pct, message
-        self._crew.began(worker, task_id, started_s)
+        entry.started_s, entry.worker = moment_s(started_s), worker
+        entry.progress, entry.message = pct(progress), plain_text(message, MESSAGE_CHARS)
+        self._crew.began(worker, task_id, entry.started_s)
         self._news.task(entry.id, partial(entry_shown, entry))
 
     async def task(self, task_id: str) -> dict[str, Any]:
@@ -617,8 +651,6 @@ class TaskDesk:
         if entry is None or task_id in self._over:
             shown = await self._shown_state(task_id)
             return {"cancelled": False, "status": shown}
-        for child in self._book.children(task_id):
-            self._cancel_entry(child, f"its parent was cancelled: {reason}")
         self._cancel_entry(entry, reason)
         self._work.set()
         return {"cancelled": True, "status": entry.state}
@@ -626,13 +658,12 @@ class TaskDesk:
     def _cancel_entry(self, entry: Entry, reason: str) -> None:
         if entry.id in self._over:
             return
-        for child in self._book.children(entry.id):
-            self._cancel_entry(child, reason)
         if entry.id in self._refs:
             self._stop(entry, _CANCEL + reason)
         else:
             self._end(entry, CANCELLED, "cancelled", reason)
-            self._book.hold(entry)
+        for child in self._book.children(entry.id):
+            self._cancel_entry(child, f"its parent was cancelled: {reason}")
 
     async def _shown_state(self, task_id: str) -> str:
         if (outcome := self._over.get(task_id) or self._shelf.recent(task_id)) is not None:
@@ -645,13 +676,18 @@ class TaskDesk:
     async def requeue(self, task_id: str) -> None:
         """Let a failed or cancelled task begin anew."""
         await self._loaded()
+        async with self._requeues:
+            await self._requeue(task_id)
+
+    async def _requeue(self, task_id: str) -> None:
         stored = await self._store.read(lambda unit: unit.tasks.get(task_id))
         if stored is None:
             raise TaskIdUnknown(task_id)
         if stored.state not in (FAILED, CANCELLED) or task_id in self._book:
             raise TaskNotRequeued(task_id, stored.state)
         now_s = self._clock.time_s()
-        await self._store.write(lambda unit: unit.tasks.requeue(task_id, utc(now_s)))
+        if not await self._store.write(lambda unit: unit.tasks.requeue(task_id, utc(now_s))):
+            raise TaskIdUnknown(task_id)
         self._shelf.forget(task_id)
         entry = entry_of(stored)
         entry.tries = entry.losses = 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ from infra.db.unit import Unit
 from infra.errors import TaskQueueStopped
 from infra.notify.courier import deliver_later
 from infra.notify.notice import Notice
+
+logger = logging.getLogger(__name__)
 
 BEAT_EVERY_S = 1.0
 SILENCE = timedelta(seconds=15)  # of a queue's holder, after which another may take it
@@ -76,13 +79,18 @@ class Ledger:
         return None if held.incarnation == self._incarnation else held
 
     async def load(self) -> tuple[list[StoredTask], int]:
-        """Return what is still to do, and the number of the newest task."""
+        """Return what is still to do, and the number of the newest task; mend what disagrees."""
+        now = utc(self._clock.time_s())
 
-        async def work(unit: Unit) -> tuple[list[StoredTask], int]:
+        async def work(unit: Unit) -> tuple[int, list[StoredTask], int]:
+            mended = await unit.tasks.mend(self._queue, now)
             unfinished = await unit.tasks.unfinished(self._queue)
-            return unfinished, await unit.tasks.last_seq(self._queue)
+            return mended, unfinished, await unit.tasks.last_seq(self._queue)
 
-        return await self._store.read(work)
+        mended, unfinished, seq = await self._store.write(work)
+        if mended:
+            logger.warning("tasks.mended", extra={"tasks": mended})
+        return unfinished, seq
 
     async def write(self, changes: Changes) -> dict[str, str]:
         """Write changes; return the arguments that were asked for. Raises StoreError."""

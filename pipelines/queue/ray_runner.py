@@ -10,9 +10,9 @@ from typing import Any
 
 import psutil
 import ray
-from ray.exceptions import RayError
 
 from infra.settings import Settings
+from pipelines.queue.bounds import ERROR_CHARS, plain_text
 from pipelines.queue.orders import Died, Ended, Order, unpacked_ended
 from pipelines.runner import run_order
 
@@ -46,11 +46,17 @@ class RayRunner:
         return remote.remote(*(getattr(order, name) for name in Order.__slots__))
 
     async def ended(self, ref: Any) -> Ended:
-        """Wait for its end; raises Died."""
-        try:
-            return unpacked_ended(await ref)
-        except (RayError, asyncio.CancelledError) as error:
-            raise Died(str(error).strip().partition("\n")[0] or type(error).__name__) from None
+        """Wait for its end; raises Died.
+
+        An error is asked for and never thrown here: Ray's copy of a task's GeneratorExit would
+        close this coroutine, its SystemExit end the loop of the queue.
+        """
+        future = asyncio.wrap_future(ref.future())
+        await asyncio.wait([future])
+        error = None if future.cancelled() else future.exception()
+        if future.cancelled() or error is not None:
+            raise Died(plain_text(error, ERROR_CHARS).strip().partition("\n")[0])
+        return unpacked_ended(future.result())
 
     async def stop(self, ref: Any, force: bool) -> None:
         """Interrupt it, or end its process."""

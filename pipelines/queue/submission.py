@@ -14,6 +14,8 @@ import orjson
 Mode = Literal["all", "settled", "any"]
 Take = Literal["none", "one", "list"]
 
+MOST_RETRIES = 1_000_000
+MOST_S = 3_155_760_000.0  # a century
 OPERATORS = ("==", "!=", "<", "<=", ">", ">=", "in", "exists")
 
 
@@ -113,6 +115,20 @@ class Submission:
     def is_durable(self) -> bool:
         """Return whether it is in the store before its caller has the id."""
         return self.code is None
+
+
+def policy_fault(
+    max_retries: int, timeout_s: float | None, retry_delay_s: float, delay_s: float = 0.0
+) -> str | None:
+    """Return what is wrong with how a task is to be run, or None."""
+    if not 0 <= max_retries <= MOST_RETRIES:
+        return f"max_retries is {max_retries}, it is 0 to {MOST_RETRIES}"
+    if timeout_s is not None and not 0 < timeout_s <= MOST_S:
+        return f"timeout_s is {timeout_s:g}, it must be above 0, and {MOST_S:g} at most"
+    for name, value in (("retry_delay_s", retry_delay_s), ("delay_s", delay_s)):
+        if not 0 <= value <= MOST_S:  # nor is what is no number
+            return f"{name} is {value:g}, it cannot be below 0 or above {MOST_S:g}"
+    return None
 
 
 _FIELDS = tuple(field.name for field in fields(Submission))

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import msgpack
 import orjson
 import pytest
+from sqlalchemy import delete, update
 
+from infra.db import tables
 from infra.db.store import Store
-from infra.db.tasks import TaskFilter
+from infra.db.tasks import FINISHED, Outcome, TaskFilter
+from infra.db.unit import Unit
 from infra.errors import (
     TaskIdUnknown,
     TaskNotRequeued,
@@ -370,3 +376,246 @@ async def test_over_kills_at_random_moments_each_accepted_task_ends_once(
     assert states["completed"] + states["failed"] == len(accepted), f"seed {seed}: {states}"
     assert len(outcomes) == len(accepted)
     assert all(outcomes[task.id].state == task.state for task in stored)
+
+
+# -- what a task brings ------------------------------------------------------------------------
+
+
+async def agreed(queue: Queue) -> dict[str, str]:
+    """Return the states of all tasks; each that ended has the one outcome that its state says."""
+    stored = await queue.store.read(lambda unit: unit.tasks.page(TaskFilter(), 10_000, 0))
+    outcomes = await queue.store.read(lambda unit: unit.tasks.outcomes([t.id for t in stored]))
+    states = {task.id: task.state for task in stored}
+    ended = {i: state for i, state in states.items() if state in FINISHED}
+    assert ended == {i: outcome.state for i, outcome in outcomes.items()}
+    return states
+
+
+async def test_a_task_requeued_at_once_from_many_sides_runs_once(queue: Queue) -> None:
+    task = one(max_retries=0)
+    await queue.submit(task)
+    await queue.runs(task.id)
+    queue.runner.fail(task.id)
+    await queue.result(task.id)
+    queue.runner.started.clear()
+
+    answers = await asyncio.gather(
+        *(queue.own.desk.requeue(task.id) for _ in range(10)), return_exceptions=True
+    )
+    assert answers.count(None) == 1
+    assert sum(isinstance(answer, TaskNotRequeued) for answer in answers) == 9
+    await queue.runs(task.id)
+    assert (await queue.own.desk.stats())["stages"]["running"] == 1
+    queue.runner.complete(task.id)
+    await queue.result(task.id)
+
+    other = one()
+    await queue.submit(other)
+    await queue.runs(other.id)
+    queue.runner.complete(other.id)
+    await queue.result(other.id)
+    assert queue.runner.started == [(task.id, 1), (other.id, 1)]
+    assert not any((await queue.own.desk.stats())["stages"].values())
+    assert await agreed(queue) == {task.id: "completed", other.id: "completed"}
+
+
+async def test_what_expires_while_it_is_requeued_does_one_or_the_other(queue: Queue) -> None:
+    tasks = [one(max_retries=0) for _ in range(20)]
+    await queue.submit(*tasks)
+    for task in tasks:
+        await queue.runs(task.id)
+        queue.runner.fail(task.id)
+        await queue.result(task.id)
+
+    answers = await asyncio.gather(
+        *(queue.own.desk.requeue(task.id) for task in tasks),
+        queue.own.desk.expire(-1.0),
+        return_exceptions=True,
+    )
+    again = [t.id for t, answer in zip(tasks, answers, strict=False) if answer is None]
+    for task_id in again:
+        await queue.runs(task_id)
+        queue.runner.complete(task_id)
+        assert (await queue.result(task_id)).state == "completed"
+    assert set(await agreed(queue)) == set(again)
+    assert not any((await queue.own.desk.stats())["stages"].values())
+
+
+async def test_children_that_run_are_stopped_once_and_say_why(queue: Queue) -> None:
+    queue.runner.obeys = False
+    parent = one()
+    await queue.submit(parent)
+    child, grandchild = one(parent_id=parent.id), one()
+    grandchild = one(parent_id=child.id, delay_s=60.0)
+    await queue.submit(child, grandchild)
+    await queue.runs(parent.id)
+    await queue.runs(child.id)
+
+    await queue.own.desk.cancel(parent.id, "enough")
+    await queue.own.desk.cancel(parent.id, "again")
+    await until(lambda: len(queue.runner.stopped) == 4, "each is stopped, then by force")
+    for task_id in list(queue.runner.orders):
+        queue.runner.die(task_id)
+
+    assert (await queue.result(parent.id)).error == "enough"
+    of_parent = "its parent was cancelled: enough"
+    assert (await queue.result(child.id)).error == of_parent
+    assert (await queue.result(grandchild.id)).error == f"its parent was cancelled: {of_parent}"
+    assert sorted(queue.runner.stopped) == sorted(
+        (i, force) for i in (parent.id, child.id) for force in (False, True)
+    )
+
+
+async def test_what_is_cancelled_and_drained_is_cancelled(queue: Queue) -> None:
+    queue.runner.obeys = False
+    task = one()
+    await queue.submit(task)
+    await queue.runs(task.id)
+    await queue.own.desk.cancel(task.id, "enough")
+    drained = asyncio.ensure_future(queue.own.desk.drain(0.0))
+    await until(lambda: len(queue.runner.stopped) == 2, "stopped by force")
+    queue.runner.die(task.id)
+    await drained
+
+    assert (await queue.result(task.id)).error == "enough"
+    assert await agreed(queue) == {task.id: "cancelled"}
+
+
+async def test_what_is_cancelled_while_its_result_is_kept_ends_once(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = asyncio.Event()
+
+    async def slow(*_: Any) -> str:
+        await gate.wait()
+        return "x.json"
+
+    monkeypatch.setattr(queue.own.desk._shelf, "file", slow)
+    task = one()
+    await queue.submit(task)
+    await queue.runs(task.id)
+    queue.runner.complete(task.id, orjson.dumps("x" * 100_000))
+    await until(lambda: not queue.runner.orders, "it has ended")
+    await queue.own.desk.cancel(task.id, "too late, or not")
+    told = await queue.result(task.id)
+    gate.set()
+    await asyncio.sleep(0.05)
+
+    assert told.state == (await queue.result(task.id)).state == "cancelled"
+    assert await agreed(queue) == {task.id: "cancelled"}
+
+
+@pytest.mark.parametrize(
+    "brought",
+    [
+        {"after_s": math.inf}, {"after_s": -math.inf}, {"after_s": math.nan},
+        {"after_s": 1e308}, {"after_s": -1e308}, {"started_s": math.nan},
+        {"started_s": 1e308, "finished_s": -1e308}, {"progress": math.nan}, {"progress": 1e308},
+        {"error_code": "Größenfehler" * 20}, {"error": "\ud800" + "x" * 100_000},
+        {"error": "a\x00b"}, {"worker": "\ud800" * 300},
+    ],
+)  # fmt: skip
+async def test_whatever_a_try_brings_is_its_own_end(queue: Queue, brought: dict[str, Any]) -> None:
+    tasks = [one(max_retries=n) for n in (0, 1)]
+    beside = one()
+    await queue.submit(*tasks)
+    for task in tasks:
+        await queue.runs(task.id)
+        queue.runner.bring(task.id, **({"is_retryable": True} | brought))
+    assert (await queue.result(tasks[0].id)).state == "failed"
+    await queue.submit(beside)
+    await queue.runs(beside.id)
+    queue.runner.complete(beside.id)
+
+    assert (await queue.result(beside.id)).state == "completed"
+    assert not queue.own.failures
+    shown = await queue.own.desk.task(tasks[1].id)
+    now = datetime.now(UTC)
+    assert now - timedelta(minutes=1) < datetime.fromisoformat(shown["available_at"])
+    assert datetime.fromisoformat(shown["available_at"]) < now + timedelta(days=366)
+    if shown["status"] == "retrying":
+        await queue.own.desk.cancel(tasks[1].id, "enough")
+        await queue.result(tasks[1].id)
+    await queue.again()
+    await agreed(queue)
+
+
+async def test_what_a_task_says_of_itself_is_told(queue: Queue) -> None:
+    task = one()
+    await queue.submit(task)
+    await queue.runs(task.id)
+    queue.own.desk.note(task.id, 1, math.inf, "held-1", math.nan, "half \ud800 a character")
+    shown = await queue.own.desk.task(task.id)
+    assert (shown["progress"], shown["progress_message"]) == (0.0, "half ? a character")
+    await until(lambda: bool(queue.own.hub.messages), "it is told")
+    assert not queue.own.failures
+
+
+async def test_poison_does_not_run_once_more_and_outcome_and_state_agree(queue: Queue) -> None:
+    task = one(max_retries=0)
+    await queue.submit(task)
+    for _ in range(MOST_LOSSES + 1):
+        await queue.runs(task.id)
+        await queue.again()
+    await queue.result(task.id)
+    assert not queue.runner.started
+    assert await agreed(queue) == {task.id: "failed"}
+    await queue.own.desk.requeue(task.id)
+
+
+async def test_a_start_mends_what_does_not_agree(queue: Queue) -> None:
+    ran, later, lost, gone = tasks = [one(max_retries=0) for _ in range(4)]
+    await queue.submit(*tasks)
+    for task, ends in ((ran, "complete"), (later, "fail"), (lost, "fail"), (gone, "complete")):
+        await queue.runs(task.id)
+        getattr(queue.runner, ends)(task.id)
+        await queue.result(task.id)
+    await queue.own.kill()
+
+    async def spoil(unit: Unit) -> None:
+        states, outcomes = tables.tasks, tables.task_outcomes
+        for task, state in ((ran, "running"), (later, "retrying")):
+            change = update(states).where(states.c.id == task.id).values(state=state)
+            await unit.connection.execute(change)
+        for task in (lost, gone):
+            await unit.connection.execute(delete(outcomes).where(outcomes.c.task_id == task.id))
+
+    await queue.store.write(spoil)
+    await queue.again()
+
+    assert (await queue.result(ran.id)).state == "completed"
+    for task in (lost, gone):
+        result = await queue.result(task.id)
+        assert (result.state, result.error_code) == ("failed", "outcome_lost")
+    assert not queue.runner.started
+    assert await agreed(queue) == {
+        ran.id: "completed", later.id: "failed", lost.id: "failed", gone.id: "failed",
+    }  # fmt: skip
+    await queue.own.desk.requeue(later.id)
+    await queue.runs(later.id)
+
+
+async def test_what_has_ended_is_not_started_by_the_same_transaction(queue: Queue) -> None:
+    task = one()
+    await queue.submit(task)
+    await queue.runs(task.id)
+    ended = Outcome(task.id, "failed", None, datetime.now(UTC), None, 0.0, "no", "no")
+
+    async def both(unit: Unit) -> None:
+        await unit.tasks.finish([ended])
+        await unit.tasks.wait_again(task.id, "retrying", 1, 0, ended.finished_at, "no")
+        await unit.tasks.start({2: [task.id]})
+        await unit.tasks.finish([replace(ended, state="completed")])
+
+    await queue.store.write(both)
+    assert await agreed(queue) == {task.id: "failed"}
+
+
+async def test_a_submission_that_cannot_be_leaves_nothing_of_its_call(queue: Queue) -> None:
+    good, bad = one(), one(needs='["not needs"]')
+    with pytest.raises(ValueError, match="unpack"):
+        await queue.submit(good, bad)
+    beside = one()
+    await queue.submit(beside)
+    await queue.runs(beside.id)
+    assert queue.runner.started == [(beside.id, 1)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
+import math
 import os
 import time
 from datetime import date
@@ -54,6 +55,49 @@ def works_at(attempt: int) -> int:
 def fails(reason: str = "no") -> None:
     """Fail for good."""
     raise ValueError(reason)
+
+
+class Mute(Exception):
+    """An error that raises when it is asked."""
+
+    def __str__(self) -> str:
+        raise GeneratorExit("nothing to say")
+
+    def __reduce__(self) -> Any:
+        raise TypeError("never")
+
+
+class Own(BaseException):
+    """An error that is no Exception."""
+
+
+_RAISED: dict[str, BaseException] = {
+    "GeneratorExit": GeneratorExit("x"),
+    "SystemExit": SystemExit(3),
+    "KeyboardInterrupt": KeyboardInterrupt("x"),
+    "CancelledError": asyncio.CancelledError("x"),
+    "Own": Own("x"),
+    "Mute": Mute(),
+    "inf": Retry("x", math.inf),
+    "nan": Retry("x", math.nan),
+    "1e308": Retry("x", 1e308),
+    "-1e308": Retry("x", -1e308),
+}
+RAISED = tuple(_RAISED)
+
+
+@task(max_retries=1, retry_delay_s=0.01)
+def raises(kind: str) -> None:
+    """Raise what no task should."""
+    raise _RAISED[kind]
+
+
+@task(max_retries=0)
+def ran_and_failed(path: str) -> None:
+    """Leave a line for each time that it ran, then fail."""
+    with Path(path).open("a") as file:
+        file.write(f"{os.getpid()}\n")
+    raise ValueError("no")
 
 
 @task(max_retries=1)

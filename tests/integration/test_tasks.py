@@ -355,6 +355,47 @@ def queue_pid(service: Service) -> int:
 
 
 @pytest.mark.usefixtures("driver")
+def test_whatever_a_task_raises_is_its_end_and_never_the_queues(service: Service) -> None:
+    before = queue_pid(service)
+    handles = {kind: tasks.raises(kind) for kind in tasks.RAISED}
+    beside = finstage.submit_many(tasks.noop.s(n) for n in range(50))
+    assert finstage.wait_for_all(beside, 60) == list(range(50))
+    for kind in ("inf", "1e308"):
+        wait_until(lambda k=kind: handles[k].status()["status"] == "retrying", 60, kind)  # type: ignore[misc]
+        assert handles.pop(kind).cancel() is True
+    for kind, handle in handles.items():
+        with pytest.raises(finstage.TaskFailed):
+            handle.result(120)
+        shown = handle.status()
+        assert shown["retry_count"] == 1, (kind, shown)
+        told(f"{kind}: {shown['error_code']}: {shown['error']}")
+    assert queue_pid(service) == before
+
+
+async def test_a_task_retried_from_many_sides_at_once_runs_once(
+    service: Service, http: httpx.Client, tmp_path: Path
+) -> None:
+    path = tmp_path / "ran"
+    task_id = submitted(http, "tests.fakes.tasks.ran_and_failed", path=str(path))
+    assert ended(http, task_id)["status"] == "failed"
+    url = f"{service.url}/api/tasks/task/{task_id}/retry"
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as client:
+        answers = await asyncio.gather(*(client.post(url) for _ in range(10)))
+    codes = sorted(answer.status_code for answer in answers)
+    again = codes.count(200)  # of ten one, unless the others came when it had failed anew
+    assert set(codes) <= {200, 409}
+    assert again >= 1
+    assert ended(http, task_id)["status"] == "failed"
+    runs = len(path.read_text().splitlines())
+    told(f"ten retries at once: {codes}, {runs} runs")
+    assert runs == 1 + again
+    wait_until(
+        lambda: http.get("/api/tasks/queue/stats").json()["stages"]["running"] == 0,
+        20, "nothing runs",
+    )  # fmt: skip
+
+
+@pytest.mark.usefixtures("driver")
 def test_a_killed_queue_loses_nothing(service: Service, tmp_path: Path) -> None:
     names = [f"n{number}" for number in range(300)]
     handles = finstage.submit_many(tasks.effect.s(str(tmp_path), name) for name in names)
