@@ -602,17 +602,20 @@ class TaskCancelled(TaskFailed):
 
 
 class TaskNotRequeued(TaskError):
-    """Raised when a task is asked to begin anew that did not fail."""
+    """Raised when a task is asked to begin anew that did not fail, or just began anew."""
 
     code = "task_not_requeued"
 
-    def __init__(self, task_id: str, state: str) -> None:
-        super().__init__(task_id, state)
+    def __init__(self, task_id: str, state: str, ago_s: float | None = None) -> None:
+        super().__init__(task_id, state, ago_s)
         self.task_id = task_id
         self.state = state
+        self.ago_s = ago_s
 
     @property
     def message(self) -> str:
+        if self.ago_s is not None:
+            return f"task {self.task_id} began anew {self.ago_s:.1f} s ago; ask again in a moment"
         return f"task {self.task_id} is {self.state}; only failed or cancelled ones begin anew"
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import socket
 import uuid
@@ -64,6 +65,7 @@ _LOADING_S = 4.0
 _CANCEL = "cancel: "
 _SLOTS_EVERY_S = 5.0
 _COLLECT_S = 0.02
+_REQUEUE_PAUSE_S = 2.0  # two clicks, or requests sent together, are one wish
 _DEATH_PAUSE_S = 1.0  # before a death counts as the task's, not the node's
 _YOUNG_S = 120.0
 
@@ -111,7 +113,8 @@ class TaskDesk:
         self._freed: list[Entry] = []
         self._refs: dict[str, Any] = {}
         self._work = asyncio.Event()
-        self._requeues = asyncio.Lock()  # of one task once, whoever else asks meanwhile
+        self._requeues = asyncio.Lock()
+        self._requeued_s: dict[str, float] = {}  # those of the last moment, in order
         self._standby = "the queue is loading"
         self._is_loaded = asyncio.Event()
         self._runs = True
@@ -685,9 +688,11 @@ class TaskDesk:
             raise TaskIdUnknown(task_id)
         if stored.state not in (FAILED, CANCELLED) or task_id in self._book:
             raise TaskNotRequeued(task_id, stored.state)
+        self._refuse_at_once(task_id, stored.state)
         now_s = self._clock.time_s()
         if not await self._store.write(lambda unit: unit.tasks.requeue(task_id, utc(now_s))):
             raise TaskIdUnknown(task_id)
+        self._requeued_s[task_id] = self._clock.monotonic_s()
         self._shelf.forget(task_id)
         entry = entry_of(stored)
         entry.tries = entry.losses = 0
@@ -695,6 +700,15 @@ class TaskDesk:
         self._book.add(entry, now_s)
         self._news.task(entry.id, partial(entry_shown, entry))
         self._work.set()
+
+    def _refuse_at_once(self, task_id: str, state: str) -> None:
+        now_s = self._clock.monotonic_s()
+        for known, at_s in list(self._requeued_s.items()):
+            if now_s - at_s < _REQUEUE_PAUSE_S:
+                break
+            del self._requeued_s[known]
+        if (at_s := self._requeued_s.get(task_id, -math.inf)) > now_s - _REQUEUE_PAUSE_S:
+            raise TaskNotRequeued(task_id, state, now_s - at_s)
 
     async def stats(self) -> dict[str, Any]:
         """Return how the queue and its workers do."""

@@ -17,6 +17,7 @@ import orjson
 import pytest
 from sqlalchemy import delete, update
 
+from infra.clock import SystemClock
 from infra.db import tables
 from infra.db.store import Store
 from infra.db.tasks import FINISHED, Outcome, TaskFilter
@@ -417,6 +418,36 @@ async def test_a_task_requeued_at_once_from_many_sides_runs_once(queue: Queue) -
     assert queue.runner.started == [(task.id, 1), (other.id, 1)]
     assert not any((await queue.own.desk.stats())["stages"].values())
     assert await agreed(queue) == {task.id: "completed", other.id: "completed"}
+
+
+async def test_a_second_wish_of_the_same_moment_is_the_same_wish(
+    settings: Settings, store: Store
+) -> None:
+    clock, runner = Ahead(), HeldRunner()
+    own = Desk(settings, store, runner, clock)
+    task = one(max_retries=0)
+    await own.desk.submit(packed([task]))
+    for _ in range(2):
+        await until(lambda: task.id in runner.orders, "it runs")
+        runner.fail(task.id)
+        await own.desk.results([task.id], 5.0)
+        clock.ahead_s += 2.0
+        await own.desk.requeue(task.id)
+    await until(lambda: task.id in runner.orders, "it runs")
+    runner.fail(task.id)  # as fast as the other nine of ten requests come
+    await own.desk.results([task.id], 5.0)
+    with pytest.raises(TaskNotRequeued, match="ago; ask again in a moment"):
+        await own.desk.requeue(task.id)
+    await own.kill()
+
+
+class Ahead(SystemClock):
+    """The machine's clock, put forward."""
+
+    ahead_s = 0.0
+
+    def monotonic_s(self) -> float:
+        return super().monotonic_s() + self.ahead_s
 
 
 async def test_what_expires_while_it_is_requeued_does_one_or_the_other(queue: Queue) -> None:
