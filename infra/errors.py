@@ -352,38 +352,78 @@ class RateLimited(AccessError):
 
 
 class SourceError(FinstageError):
-    """Raised when the upstream source fails."""
+    """Raised when the upstream source fails.
+
+    `cause` is a stable name of what is wrong; `text` says it without when it is tried again,
+    which `retry_after_s` does where that is known.
+    """
 
     status_code = 503
     code = "source_error"
     retryable = True
+    cause: str = "unreachable"
+    retry_after_s: float | None = None
 
-
-class SourceUnavailable(SourceError):
-    """Raised when the source does not answer."""
-
-    code = "source_unavailable"
-
-
-class SourceLimited(SourceError):
-    """Raised when the upstream, or our own budget for it, allows no request for a while."""
-
-    code = "source_limited"
-
-    def __init__(self, upstream: str, retry_after_s: float) -> None:
-        super().__init__(upstream, retry_after_s)
-        self.upstream = upstream
-        self.retry_after_s = retry_after_s
+    @property
+    def text(self) -> str:
+        """What is wrong, for people."""
+        return str(self.args[0]) if self.args else "the source fails"
 
     @property
     def message(self) -> str:
-        return f"{self.upstream} takes no more requests; retry in {self.retry_after_s:.0f} s"
+        if self.retry_after_s is None:
+            return self.text
+        return f"{self.text}; tried again in {self.retry_after_s:.0f} s"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"cause": self.cause, "text": self.text, "retry_after_s": self.retry_after_s}
+
+
+class SourceUnavailable(SourceError):
+    """Raised when the source does not answer.
+
+    `cause`: dns, refused, timeout, unreachable, failing (it answers that it cannot), unauthorized,
+    or that of what made us leave it alone.
+    """
+
+    code = "source_unavailable"
+
+    def __init__(
+        self, text: str, cause: str = "unreachable", retry_after_s: float | None = None
+    ) -> None:
+        super().__init__(text, cause, retry_after_s)
+        self.cause = cause
+        self.retry_after_s = retry_after_s
+
+
+class SourceLimited(SourceError):
+    """Raised when the upstream, or our own budget for it, allows no request for a while.
+
+    `cause`: limited where the upstream refused (429), busy where too many wait here.
+    """
+
+    code = "source_limited"
+
+    def __init__(self, upstream: str, retry_after_s: float, cause: str = "limited") -> None:
+        super().__init__(upstream, retry_after_s, cause)
+        self.upstream = upstream
+        self.retry_after_s: float = retry_after_s
+        self.cause = cause
+
+    @property
+    def text(self) -> str:
+        name = self.upstream.capitalize()
+        if self.cause == "limited":
+            return f"{name} refuses (429)"
+        return f"too many questions to {name} wait already"
 
 
 class SourceMalformed(SourceError):
     """Raised when an answer of the upstream is not what it should be; `kind` is a stable name."""
 
     code = "source_malformed"
+    cause = "malformed"
 
     def __init__(self, kind: str, reason: str) -> None:
         super().__init__(kind, reason)
@@ -391,7 +431,7 @@ class SourceMalformed(SourceError):
         self.reason = reason
 
     @property
-    def message(self) -> str:
+    def text(self) -> str:
         return f"the source's answer makes no sense: {self.reason}"
 
 

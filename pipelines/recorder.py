@@ -17,7 +17,7 @@ from infra.bars import History
 from infra.clock import Clock
 from infra.errors import FinstageError, IntervalUnsupported, NotBuilt, SourceUnavailable
 from infra.messages import PRICES, SOURCE_DATA, Batch, Kind, Message, Snapshot, body_of, hand, read
-from infra.sources.base import Action
+from infra.sources.base import Action, Lane
 from infra.sources.recorded.recording import RECORDED_TOPICS, Header, RecordingWriter
 
 logger = logging.getLogger(__name__)
@@ -132,7 +132,7 @@ class Recorder:
     async def _hold(self, writer: RecordingWriter, symbols: Sequence[str], at_s: float) -> None:
         """Keep the histories of now; one without daily bars cannot be played."""
         for interval in _INTERVALS:
-            answers = await self._feed.histories(symbols, interval)
+            answers = await self._feed.histories(symbols, interval, Lane.BACKGROUND)
             for symbol, history in answers.items():
                 if isinstance(history, History):
                     writer.hold(at_s, history)

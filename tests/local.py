@@ -58,6 +58,7 @@ from infra.memory.usage import memory_use
 from infra.messages import DATA, Message
 from infra.metrics import Families, MetricsTable, ProcessReport, snapshot
 from infra.settings import Settings
+from infra.sources.base import Lane
 from infra.sources.facts import source_facts
 from infra.sources.replay import Record, ReplaySource, load_records
 from infra.symbols import nearest
@@ -101,7 +102,7 @@ class LocalFeed:
         return self.source.symbols()
 
     async def histories(
-        self, symbols: Sequence[str] = (), interval: str = "1d"
+        self, symbols: Sequence[str] = (), interval: str = "1d", lane: Lane = Lane.INTERACTIVE
     ) -> dict[str, History | FinstageError]:
         return {s: await self.source.history(s, interval) for s in symbols}
 
@@ -233,7 +234,9 @@ class LocalIndicators:
     async def trend(self, symbol: str, period: str = "1mo", interval: str = "1d") -> Any:
         return self.core.trend(symbol, period, interval)
 
-    async def references(self, symbols: Sequence[str]) -> dict[str, Any]:
+    async def references(
+        self, symbols: Sequence[str], lane: Lane = Lane.INTERACTIVE
+    ) -> dict[str, Any]:
         return self.core.references(symbols)
 
     async def compiling(self) -> bool:

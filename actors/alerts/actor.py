@@ -39,6 +39,7 @@ from infra.notify.channels import AnySender, ChannelSender
 from infra.notify.courier import Courier
 from infra.notify.webhook import WebhookSender
 from infra.settings import Settings
+from infra.sources.base import Lane
 from infra.sources.facts import source_facts
 from infra.universe import load_universe
 
@@ -48,6 +49,7 @@ _PATIENCE = 10  # times the hub's batch: an alert is a write in any case
 _PAUSE_S = 0.5  # before what failed is tried again
 _LOOK_EVERY_S = 2.0
 _SOURCE_EVERY_S = 15.0
+_REFERENCES_AT_ONCE = 20  # they may come from upstream, a request each
 _AT_ONCE = 200  # symbols asked for at one time, alerts told at one time
 TOLD_AGAIN = timedelta(hours=1)  # alerts of so long are told again to a hub that forgot them
 
@@ -100,9 +102,9 @@ class AlertActor(ServiceActor):
             await self._intake.reading.wait()
             self._intake.reading.clear()
             while self._intake.wanted:
-                symbols = list(self._intake.wanted)[:_AT_ONCE]
+                symbols = list(self._intake.wanted)[:_REFERENCES_AT_ONCE]
                 try:
-                    answers = await self._indicators.references(symbols)
+                    answers = await self._indicators.references(symbols, Lane.BACKGROUND)
                 except FinstageError as error:
                     logger.info("alerts.references_unread", extra={"reason": error.code})
                     await asyncio.sleep(_PAUSE_S)
@@ -346,7 +348,7 @@ class AlertActor(ServiceActor):
         """Hold prices against the rules; return how many alerts they gave."""
         needed = [u["symbol"] for u in updates if self._book.needs(u)]
         if needed:
-            answers = await self._indicators.references(needed)
+            answers = await self._indicators.references(needed, Lane.BACKGROUND)
             for symbol, answer in answers.items():
                 if isinstance(answer, dict):
                     self._book.hold(symbol, reference_of(answer))

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from actors.cache.client import CacheClient
 from actors.feed.core import FeedCore, Interest, MonitoredSet, read_monitored
+from actors.feed.known import KnownSymbols, Listing
 from actors.feed.minutes import MinuteBars
 from actors.feed.pins import Pins
 from actors.feed.rescaling import actions_between
@@ -28,8 +28,8 @@ from infra.errors import (
     ActorUnavailable,
     FinstageError,
     RangeInvalid,
+    SourceError,
     StoreError,
-    SymbolUnknown,
 )
 from infra.messages import Message
 from infra.metrics import STAGE_SECONDS, TICKS, UPSTREAM_BREAKER, UPSTREAM_RATE, UPSTREAM_WAITING
@@ -51,14 +51,13 @@ from infra.sources.base import (
 )
 from infra.sources.imported import WithImports
 from infra.sources.steady import SteadySource
-from infra.symbols import nearest
+from infra.sources.trouble import Trouble
 from infra.universe import load_universe
 
 logger = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 _REVIEW_EVERY_S = 2.0
+_UNPRICED_EVERY_S = 10.0
 _BARS_LATE_S = 16.0  # a source's own bars are asked for at most every 15 s
 _BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
 _LIVE_DEFAULT = ("index", "stock")  # categories that a live source monitors at first
@@ -90,6 +89,7 @@ class FeedActor(ServiceActor):
         self._batch_s = settings.batch_ms / 1_000
         file = settings.data_dir / "monitored.json"
         self._monitored = MonitoredSet(file, self._load_monitored(file), settings.max_universe)
+        self._known = KnownSymbols(self._source, self._monitored)
         self._pins = Pins(settings.data_dir / "pins.json", settings.max_universe)
         self._interest = Interest(settings.interest_s, settings.max_universe)
         self._wanted = Wanted(self._monitored.symbols)
@@ -100,6 +100,7 @@ class FeedActor(ServiceActor):
         self.keep(self._run())
         self.keep(self._review())
         self.keep(self._follow_imports())
+        self.keep(self._look_for_prices())
         self.keep(report_metrics(self.process, CacheClient()))
 
     # -- ticks ------------------------------------------------------------------------------
@@ -177,6 +178,7 @@ class FeedActor(ServiceActor):
         while True:
             self._want_now()
             self._measure()
+            await self._publish(self._core.news_of(self._source.trouble(), self._clock.time_s()))
             if self._minutes is not None:
                 due = self._minutes.close_due(int(self._clock.time_s() * 1e9))
                 await self._publish(due)
@@ -195,6 +197,13 @@ class FeedActor(ServiceActor):
         asked_for = self._interest.symbols(self._clock.monotonic_s())
         now = asked_for.union(self._monitored.symbols, self._pins.symbols)
         self._wanted.replace(now.difference(self._source.import_only))
+
+    async def _look_for_prices(self) -> None:
+        """Find out, apart from all else, why something monitored has no price."""
+        while True:
+            await asyncio.sleep(_UNPRICED_EVERY_S)
+            with contextlib.suppress(SourceError):
+                await self._known.review(self._core.priced)
 
     async def _follow_imports(self) -> None:
         """Look for imports, apart from all else: a store that hangs holds nothing up."""
@@ -263,11 +272,6 @@ class FeedActor(ServiceActor):
         universe = load_universe()
         return tuple(s for category in _LIVE_DEFAULT for s in universe.symbols(category))
 
-    async def _known(self, symbol: str) -> str:
-        if not await self._source.knows(symbol):
-            raise SymbolUnknown(symbol, nearest(symbol, self._source.symbols()))
-        return symbol
-
     @exposed
     async def monitored(self) -> tuple[str, ...]:
         """Return the monitored set."""
@@ -279,8 +283,9 @@ class FeedActor(ServiceActor):
 
         Raises SymbolUnknown, RangeInvalid over the size of the universe, and StoreError where the
         file cannot be written; then nothing changed.
+        While an open source does not answer, what it may know is added.
         """
-        known = [await self._known(symbol) for symbol in symbols]
+        known = await self._known.checked(symbols)
         if not self._monitored.add(known):
             limit = self.settings.max_universe
             raise RangeInvalid(("body", "symbols"), f"more than {limit} symbols", limit)
@@ -300,7 +305,7 @@ class FeedActor(ServiceActor):
 
         Raises SymbolUnknown, and RangeInvalid over the size of the universe; then nothing changed.
         """
-        known = [await self._known(symbol) for symbol in symbols]
+        known = await self._known.checked(symbols)
         if not self._pins.add(known, is_live):
             limit = self.settings.max_universe
             raise RangeInvalid(("body", "symbols"), f"more than {limit} symbols", limit)
@@ -322,30 +327,33 @@ class FeedActor(ServiceActor):
 
     @exposed
     async def symbols(self) -> tuple[str, ...]:
-        """Return the symbols that the source can list, sorted."""
-        return self._source.symbols()
+        """Return the symbols that the source can list and the monitored ones, sorted."""
+        return self._known.symbols()
+
+    @exposed
+    async def listing(self) -> Listing:
+        """Return all symbols, the monitored ones, and how the source does."""
+        return self._known.listing()
+
+    @exposed
+    async def trouble(self) -> Trouble | None:
+        """Return why the source does not answer, None while it does."""
+        return self._source.trouble()
 
     @exposed
     async def want(self, symbols: Sequence[str]) -> dict[str, FinstageError]:
         """Let the ticks of these flow for `interest_s` seconds; return why some cannot."""
-        known = await _each(symbols, self._source.knows)
-        refused = {s: a for s, a in known.items() if isinstance(a, FinstageError)}
-        listed = self._source.symbols()
-        refused |= {
-            s: SymbolUnknown(s, nearest(s, listed)) for s, a in known.items() if a is False
-        }
+        refused = await self._known.refused(symbols)
         self._note_interest([s for s in symbols if s not in refused])
         return refused
 
     @exposed
     async def histories(
-        self, symbols: Sequence[str], interval: str
+        self, symbols: Sequence[str], interval: str, lane: Lane
     ) -> dict[str, History | FinstageError]:
         """Return all bars of each symbol, or its error; no symbols asks for all it lists."""
         wanted = symbols or self._source.symbols()
-        answers = await asyncio.gather(
-            *(self._history(s, interval, Lane.INTERACTIVE) for s in wanted)
-        )
+        answers = await asyncio.gather(*(self._history(s, interval, lane) for s in wanted))
         return dict(zip(wanted, answers, strict=True))
 
     @exposed
@@ -395,18 +403,3 @@ class FeedActor(ServiceActor):
     async def search(self, text: str, count: int) -> tuple[Found, ...]:
         """Return symbols that `text` may mean, best first; raises SourceError."""
         return await self._source.search(text, count)
-
-
-async def _each(
-    symbols: Sequence[str], ask: Callable[[str], Awaitable[T]]
-) -> dict[str, T | FinstageError]:
-    """Return what `ask` says of each symbol, or the error it raised; others are bugs."""
-
-    async def one(symbol: str) -> T | FinstageError:
-        try:
-            return await ask(symbol)
-        except FinstageError as error:
-            return error
-
-    answers = await asyncio.gather(*(one(symbol) for symbol in symbols))
-    return dict(zip(symbols, answers, strict=True))

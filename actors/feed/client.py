@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from actors.feed.known import Listing
 from actors.runtime import ActorClient
 from infra.bars import History, Quote
 from infra.errors import FinstageError
-from infra.sources.base import Action, Found, Fundamentals, NewsItem, SymbolInfo
+from infra.sources.base import Action, Found, Fundamentals, Lane, NewsItem, SymbolInfo
+from infra.sources.trouble import Trouble
 
 if TYPE_CHECKING:  # who only calls does without the database
     from infra.db.watch import StoreReport
@@ -25,9 +27,19 @@ class FeedClient(ActorClient):
     actor_name = FEED
 
     async def symbols(self) -> tuple[str, ...]:
-        """Return the symbols that the source can list, sorted."""
+        """Return the symbols that the source can list and the monitored ones, sorted."""
         symbols: tuple[str, ...] = await self._ask("symbols")
         return symbols
+
+    async def listing(self) -> Listing:
+        """Return all symbols, the monitored ones, and how the source does; asks no source."""
+        listing: Listing = await self._ask("listing")
+        return listing
+
+    async def trouble(self, wait_s: float = 1.0) -> Trouble | None:
+        """Return why the source does not answer, None while it does; waits for no restart."""
+        trouble: Trouble | None = await self._ask_once("trouble", wait_s=wait_s)
+        return trouble
 
     async def want(self, symbols: Sequence[str]) -> dict[str, FinstageError]:
         """Let the ticks of these flow for a while; return why some cannot."""
@@ -35,11 +47,11 @@ class FeedClient(ActorClient):
         return refused
 
     async def histories(
-        self, symbols: Sequence[str] = (), interval: str = "1d"
+        self, symbols: Sequence[str] = (), interval: str = "1d", lane: Lane = Lane.INTERACTIVE
     ) -> dict[str, History | FinstageError]:
         """Return all bars of each symbol, or its error; without symbols, of all it lists."""
         histories: dict[str, History | FinstageError] = await self._upstream(
-            "histories", tuple(symbols), interval
+            "histories", tuple(symbols), interval, lane
         )
         return histories
 

@@ -12,6 +12,7 @@ from infra.files import read_whole, write_atomically
 from infra.messages import ACTIONS, EXTENDED, PRICES, SOURCE_DATA, SYSTEM, Message
 from infra.quotes import price_update
 from infra.sources.base import Action, ActionHappened, Event, Tick, VersionChanged
+from infra.sources.trouble import Trouble
 
 
 class FeedCore:
@@ -23,6 +24,7 @@ class FeedCore:
         self._versions: dict[str, str] = {}
         self._extended: dict[str, Quote] = {}
         self._sent: dict[str, float] = {}
+        self._trouble: Trouble | None = None
 
     def messages(self, events: Iterable[Event]) -> list[Message]:
         """Return the messages of events in order; a run that starts over is told once."""
@@ -40,6 +42,19 @@ class FeedCore:
             elif isinstance(event, ActionHappened):
                 messages.append(self._action(event.action))
         return messages
+
+    @property
+    def priced(self) -> frozenset[str]:
+        """The symbols that a price was told of."""
+        return frozenset(self._quotes)
+
+    def news_of(self, trouble: Trouble | None, now_s: float) -> list[Message]:
+        """Return what sockets are told of the source's state, if it is another than before."""
+        before, now = self._trouble, trouble
+        if (before and before.cause) == (now and now.cause):
+            return []
+        self._trouble = now
+        return [_state_notice(now, self._source_name, now_s)]
 
     def new_run(self, events: Iterable[Event]) -> str:
         """Return the data version that a source which starts over begins with, or nothing."""
@@ -83,6 +98,18 @@ class FeedCore:
 def _version(symbol: str, data_version: str) -> Message:
     body = {"type": "data_version", "symbol": symbol, "data_version": data_version}
     return Message(SOURCE_DATA + symbol, orjson.dumps(body))
+
+
+def _state_notice(trouble: Trouble | None, source: str, now_s: float) -> Message:
+    body = {
+        "type": "system_status",
+        "event": "source_state",
+        "message": f"{source} answers" if trouble is None else trouble.sentence(now_s),
+        "source": source,
+        "status": "ok" if trouble is None else "degraded",
+        "trouble": None if trouble is None else trouble.body(now_s),
+    }
+    return Message(SYSTEM, orjson.dumps(body))
 
 
 def _restart_notice(event: VersionChanged, source: str) -> Message:

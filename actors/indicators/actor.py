@@ -46,6 +46,7 @@ from infra.messages import DATA, PRICES, Batch, Kind, Message, Snapshot, body_of
 from infra.metrics import STAGE_SECONDS
 from infra.periods import day_ns
 from infra.settings import Settings
+from infra.sources.base import Lane
 from infra.sources.facts import source_facts
 
 logger = logging.getLogger(__name__)
@@ -182,7 +183,9 @@ class IndicatorActor(ServiceActor):
             except ActorUnavailable:
                 logger.warning("indicators.feed_away")
 
-    async def _held(self, symbols: Sequence[str], interval: str) -> dict[str, FinstageError]:
+    async def _held(
+        self, symbols: Sequence[str], interval: str, lane: Lane = Lane.INTERACTIVE
+    ) -> dict[str, FinstageError]:
         """Get the bars that are missing or may be outdated; return what cannot be had.
 
         Daily bars are outdated when the feed says so, shorter ones after a while.
@@ -194,7 +197,7 @@ class IndicatorActor(ServiceActor):
         missing = [s for s in symbols if not self._is_held(s, base)]
         if not missing:
             return {}
-        answers = await self._feed.histories(missing, base)
+        answers = await self._feed.histories(missing, base, lane)
         new = [a for a in answers.values() if isinstance(a, History)]
         for history in new:
             self._hold_history(history)
@@ -522,9 +525,9 @@ class IndicatorActor(ServiceActor):
         return tuple(sorted(self._versions))
 
     @exposed
-    async def references(self, symbols: Sequence[str]) -> dict[str, Any]:
+    async def references(self, symbols: Sequence[str], lane: Lane) -> dict[str, Any]:
         """Return previous close and all-time high of each symbol, or the error that it met."""
-        errors = await self._held(symbols, "1d")
+        errors = await self._held(symbols, "1d", lane)
         return self._core.references(symbols) | errors
 
 

@@ -21,6 +21,7 @@ from actors.indicators.tables import (
 from actors.runtime import ActorClient
 from infra.bars import BarSeries
 from infra.errors import FinstageError
+from infra.sources.base import Lane
 
 __all__ = [
     "BULLISH",
@@ -228,9 +229,11 @@ class IndicatorClient(ActorClient):
         answer: bool = await self._ask("compiling")
         return answer
 
-    async def references(self, symbols: Sequence[str]) -> dict[str, Any]:
+    async def references(
+        self, symbols: Sequence[str], lane: Lane = Lane.INTERACTIVE
+    ) -> dict[str, Any]:
         """Return previous close and all-time high of each symbol, or its error."""
-        answer: dict[str, Any] = await self._upstream("references", tuple(symbols))
+        answer: dict[str, Any] = await self._upstream("references", tuple(symbols), lane)
         return answer
 
     async def _upstream(self, method: str, *args: Any) -> Any:

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from infra.bars import History, Quote
 from infra.errors import FinstageError, NotBuilt
 from infra.sources.budget_state import BudgetState
+from infra.sources.trouble import Trouble
 
 
 class Lane(IntEnum):
@@ -233,6 +234,9 @@ class Source(Protocol):
     def budgets(self) -> tuple[BudgetState, ...]:
         """Return what is spent and left of each upstream, for metrics."""
 
+    def trouble(self) -> Trouble | None:
+        """Return why the source does not answer, None while it does."""
+
     async def close(self) -> None:
         """Close connections; nothing works afterwards."""
 
@@ -253,6 +257,10 @@ class WithoutExtras:
     def budgets(self) -> tuple[BudgetState, ...]:
         """Return nothing: there is no upstream."""
         return ()
+
+    def trouble(self) -> Trouble | None:
+        """Return None: it answers from here."""
+        return None
 
     async def close(self) -> None:
         """Do nothing: there are no connections."""

@@ -6,8 +6,6 @@ import logging
 import random
 from typing import Literal
 
-from infra.errors import SourceUnavailable
-
 logger = logging.getLogger(__name__)
 
 BreakerState = Literal["closed", "open", "half_open"]
@@ -38,18 +36,15 @@ class Breaker:
             return "closed"
         return "open" if now_s < self._open_until_s else "half_open"
 
-    def refusal(self, now_s: float) -> SourceUnavailable | None:
-        """Return why no request may be made now, or None if one may."""
+    def closed_in_s(self, now_s: float) -> float | None:
+        """Return in how many seconds a request may be made, 0 while a probe is under way.
+
+        None if one may be made now.
+        """
         if self._open_until_s is None:
             return None
         left_s = self._open_until_s - now_s
-        if left_s > 0:
-            return SourceUnavailable(
-                f"{self._upstream} does not answer; it is tried again in {left_s:.0f} s"
-            )
-        if self._is_probing:
-            return SourceUnavailable(f"{self._upstream} does not answer; it is tried again now")
-        return None
+        return max(0.0, left_s) if left_s > 0 or self._is_probing else None
 
     def enter(self, now_s: float) -> bool:
         """Note a request that was not refused; return whether it is the probe."""

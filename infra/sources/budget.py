@@ -23,6 +23,7 @@ from infra.sources.base import Lane
 from infra.sources.breaker import Breaker
 from infra.sources.budget_state import BudgetState
 from infra.sources.pace import TICK_S, Pace, backoff_s
+from infra.sources.trouble import Trouble
 
 logger = logging.getLogger(__name__)
 
@@ -80,6 +81,9 @@ class Budget:
         self._timer: asyncio.Task[None] | None = None
         self._wakes_at_s = 0.0
         self._running = self._sent = self._limited = self._failed = 0
+        self._has_answered = False
+        self._failure: SourceError | None = None
+        self._failing_since_s = clock.time_s()
 
     @property
     def state(self) -> BudgetState:
@@ -96,6 +100,28 @@ class Budget:
             failed_total=self._failed,
             sent_total=self._sent,
         )
+
+    @property
+    def trouble(self) -> Trouble | None:
+        """Why the upstream does not answer, None if it did when it was last asked."""
+        now_s, failure = self._clock.monotonic_s(), self._failure
+        if failure is None:
+            if self._has_answered or not self._sent:
+                return None
+            text = f"{self._name.capitalize()} has not answered yet"
+            return Trouble(self._name, "waiting", text, self._failing_since_s)
+        left_s = max(self._pace.paused_until_s - now_s, self._breaker.closed_in_s(now_s) or 0.0)
+        retry_at_s = self._clock.time_s() + left_s if left_s > 0 else None
+        since_s = self._failing_since_s
+        return Trouble(self._name, failure.cause, failure.text, since_s, retry_at_s)
+
+    def _refusal(self, now_s: float) -> SourceUnavailable | None:
+        """Return why no request may be made now, in the words of what went wrong last."""
+        left_s, failure = self._breaker.closed_in_s(now_s), self._failure
+        if left_s is None:
+            return None
+        assert failure is not None  # it opens for one
+        return SourceUnavailable(failure.text, failure.cause, left_s)
 
     async def run(self, call: Callable[[], Awaitable[T]], lane: Lane = Lane.INTERACTIVE) -> T:
         """Make one request when its turn comes; return what `call` returns.
@@ -121,7 +147,7 @@ class Budget:
                     raise SourceLimited(self._name, wait_s) from None
             except SourceUnavailable:
                 now_s, delay_s = self._clock.monotonic_s(), backoff_s(self._rng, attempt - 1)
-                is_hopeless = now_s + delay_s > until_s or self._breaker.refusal(now_s)
+                is_hopeless = now_s + delay_s > until_s or self._refusal(now_s)
                 if attempt == ATTEMPTS or is_hopeless:
                     raise
                 await self._clock.sleep(delay_s)
@@ -132,7 +158,7 @@ class Budget:
     async def _wait(self, lane: Lane, number: int, until_s: float) -> bool:
         """Return with a slot and a token taken; the value: whether this is the probe."""
         now_s = self._clock.monotonic_s()
-        if refusal := self._breaker.refusal(now_s):
+        if refusal := self._refusal(now_s):
             raise refusal
         is_probe = self._breaker.enter(now_s)
         turn: asyncio.Future[SourceError | None] = asyncio.get_running_loop().create_future()
@@ -163,10 +189,10 @@ class Budget:
         try:
             answer = await call()
         except SourceLimited as error:
-            self._note_limited(started_s, error.retry_after_s)
+            self._note_limited(started_s, error)
             raise
-        except (SourceUnavailable, SourceMalformed):
-            self._note_failed(is_probe)
+        except (SourceUnavailable, SourceMalformed) as error:
+            self._note_failed(is_probe, error)
             raise
         except SymbolUnknown:
             self._note_answered(started_s, is_probe)
@@ -182,20 +208,32 @@ class Budget:
     def _note_answered(self, started_s: float, is_probe: bool) -> None:
         self._pace.succeeded(started_s)
         self._breaker.succeeded(is_probe)
+        self._has_answered = True
+        if self._breaker.state(self._clock.monotonic_s()) == "closed":
+            self._failure = None
 
-    def _note_limited(self, started_s: float, retry_after_s: float) -> None:
+    def _note_failure(self, error: SourceError) -> None:
+        if self._failure is None:
+            self._failing_since_s = self._clock.time_s()
+        self._failure = error
+
+    def _note_limited(self, started_s: float, error: SourceLimited) -> None:
         self._limited += 1
+        self._note_failure(error)
         now_s = self._clock.monotonic_s()
-        if self._pace.limited(started_s, now_s, retry_after_s):
+        if self._pace.limited(started_s, now_s, error.retry_after_s):
             facts = {"upstream": self._name, "rate_per_s": self._pace.rate_per_s}
             pause_s = self._pace.paused_until_s - now_s
             logger.warning("upstream.limited", extra=facts | {"pause_s": pause_s})
 
-    def _note_failed(self, is_probe: bool) -> None:
+    def _note_failed(self, is_probe: bool, error: SourceError) -> None:
         self._failed += 1
         now_s = self._clock.monotonic_s()
-        if self._breaker.failed(is_probe, now_s):
-            refusal = self._breaker.refusal(now_s)
+        opens = self._breaker.failed(is_probe, now_s)
+        if opens or not isinstance(error, SourceMalformed):  # which may be of one symbol only
+            self._note_failure(error)
+        if opens:
+            refusal = self._refusal(now_s)
             for waiter in self._waiting():
                 waiter.turn.set_result(refusal)
 
@@ -227,8 +265,14 @@ class Budget:
             if now_s + wait_s <= waiter.until_s:
                 kept.append(waiter)
             else:
-                waiter.turn.set_result(SourceLimited(self._name, max(1.0, wait_s)))
+                waiter.turn.set_result(self._no_turn(now_s, wait_s))
         return kept
+
+    def _no_turn(self, now_s: float, wait_s: float) -> SourceLimited:
+        """Return why a turn never comes: the upstream's pause, or those who wait before."""
+        is_paused = self._pace.paused_until_s > now_s
+        cause = "limited" if is_paused else "busy"
+        return SourceLimited(self._name, max(1.0, wait_s), cause)
 
     def _set_timer(self, now_s: float) -> None:
         """Wake up when the next may go, or when the first has waited too long."""

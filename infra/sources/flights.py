@@ -13,40 +13,69 @@ K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 
+class _Flight:
+    """One call under way, and who waits for its answer."""
+
+    __slots__ = ("answer", "call", "rank", "waiting")
+
+    def __init__(self) -> None:
+        self.answer: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+        self.call: asyncio.Future[Any] | None = None
+        self.rank = 0
+        self.waiting = 0
+
+    def fly(self, call: asyncio.Future[Any], rank: int) -> None:
+        """Take the answer from this call from now on; the one before it ends."""
+        before, self.call, self.rank = self.call, call, rank
+        call.add_done_callback(self._over)
+        if before is not None:
+            before.cancel()
+
+    def _over(self, call: asyncio.Future[Any]) -> None:
+        error = None if call.cancelled() else call.exception()
+        if call is not self.call or self.answer.done():
+            return
+        if call.cancelled():
+            self.answer.cancel()
+        elif error is not None:
+            self.answer.set_exception(error)
+        else:
+            self.answer.set_result(call.result())
+
+
 class SingleFlight:
     """Callers that ask for the same key meanwhile share one call, its answer or its error.
 
-    A caller that is cancelled leaves the others alone; with the last one the call ends too.
-    Nothing is kept once the call is over.
+    Who asks with a lower `rank` than that of the call under way does not stand in line behind
+    it: the call is made anew for all of them. A caller that is cancelled leaves the others alone;
+    with the last one the call ends too. Nothing is kept once the call is over.
     """
 
     def __init__(self) -> None:
-        self._flights: dict[Hashable, tuple[asyncio.Future[Any], list[int]]] = {}
+        self._flights: dict[Hashable, _Flight] = {}
 
-    async def run(self, key: Hashable, make: Callable[[], Awaitable[T]]) -> T:
-        """Return what `make` gives to the first who asked."""
-        if key not in self._flights:
-            task: asyncio.Future[Any] = asyncio.ensure_future(make())
-            self._flights[key] = task, [0]
-            task.add_done_callback(lambda done: self._over(key, done))
-        task, waiting = self._flights[key]
-        waiting[0] += 1
+    async def run(self, key: Hashable, make: Callable[[], Awaitable[T]], rank: int = 0) -> T:
+        """Return what `make` gives to the first who asked, or to the most urgent."""
+        flight = self._flights.get(key)
+        if flight is None:
+            flight = self._flights[key] = _Flight()
+            flight.answer.add_done_callback(_seen)
+            flight.answer.add_done_callback(lambda _: self._forget(key, flight))
+        if flight.call is None or rank < flight.rank:
+            flight.fly(asyncio.ensure_future(make()), rank)
+        flight.waiting += 1
         try:
-            answer: T = await asyncio.shield(task)
+            answer: T = await asyncio.shield(flight.answer)
             return answer
         finally:
-            waiting[0] -= 1
-            if not waiting[0] and not task.done():
-                self._forget(key, task)
-                task.cancel()
+            flight.waiting -= 1
+            if not flight.waiting and not flight.answer.done():
+                self._forget(key, flight)
+                if flight.call is not None:
+                    flight.call.cancel()
 
-    def _over(self, key: Hashable, task: asyncio.Future[Any]) -> None:
-        self._forget(key, task)
-        _seen(task)
-
-    def _forget(self, key: Hashable, task: asyncio.Future[Any]) -> None:
-        flight = self._flights.get(key)
-        if flight is not None and flight[0] is task:
+    def _forget(self, key: Hashable, flight: _Flight) -> None:
+        if self._flights.get(key) is flight:
             del self._flights[key]
 
 

@@ -29,6 +29,7 @@ from infra.sources.base import (
 )
 from infra.sources.budget_state import BudgetState
 from infra.sources.replay import between
+from infra.sources.trouble import Trouble
 
 _KEPT = 500
 
@@ -180,6 +181,10 @@ class WithImports:
     def budgets(self) -> tuple[BudgetState, ...]:
         """Return those of the source."""
         return self._inner.budgets()
+
+    def trouble(self) -> Trouble | None:
+        """Return that of the source."""
+        return self._inner.trouble()
 
     async def close(self) -> None:
         """Close the source."""

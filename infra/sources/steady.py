@@ -32,6 +32,7 @@ from infra.sources.base import (
 from infra.sources.budget_state import BudgetState
 from infra.sources.flights import SingleFlight
 from infra.sources.kept import Answer, KeptAnswers
+from infra.sources.trouble import Trouble
 
 T = TypeVar("T")
 
@@ -209,6 +210,7 @@ class SteadySource:
             lambda s: s.history(symbol, interval, lane=lane),
             _HISTORY_FRESH_S.get(interval, _INTRADAY_FRESH_S),
             self._limits.history_stale_s,
+            lane,
         )
         history: History = answer.value
         if interval == "1d":
@@ -244,6 +246,10 @@ class SteadySource:
         """Return those of all sources."""
         return tuple(state for source in self._chain for state in source.budgets())
 
+    def trouble(self) -> Trouble | None:
+        """Return that of the first source that has some: what others answer is not the whole."""
+        return next((t for source in self._chain if (t := source.trouble()) is not None), None)
+
     async def close(self) -> None:
         """Close all sources."""
         for source in self._chain:
@@ -266,21 +272,25 @@ class SteadySource:
         call: Callable[[Source], Awaitable[Any]],
         fresh_s: float,
         stale_s: float,
+        lane: Lane = Lane.INTERACTIVE,
     ) -> tuple[Answer, bool]:
         """Return the answer, and whether it is an old one in place of a failure."""
         answer = self.kept.fresh(key)
         if answer is not None:
             return answer, False
+
+        async def asked() -> Answer:
+            answer = Answer(await self._ask(symbol, call), self._clock.time_s())
+            self.kept.keep(key, answer, fresh_s, stale_s)
+            return answer
+
         try:
-            value = await self._flights.run(key, lambda: self._ask(symbol, call))
+            return await self._flights.run(key, asked, lane), False
         except SourceError:
             answer = self.kept.last(key)
             if answer is None:
                 raise
             return answer, True
-        answer = Answer(value, self._clock.time_s())
-        self.kept.keep(key, answer, fresh_s, stale_s)
-        return answer, False
 
     async def _ask(self, symbol: str, call: Callable[[Source], Awaitable[T]]) -> T:
         """Return the first good answer of the chain, or raise the last failure."""

@@ -9,6 +9,7 @@ import numpy as np
 from infra.bars import NS_PER_DAY, Bars, History
 from infra.db.bulk import upsert_bars
 from infra.errors import FinstageError
+from infra.sources.base import Lane
 from pipelines.jobs.base import Job, JobContext, summary
 from pipelines.scheduler.core import JobSpec
 from pipelines.scheduler.triggers import every
@@ -40,7 +41,7 @@ async def keep_daily_bars(context: JobContext) -> str:
 
 
 async def _keep(context: JobContext, symbol: str) -> int:
-    history = (await context.feed.histories([symbol]))[symbol]
+    history = (await context.feed.histories([symbol], lane=Lane.BACKGROUND))[symbol]
     if not isinstance(history, History):
         raise history
     bars = _recent(history.bars, context.settings.keep_bars_days)

@@ -10,6 +10,7 @@ from infra.clock import utc
 from infra.db.high_records import Kind, Reason, Record
 from infra.db.unit import Unit
 from infra.errors import FinstageError
+from infra.sources.base import Lane
 from pipelines.jobs.base import Job, JobContext, summary
 from pipelines.scheduler.core import JobSpec
 from pipelines.scheduler.triggers import every
@@ -32,7 +33,7 @@ async def keep_records(context: JobContext) -> str:
     replay, is replaced by what they show now.
     """
     symbols = await context.monitored()
-    references = await context.indicators.references(symbols)
+    references = await context.indicators.references(symbols, Lane.BACKGROUND)
     quotes = await context.feed.quotes(symbols)
     failed = {s: r for s, r in references.items() if isinstance(r, FinstageError)}
     good = [s for s in symbols if s not in failed]

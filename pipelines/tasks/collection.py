@@ -8,6 +8,7 @@ from infra.bars import History
 from infra.clock import utc
 from infra.db.bulk import upsert_bars
 from infra.errors import FinstageError
+from infra.sources.base import Lane
 from pipelines.api import TaskContext, TaskPriority, task
 from pipelines.jobs.bars import changed
 from pipelines.market import asked_symbols
@@ -49,7 +50,7 @@ async def collect_history(
 async def _collected(ctx: TaskContext, symbol: str, period: str) -> dict[str, Any]:
     services = ctx.services
     wanted = (await services.indicators.history(symbol, period, adjusted=False)).bars
-    history = (await services.feed.histories([symbol]))[symbol]
+    history = (await services.feed.histories([symbol], lane=Lane.BACKGROUND))[symbol]
     if not isinstance(history, History):
         raise history
     bars = history.bars

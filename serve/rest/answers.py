@@ -44,8 +44,12 @@ class Question(ABC):
         if entry is not None:
             services.near.count_hits(entry.route)
             return entry
-        made: Rendered = await services.near.once(self, lambda: self.render(services))
+        made: Rendered = await services.near.once(self, lambda: self._kept(services))
         services.near.count_miss(made.route)
+        return made
+
+    async def _kept(self, services: Services) -> Rendered:
+        made = await self.render(services)
         services.near.keep(self, made)
         return made
 

@@ -139,10 +139,10 @@ async def test_a_source_that_fails_for_one_symbol_fails_no_other(
 ) -> None:
     whole = local.feed.histories
 
-    async def broken(symbols: list[str], interval: str = "1d") -> dict[str, Any]:
+    async def broken(symbols: list[str], **options: Any) -> dict[str, Any]:
         if symbols == ["META"]:
             return {"META": SourceUnavailable("does not answer")}
-        return await whole(symbols, interval)
+        return await whole(symbols, **options)
 
     monkeypatch.setattr(local.feed, "histories", broken)
 
@@ -155,7 +155,7 @@ async def test_a_source_that_fails_for_one_symbol_fails_no_other(
 async def test_a_job_that_can_do_nothing_fails(
     context: JobContext, local: LocalService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def broken(symbols: list[str], interval: str = "1d") -> dict[str, Any]:
+    async def broken(symbols: list[str], **options: Any) -> dict[str, Any]:
         return dict.fromkeys(symbols, SourceUnavailable("does not answer"))
 
     monkeypatch.setattr(local.feed, "histories", broken)

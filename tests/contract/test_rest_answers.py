@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -357,3 +358,13 @@ async def test_a_listed_page_may_ask_with_a_key_and_reads_why_not(tmp_path: Path
     assert (preflight.status_code, without.status_code, with_key.status_code) == (200, 401, 200)
     for answer in (preflight, without, with_key):
         assert answer.headers["access-control-allow-origin"] == "https://desk.example"
+
+
+async def test_an_answer_that_many_wait_for_is_kept_once(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    asked = (client.get(f"{TA}/indicators/AAPL?period=5y") for _ in range(20))
+    answers = await asyncio.gather(*asked)
+
+    assert {answer.status_code for answer in answers} == {200}
+    assert sum(stats.sets for stats in local.near.stats()) == 1

@@ -73,6 +73,37 @@ async def test_one_who_leaves_does_not_end_the_call_and_the_last_one_does() -> N
     assert call.cancelled
 
 
+async def test_who_is_more_urgent_does_not_stand_in_line_behind_the_call_under_way() -> None:
+    flights, slow, quick = SingleFlight(), Call(), Call()
+    patient = asyncio.ensure_future(flights.run("AAPL", slow, rank=2))
+    await settle()
+    urgent = asyncio.ensure_future(flights.run("AAPL", quick, rank=0))
+    as_patient = asyncio.ensure_future(flights.run("AAPL", slow, rank=2))
+    await settle()
+
+    quick.answer.set_result("bars")
+
+    answers = await asyncio.gather(patient, urgent, as_patient)
+    assert set(answers) == {"bars"}
+    assert (slow.count, slow.cancelled, quick.count) == (1, True, 1)
+
+
+async def test_an_overtaken_call_ends_with_the_last_caller_as_any_other() -> None:
+    flights, slow, quick = SingleFlight(), Call(), Call()
+    patient = asyncio.ensure_future(flights.run("AAPL", slow, rank=2))
+    await settle()
+    urgent = asyncio.ensure_future(flights.run("AAPL", quick, rank=0))
+    await settle()
+
+    urgent.cancel()
+    await settle()
+    assert not quick.cancelled
+
+    patient.cancel()
+    await settle()
+    assert quick.cancelled
+
+
 class Upstream:
     def __init__(self) -> None:
         self.asked: list[tuple[str, ...]] = []

@@ -167,6 +167,7 @@ async def test_a_thousand_who_ask_for_one_history_make_one_question(
 
     assert upstream.asked["history"] == 1
     assert len({id(history) for history in histories}) == 1
+    assert sum(cache.sets for cache in source.kept.stats()) == 1
 
 
 async def test_an_unknown_symbol_costs_one_question_an_hour(

@@ -10,6 +10,7 @@ import orjson
 
 from infra.errors import SourceLimited, SourceMalformed, SourceUnavailable
 from infra.sources.yahoo.answers import results
+from infra.sources.yahoo.causes import unavailable
 from infra.sources.yahoo.http import _CRUMB, UPSTREAM, Hosts, _retry_after_s
 
 _ENDPOINTS = (
@@ -59,7 +60,7 @@ def checked(ask: Callable[[], Any], url: str, now_s: float) -> Any:
         name = type(error).__name__
         if name in _BROKEN_OFF:
             raise SourceMalformed("truncated", name) from None
-        raise SourceUnavailable(f"Yahoo does not answer: {name}") from None
+        raise unavailable(error) from None
     _check_status(answer, now_s)
     endpoint = endpoint_of(url)
     if endpoint not in MEANS and not is_refusal(answer):
@@ -71,13 +72,13 @@ def _check_status(answer: Any, now_s: float) -> None:
     if answer.status_code == 429:
         raise SourceLimited(UPSTREAM, _retry_after_s(answer.headers, now_s))
     if answer.status_code >= 500:
-        raise SourceUnavailable(f"Yahoo answers {answer.status_code}")
+        raise SourceUnavailable(f"Yahoo answers {answer.status_code}", "failing")
 
 
 def _check_content(answer: Any, endpoint: str, symbol: str) -> None:
     if 300 <= answer.status_code < 400:
         host = urlsplit(answer.headers.get("Location", "")).hostname or "another page"
-        raise SourceUnavailable(f"Yahoo sends us to {host} instead of answering")
+        raise SourceUnavailable(f"Yahoo sends us to {host} instead of answering", "failing")
     body = answer.content
     if "html" in answer.headers.get("Content-Type", "") or body[:1] == b"<":
         raise SourceMalformed("html", "a page instead of data")

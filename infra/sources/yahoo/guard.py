@@ -115,7 +115,9 @@ class GuardedYfinance:
             except Exception as error:
                 reason = f"{type(error).__name__}: {error}"
                 raise SourceMalformed("yfinance", reason[:200]) from None
-        raise SourceUnavailable("Yahoo refuses the crumb that it gave, or gives none")
+        raise SourceUnavailable(
+            "Yahoo refuses the crumb that it gave, or gives none", "unauthorized"
+        )
 
     def news(self, symbol: str, count: int) -> list[Any]:
         """Return the items of the symbol's stream."""

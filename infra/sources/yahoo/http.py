@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from infra.metrics import UPSTREAM_REQUESTS
 from infra.sources.base import Lane
 from infra.sources.budget import Budget
 from infra.sources.flights import SingleFlight
+from infra.sources.yahoo.causes import unavailable
 
 UPSTREAM = "yahoo"
 
@@ -89,11 +91,11 @@ class YahooHttp:
                 self._crumb = ""
             if is_last:
                 break
-        raise SourceUnavailable("Yahoo refuses the crumb that it gave")
+        raise SourceUnavailable("Yahoo refuses the crumb that it gave", "unauthorized")
 
     async def _valid_crumb(self, lane: Lane) -> str:
         if not self._crumb:
-            await self._flights.run("crumb", lambda: self._renew(lane))
+            await self._flights.run("crumb", lambda: self._renew(lane), lane)
         return self._crumb
 
     async def _renew(self, lane: Lane) -> None:
@@ -103,7 +105,7 @@ class YahooHttp:
         status, body = await self._counted(url, {}, "crumb", lane)
         text = body.decode("utf-8", "replace").strip()
         if status != 200 or not _CRUMB.fullmatch(text):
-            raise SourceUnavailable("Yahoo gave no crumb")
+            raise SourceUnavailable("Yahoo gave no crumb", "unauthorized")
         self._crumb = text
 
     async def _counted(
@@ -117,6 +119,9 @@ class YahooHttp:
                 return answer
             except FinstageError as error:
                 result = error.code
+                raise
+            except asyncio.CancelledError:
+                result = "cancelled"
                 raise
             finally:
                 UPSTREAM_REQUESTS.labels(UPSTREAM, endpoint, result).inc()
@@ -132,7 +137,7 @@ class YahooHttp:
         except (aiohttp.ClientPayloadError, aiohttp.ClientResponseError) as error:
             raise SourceMalformed("truncated", type(error).__name__) from None
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            raise SourceUnavailable(f"Yahoo does not answer: {type(error).__name__}") from None
+            raise unavailable(error) from None
 
 
 def _check(answer: aiohttp.ClientResponse, body: bytes, endpoint: str, now_s: float) -> None:
@@ -140,12 +145,12 @@ def _check(answer: aiohttp.ClientResponse, body: bytes, endpoint: str, now_s: fl
     if status == 429:
         raise SourceLimited(UPSTREAM, _retry_after_s(answer.headers, now_s))
     if status >= 500:
-        raise SourceUnavailable(f"Yahoo answers {status}")
+        raise SourceUnavailable(f"Yahoo answers {status}", "failing")
     if endpoint == "cookie":
         return
     if 300 <= status < 400:
         host = urlsplit(answer.headers.get("Location", "")).hostname or "another page"
-        raise SourceUnavailable(f"Yahoo sends us to {host} instead of answering")
+        raise SourceUnavailable(f"Yahoo sends us to {host} instead of answering", "failing")
     is_page = "html" in answer.headers.get("Content-Type", "") or body[:1] == b"<"
     if is_page and status < 400:
         raise SourceMalformed("html", "a page instead of data")

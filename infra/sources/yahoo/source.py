@@ -7,6 +7,7 @@ import logging
 import random
 from collections.abc import AsyncIterator, Coroutine, Sequence
 from contextlib import aclosing
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from infra.sources.budget_state import BudgetState
 from infra.sources.flights import Merger
 from infra.sources.rejections import Rejections
 from infra.sources.replay import between
+from infra.sources.trouble import Trouble
 from infra.sources.yahoo.http import UPSTREAM, Hosts, YahooHttp
 from infra.sources.yahoo.parse import Chart, parse_chart, parse_quotes, quote_infos
 from infra.sources.yahoo.pricing import PricingTick, decode_message
@@ -50,6 +52,7 @@ QUOTES_IN_REQUEST = 200
 _MERGE_S = 0.020
 _NIGHT_POLLS = 10  # with all markets closed, so many times the usual pause
 
+_RETRY_S = 1.0  # after a poll that failed, where the budget allows it; that backs off by itself
 _QUEUED_BATCHES = 100
 
 _DAY_S = 86_400
@@ -100,6 +103,8 @@ class YahooSource:
         )
         self._scraped = Scraped(clock, budget.run, url or None, cache_dir=cache_dir)
         self._ticks = TickBook()
+        self._poll_failure: SourceError | None = None
+        self._poll_failed_at_s = self._polls_at_s = 0.0
         self._streamer: Streamer[PricingTick] = Streamer(
             stream_url or STREAM_URL,
             lambda: self._http.session,
@@ -210,6 +215,17 @@ class YahooSource:
         """Return the one that all requests share."""
         return (self._budget.state,)
 
+    def trouble(self) -> Trouble | None:
+        """Return what was wrong with the last answer, and when prices are asked for again."""
+        found = self._budget.trouble
+        failure = self._poll_failure
+        if found is None and failure is not None:
+            found = Trouble(UPSTREAM, failure.cause, failure.text, self._poll_failed_at_s)
+        if found is None or found.retry_at_s is not None:
+            return found
+        is_due = self._polls_at_s > self._clock.time_s()
+        return replace(found, retry_at_s=self._polls_at_s if is_due else None)
+
     async def close(self) -> None:
         """Close connections."""
         await self._http.close()
@@ -272,12 +288,19 @@ class YahooSource:
             symbols = wanted.symbols
             try:
                 events = await self._polled(sorted(symbols))
+                self._note_poll(None)
             except FinstageError as error:
                 logger.warning("yahoo.poll_failed", extra={"reason": error.message})
+                self._note_poll(error if isinstance(error, SourceError) else None)
                 events = ()
             if events:
                 await queue.put(events)
             await self._pause(wanted, symbols)
+
+    def _note_poll(self, failure: SourceError | None) -> None:
+        if self._poll_failure is None:
+            self._poll_failed_at_s = self._clock.time_s()
+        self._poll_failure = failure
 
     async def _polled(self, symbols: Sequence[str]) -> tuple[Event, ...]:
         quotes = await self.quotes(symbols, Lane.LIVE) if symbols else {}
@@ -289,7 +312,8 @@ class YahooSource:
 
     async def _pause(self, wanted: Wanted, polled: frozenset[str]) -> None:
         """Wait for the next poll, or until a symbol that was not polled is wanted."""
-        pause_s = self._poll_s * (1 if self._any_open(polled) else _NIGHT_POLLS)
+        pause_s = self._pause_s(polled)
+        self._polls_at_s = self._clock.time_s() + pause_s
         sleep = asyncio.ensure_future(self._clock.sleep(pause_s))
         try:
             while wanted.symbols <= polled:
@@ -300,6 +324,13 @@ class YahooSource:
                     return
         finally:
             sleep.cancel()
+
+    def _pause_s(self, polled: frozenset[str]) -> float:
+        """Return the seconds to the next poll: after a failure as soon as it may be made."""
+        usual_s = self._poll_s * (1 if self._any_open(polled) else _NIGHT_POLLS)
+        if self._poll_failure is None:
+            return usual_s
+        return min(usual_s, max(_RETRY_S, self._poll_failure.retry_after_s or 0.0))
 
     async def _is_mute(self, symbols: frozenset[str]) -> bool:
         """Return whether a poll knows newer prices than the stream told."""
