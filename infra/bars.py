@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple, Self
@@ -75,7 +76,8 @@ class History:
     rebased so that the open bar's factor is 1 and history meets the ticks.
     `changed_at_s` is the wall time (Unix seconds) at which this version came to be. `interval`
     is 1d, or one under a day. `stale_since_s` is the wall time since which the source could not
-    be asked for a newer version, None while it can.
+    be asked for a newer version, None while it can. `imported_ns` are the openings of those closed
+    bars that a user brought, where `source` has the others.
     """
 
     symbol: str
@@ -88,6 +90,22 @@ class History:
     source: str
     interval: str = "1d"
     stale_since_s: float | None = None
+    imported_ns: Ints | None = None
+
+    def source_of(self, bars: Bars) -> str:
+        """Return who has these of its bars: the source, or `SOURCE+import` where both do."""
+        if self.imported_ns is None or not len(bars):
+            return self.source
+        first, last = np.searchsorted(
+            self.imported_ns, bars.opened_at_ns[[0, -1]] + np.array([0, 1])
+        )
+        return joined_sources([self.source, IMPORT]) if last > first else self.source
+
+
+def joined_sources(sources: Iterable[str]) -> str:
+    """Return one text that names each source once, `import` last: `replay+import`."""
+    parts = {part for source in sources for part in source.split("+")}
+    return "+".join(sorted(parts, key=lambda part: (part == IMPORT, part)))
 
 
 class BarSeries(NamedTuple):

@@ -261,6 +261,22 @@ class ImportUnreadable(RequestError):
     code = "import_unreadable"
 
 
+class NotImported(RequestError):
+    """Raised when there is no import of a symbol to delete."""
+
+    status_code = 404
+    code = "not_imported"
+
+    def __init__(self, symbol: str, intervals: Sequence[str] = ()) -> None:
+        super().__init__(symbol, intervals)
+        self.symbol = symbol
+        self.intervals = tuple(intervals)
+
+    @property
+    def message(self) -> str:
+        return f"nothing is imported of {' '.join((self.symbol, *self.intervals))}"
+
+
 class NotBuilt(RequestError):
     """Raised when a documented feature is not there in this installation."""
 

@@ -38,6 +38,7 @@ TASKS = "tasks:"
 PERFORMANCE = "performance:"
 SERVICE_ALERT = PERFORMANCE + "alerts"
 ENDED = b'{"ended":true}'  # the payload that ends a topic: nothing of it is kept
+GONE = "gone"  # the data version of a symbol that there is no longer
 GOING_AWAY = "going_away"  # the event of the last SYSTEM message before a stop
 LEAVING = "leaving:"  # leaving:REPLICA, payload: what the sockets of this replica are told
 

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import TypeVar
 
+import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -14,16 +15,20 @@ from rich.table import Table
 from infra.bar_files import ReadBars, read_bars, write_bars
 from infra.bars import IMPORT, Bars
 from infra.calendars import calendar_for
-from infra.clock import SystemClock, utc
-from infra.db.bulk import ImportCount, import_bars
+from infra.clock import Clock, SystemClock, utc
+from infra.db.bulk import ImportCount, delete_import, import_bars
 from infra.db.imports import Import
 from infra.db.store import Store, open_store
 from infra.db.url import shown, store_url
-from infra.errors import ConfigError, FinstageError, StoreError
+from infra.errors import ConfigError, FinstageError, StoreError, SymbolUnknown
 from infra.periods import INTERVALS, check_interval
 from infra.session_bars import MINUTES
-from infra.settings import Settings
+from infra.settings import LIVE_SOURCES, Settings
+from infra.sources import build_source
+from infra.sources.base import Source
+from infra.sources.imported import last_opened_ns
 from infra.symbols import normalise
+from serve.state import read_state
 
 T = TypeVar("T")
 
@@ -68,6 +73,7 @@ def import_file(
             )
             await store.write(lambda unit: unit.imports.append(made))
         _report(console, name, interval, read, count, dry_run)
+        await _tell_served(settings, console, clock, name, read.bars)
         return 0 if len(read.bars) else 1
 
     return _with_store(settings, work)
@@ -157,8 +163,61 @@ def _report(
         console.print(f"line {refused.line}: {refused.reason}", style="yellow", markup=False)
     if len(read.refused) > _SHOWN_REFUSALS:
         console.print(f"and {len(read.refused) - _SHOWN_REFUSALS:,} more")
-    if len(read.bars) and not dry_run:
-        console.print(f"served as source {IMPORT!r}; a service that runs notices within seconds")
+
+
+async def _tell_served(
+    settings: Settings, console: Console, clock: Clock, symbol: str, bars: Bars
+) -> None:
+    """Say as what imported bars are served, and how many of them only later."""
+    if not len(bars):
+        return
+    source = _closed_source(settings, clock)
+    try:
+        end_ns = None if source is None else last_opened_ns(await source.history(symbol))
+    except SymbolUnknown:
+        end_ns = None
+    noticed = "a service that runs notices within seconds"
+    if source is None or end_ns is None:
+        console.print(f"served as source {IMPORT!r}; {noticed}")
+        return
+    console.print(f"served beside the bars of {source.name!r}, where it has none; {noticed}")
+    later = int(np.count_nonzero(bars.opened_at_ns > end_ns))
+    if later:
+        console.print(
+            f"{later:,} of {len(bars):,} bars lie after {utc(end_ns // 10**9).date()}, where the "
+            f"clock of {source.name!r} stands: of {symbol} they are shown once it gets there, and "
+            "never if it does not. To see them now import them under a name of your own, as "
+            f"MY{symbol.strip('^')}",
+            style="yellow",
+            markup=False,
+            soft_wrap=True,
+        )
+
+
+def _closed_source(settings: Settings, clock: Clock) -> Source | None:
+    """Return the source as it stands now, None for a live one, whose clock is ours."""
+    if settings.source.split(",")[0] in LIVE_SOURCES:
+        return None
+    state = read_state(settings)
+    started_at_s = settings.replay_started_at_s or clock.time_s()
+    if state is not None and state.runs:
+        started_at_s = state.started_at_s
+    return build_source(settings, clock, started_at_s)
+
+
+def delete_bars(settings: Settings, console: Console, symbol: str, interval: str) -> int:
+    """Delete what was imported of a symbol; return 0. Raises ConfigError if nothing was."""
+
+    async def work(store: Store) -> int:
+        name = normalise(symbol)
+        intervals = (check_interval(interval, INTERVALS),) if interval else ()
+        now = utc(SystemClock().time_s())
+        for at, count in (await delete_import(store, name, intervals, now)).items():
+            console.print(f"{name} {at}: {count:,} imported bars deleted")
+        console.print("a service that runs notices within seconds")
+        return 0
+
+    return _with_store(settings, work)
 
 
 def _span(bars: Bars) -> str:

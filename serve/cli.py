@@ -159,6 +159,17 @@ def export(
     raise typer.Exit(export_file(load_settings(), console, file, symbol, interval, source))
 
 
+@app.command()
+def delete(
+    symbol: Annotated[str, typer.Argument(help="Whose imported bars.")],
+    interval: Annotated[str, typer.Option(help="Only these, as 1d; default: all.")] = "",
+) -> None:
+    """Delete what was imported of a symbol; bars of the source stay."""
+    from serve.bar_files import delete_bars
+
+    raise typer.Exit(delete_bars(load_settings(), console, symbol, interval))
+
+
 store_app = typer.Typer(no_args_is_help=True, help="Move what the store holds.")
 app.add_typer(store_app, name="store")
 jobs_app = typer.Typer(help="The jobs that run by themselves: list, run, pause, resume.")

@@ -275,6 +275,7 @@ class LastPrice(Shape):
     symbol: str
     current_price: float
     as_of: str
+    source: str
     data_version: str
     history: HistoryBody | None = None
 

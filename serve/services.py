@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Annotated, Any
@@ -15,10 +15,10 @@ from actors.feed.client import FeedClient
 from actors.hub.client import HubClient
 from actors.indicators.client import IndicatorClient
 from actors.monitor.client import MonitorClient
-from infra.bars import Quote
+from infra.bars import Quote, joined_sources
 from infra.clock import Clock
 from infra.db.store import Store
-from infra.errors import FinstageError, RangeInvalid, SymbolUnknown
+from infra.errors import ActorError, FinstageError, RangeInvalid, SymbolUnknown
 from infra.periods import DAILY_INTERVALS
 from infra.quotes import price_update
 from infra.settings import Settings
@@ -87,6 +87,25 @@ class Services:
             for s, answer in quotes.items()
         }
         return {s: found.get(s) or fetched[s] for s in symbols}
+
+    async def sources_by_symbol(self, symbols: Iterable[str]) -> dict[str, str]:
+        """Return who has the bars of symbols: `import` for a user's, `replay+import` for both.
+
+        The service's own source while the feed is away.
+        """
+        asked = tuple(symbols)
+        try:
+            return await self.feed.sources(asked)
+        except ActorError:
+            return dict.fromkeys(asked, self.source.name)
+
+    async def sources_of(self, symbols: Iterable[str]) -> str:
+        """Return the same as one text for all."""
+        return self.joined((await self.sources_by_symbol(symbols)).values())
+
+    def joined(self, sources: Iterable[str]) -> str:
+        """Return the sources of what is answered as one text; the service's own without any."""
+        return joined_sources(sources) or self.source.name
 
     def age_s(self, at_iso: str) -> float:
         """Return the seconds since an ISO time of this service."""

@@ -172,14 +172,40 @@ class Gaps(Shape):
     dates: list[str]
 
 
+class ServedBars(Shape):
+    """The daily bars that are served; times are ISO in UTC, null where there are none."""
+
+    source: str
+    first: str | None
+    last: str | None
+    bars: int
+    stale: bool
+
+
 class CoverageBody(Shape):
-    """What the store holds of a symbol."""
+    """What the store holds of a symbol, and what is served; null while that cannot be had."""
 
     symbol: str
     timestamp: str
     stale: bool
     intervals: list[StoredInterval]
     gaps: dict[str, Gaps]
+    served: ServedBars | None
+
+
+class DeletedBars(Shape):
+    """How many imported bars of an interval were deleted."""
+
+    interval: str
+    bars: int
+
+
+class ImportDeleted(Shape):
+    """What was imported of a symbol and is no longer there."""
+
+    symbol: str
+    timestamp: str
+    deleted: list[DeletedBars]
 
 
 class StoredNews(Shape):

@@ -109,6 +109,12 @@ class LocalFeed:
     async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote | FinstageError]:
         return await self.source.quotes(symbols)
 
+    async def sources(self, symbols: Sequence[str]) -> dict[str, str]:
+        return {symbol: self.source.name for symbol in symbols}
+
+    async def look_for_imports(self) -> None:
+        return
+
     async def reset_store_report(self) -> str:
         return "feed"
 
@@ -164,7 +170,7 @@ class LocalIndicators:
             self.book.put(source.history_now(symbol))
         self.published: list[Message] = []
         desk = LiveDesk(self.core.true_bars, 64)
-        links = Links(self._load, self._open_bar, self._publish, self._follow)
+        links = Links(self._load, self._open_bar, self._publish, self._follow, lambda _: "replay")
         facts = source_facts(made_settings())
         self.live_worker = LiveWorker(desk, links, facts, FakeClock(STARTED_AT_S), 60.0, _at_once)
 

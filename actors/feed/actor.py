@@ -225,6 +225,9 @@ class FeedActor(ServiceActor):
             await self._store.keep_slow_queries(self.process)
         for symbol in symbols:
             history = await self._history(symbol, "1d", Lane.BACKGROUND)
+            if isinstance(history, SymbolUnknown):
+                await self._forget(symbol)
+                continue
             if isinstance(history, FinstageError):
                 logger.warning("feed.import_unread", extra={"symbol": symbol, "why": history.code})
                 continue
@@ -235,6 +238,24 @@ class FeedActor(ServiceActor):
             if isinstance(quote, Quote) and quote.source == IMPORT:
                 events.append(Tick(quote))  # the only one it has: its last close
             await self._publish(self._core.messages(events))
+
+    async def _forget(self, symbol: str) -> None:
+        """Let a symbol go that only an import had, which is deleted."""
+        self._held.pop(symbol, None)
+        await self._publish(self._core.forget(symbol))
+        with contextlib.suppress(StoreError):  # a full disk keeps it in the set, as unknown
+            self._monitored.remove([symbol])
+        self._want_now()
+
+    @exposed
+    async def look_for_imports(self) -> None:
+        """Notice now what was imported or deleted, not within seconds."""
+        await self._look_for_imports()
+
+    @exposed
+    async def sources(self, symbols: Sequence[str]) -> dict[str, str]:
+        """Return who has bars of each symbol: the source, `import`, or both joined by `+`."""
+        return {symbol: self._source.source_of(symbol) for symbol in symbols}
 
     async def _look_for_new_bars(self) -> None:
         """Ask for the daily bars of symbols that somebody holds; the source paces itself."""

@@ -60,6 +60,15 @@ class FeedClient(ActorClient):
         quotes: dict[str, Quote | FinstageError] = await self._upstream("quotes", tuple(symbols))
         return quotes
 
+    async def look_for_imports(self) -> None:
+        """Let the feed notice now what was imported or deleted, not within seconds."""
+        await self._upstream("look_for_imports")
+
+    async def sources(self, symbols: Sequence[str]) -> dict[str, str]:
+        """Return who has bars of each symbol: the source, `import`, or both joined by `+`."""
+        sources: dict[str, str] = await self._ask("sources", tuple(symbols))
+        return sources
+
     async def store_report(self) -> StoreReport:
         """Return what queries cost in the feed."""
         report: StoreReport = await self._ask("store_report")

@@ -9,7 +9,16 @@ import orjson
 
 from infra.bars import Quote
 from infra.files import read_whole, write_atomically
-from infra.messages import ACTIONS, EXTENDED, PRICES, SOURCE_DATA, SYSTEM, Message
+from infra.messages import (
+    ACTIONS,
+    ENDED,
+    EXTENDED,
+    GONE,
+    PRICES,
+    SOURCE_DATA,
+    SYSTEM,
+    Message,
+)
 from infra.quotes import price_update
 from infra.sources.base import Action, ActionHappened, Event, Tick, VersionChanged
 from infra.sources.trouble import Trouble
@@ -62,6 +71,12 @@ class FeedCore:
             if isinstance(event, VersionChanged) and event.restarted:
                 return event.data_version
         return ""
+
+    def forget(self, symbol: str) -> list[Message]:
+        """Return the messages that end a symbol which there is no longer."""
+        for known in (self._quotes, self._versions, self._extended, self._sent):
+            known.pop(symbol, None)
+        return [Message(PRICES + symbol, ENDED), _version(symbol, GONE)]
 
     def state(self) -> list[Message]:
         """Return all that a hub which knows nothing needs: versions and last prices."""

@@ -41,10 +41,11 @@ from infra.bars import Bars, BarSeries, History
 from infra.clock import SystemClock
 from infra.db.signals import Performance
 from infra.db.store import open_store
-from infra.errors import ActorUnavailable, FinstageError, StoreError
-from infra.messages import DATA, PRICES, Batch, Kind, Message, Snapshot, body_of, hand, read
+from infra.errors import ActorUnavailable, FinstageError, StoreError, SymbolUnknown
+from infra.messages import DATA, GONE, PRICES, Batch, Kind, Message, Snapshot, body_of, hand, read
 from infra.metrics import STAGE_SECONDS
 from infra.periods import day_ns
+from infra.session_bars import MINUTES
 from infra.settings import Settings
 from infra.sources.base import Lane
 from infra.sources.facts import source_facts
@@ -163,9 +164,26 @@ class IndicatorActor(ServiceActor):
     async def _load(self, symbols: Sequence[str]) -> None:
         for symbol, history in (await self._load_histories(symbols)).items():
             if isinstance(history, History):
+                self._outdate_short(symbol)
                 self._hold_history(history)
+            elif isinstance(history, SymbolUnknown):
+                self._forget(symbol)
             else:
                 logger.warning("indicators.unloaded", extra={"symbol": symbol})
+
+    def _outdate_short(self, symbol: str) -> None:
+        """Let bars under a day be fetched anew when they are asked for: an import may be other."""
+        for interval in MINUTES:
+            if (symbol, interval) in self._loaded_at_s:
+                self._loaded_at_s[symbol, interval] = float("-inf")
+        self._live.on_outdated(symbol)
+
+    def _forget(self, symbol: str) -> None:
+        """Drop a symbol that there is no longer; that it is gone is said as a version."""
+        self._book.forget(symbol)
+        self._prices.pop(symbol, None)
+        self._live.on_end(symbol)
+        self._versions[symbol] = GONE
 
     def _hold_history(self, history: History) -> None:
         self._book.put(history)
@@ -241,7 +259,9 @@ class IndicatorActor(ServiceActor):
     def _live_worker(self) -> LiveWorker:
         settings = self.settings
         desk = LiveDesk(self._core.true_bars, settings.live_sets, self._accepts)
-        links = Links(self._hold_now, self._open_bar_of, self._publish, self._follow)
+        links = Links(
+            self._hold_now, self._open_bar_of, self._publish, self._follow, self._source_of
+        )
         grace_s = settings.live_grace_s
         return LiveWorker(desk, links, self._facts, self._clock, grace_s, self._compiled.wait)
 
@@ -261,6 +281,10 @@ class IndicatorActor(ServiceActor):
         if subject.interval == "1d":
             self._take_open_bars([subject.symbol])
         return self._book.open_bar(subject.symbol, subject.interval)
+
+    def _source_of(self, subject: Subject) -> str:
+        history = self._book.get(subject.symbol, subject.interval)
+        return self._facts.name if history is None else history.source_of(history.bars)
 
     async def _publish(self, messages: Sequence[Message]) -> None:
         if self._heard_s:
@@ -522,7 +546,7 @@ class IndicatorActor(ServiceActor):
         return answered, errors
 
     def _all_symbols(self) -> tuple[str, ...]:
-        return tuple(sorted(self._versions))
+        return tuple(sorted(s for s, version in self._versions.items() if version != GONE))
 
     @exposed
     async def references(self, symbols: Sequence[str], lane: Lane) -> dict[str, Any]:

@@ -107,7 +107,9 @@ class IndicatorCore:
             rows = rows_of_range(bars, start, end)
         else:
             rows = rows_of_period(bars, check_period(period), interval)
-        return BarSeries(bars[rows], history.data_version, history.source, history.stale_since_s)
+        chosen = bars[rows]
+        source = history.source_of(chosen)
+        return BarSeries(chosen, history.data_version, source, history.stale_since_s)
 
     def histories(
         self, symbols: Iterable[str], period: str, interval: str, adjusted: bool
@@ -286,7 +288,7 @@ def _origin(history: History, bars: Bars, period: str, interval: str) -> dict[st
         "session": _session(bars),
         "last_updated": utc(history.changed_at_s).isoformat(),
         "data_version": history.data_version,
-        "source": history.source,
+        "source": history.source_of(bars),
         "stale": history.stale_since_s is not None,
     }
 

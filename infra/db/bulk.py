@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
 import numpy as np
 
@@ -11,7 +12,7 @@ from infra.bars import IMPORT, Bars
 from infra.db.store import Store
 from infra.db.stored_bars import chunks
 from infra.db.unit import Unit
-from infra.errors import ChunkFailed, StoreError
+from infra.errors import ChunkFailed, NotImported, StoreError
 
 CHUNK_ROWS = 1_000
 
@@ -94,6 +95,36 @@ async def import_bars(
         total.kept_live += count.kept_live
         progress(first + len(chunk))
     return total
+
+
+async def delete_import(
+    store: Store, symbol: str, intervals: Sequence[str], deleted_at: datetime
+) -> dict[str, int]:
+    """Delete what was imported of a symbol, at some intervals or at all; return bars by interval.
+
+    It is served no more from the first of these transactions on. Raises NotImported.
+    """
+
+    async def note(unit: Unit) -> list[str]:
+        noted = {i: last.is_there for (_, i), last in (await unit.imports.of(symbol)).items()}
+        left = {c.interval for c in await unit.bars.coverage(symbol) if c.source == IMPORT}
+        chosen = sorted({i for i, is_there in noted.items() if is_there} | left)
+        chosen = [i for i in chosen if not intervals or i in intervals]
+        for interval in chosen:
+            await unit.imports.note_deleted(symbol, interval, deleted_at)
+        return chosen
+
+    counts = dict.fromkeys(await store.write(note), 0)
+    if not counts:
+        raise NotImported(symbol, intervals)
+    for interval in counts:
+
+        async def delete(unit: Unit, interval: str = interval) -> int:
+            return await unit.bars.delete(symbol, interval, IMPORT, CHUNK_ROWS)
+
+        while gone := await store.write(delete):
+            counts[interval] += gone
+    return counts
 
 
 def _chunk_failed(first: int, chunk: Bars, error: StoreError) -> ChunkFailed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infra.bars import IMPORT, Bars
+from infra.db.imports import LastImport
 from infra.db.store import Store
 
 
@@ -12,8 +13,8 @@ class ImportReader:
     def __init__(self, store: Store) -> None:
         self._store = store
 
-    async def latest(self, after_id: int) -> dict[tuple[str, str], int]:
-        """Return what was imported after an import's id, each with the id of its last import."""
+    async def latest(self, after_id: int) -> dict[tuple[str, str], LastImport]:
+        """Return what was imported or deleted after an import's id, each with the last of it."""
         return await self._store.read(lambda unit: unit.imports.latest(after_id))
 
     async def bars(self, symbol: str, interval: str) -> Bars:

@@ -1,11 +1,12 @@
-"""What was imported, so that a running service notices and people can look it up."""
+"""What was imported and deleted, so that a running service notices and people look it up."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from typing import NamedTuple
 
-from sqlalchemy import func, insert, select
+from sqlalchemy import ColumnElement, func, insert, select
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.tables import imports as table
@@ -24,6 +25,13 @@ class Import:
     imported_at: datetime
 
 
+class LastImport(NamedTuple):
+    """The last that happened to a symbol's imported bars of an interval."""
+
+    id: int
+    is_there: bool  # or they were deleted
+
+
 class Imports:
     """The table of imports, in one transaction. Ids grow with time."""
 
@@ -34,12 +42,25 @@ class Imports:
         """Note an import."""
         await self._connection.execute(insert(table), [asdict(made)])
 
-    async def latest(self, after_id: int = 0) -> dict[tuple[str, str], int]:
-        """Return by symbol and interval the id of the last import, of those after an id."""
-        query = (
-            select(table.c.symbol, table.c.interval, func.max(table.c.id))
+    async def note_deleted(self, symbol: str, interval: str, deleted_at: datetime) -> None:
+        """Note that what was imported is gone: an import of nothing, without a file."""
+        await self.append(Import(symbol, interval, "", 0, 0, 0, deleted_at))
+
+    async def latest(self, after_id: int = 0) -> dict[tuple[str, str], LastImport]:
+        """Return by symbol and interval what happened last, of all after an id."""
+        newest = (
+            select(func.max(table.c.id))
             .where(table.c.id > after_id)
             .group_by(table.c.symbol, table.c.interval)
         )
-        rows = await self._connection.execute(query)
-        return {(symbol, interval): last for symbol, interval, last in rows}
+        return await self._found(table.c.id.in_(newest))
+
+    async def of(self, symbol: str) -> dict[tuple[str, str], LastImport]:
+        """Return the same of one symbol, of all times."""
+        newest = select(func.max(table.c.id)).where(table.c.symbol == symbol)
+        return await self._found(table.c.id.in_(newest.group_by(table.c.interval)))
+
+    async def _found(self, chosen: ColumnElement[bool]) -> dict[tuple[str, str], LastImport]:
+        query = select(table.c.symbol, table.c.interval, table.c.id, table.c.accepted)
+        rows = await self._connection.execute(query.where(chosen))
+        return {(symbol, interval): LastImport(last, n > 0) for symbol, interval, last, n in rows}

@@ -15,6 +15,7 @@ from sqlalchemy import (
     and_,
     bindparam,
     case,
+    delete,
     func,
     literal_column,
     or_,
@@ -101,6 +102,16 @@ class StoredBars:
         span = table.c.opened_at.between(int(seconds[0]), int(seconds[-1]))
         query = select(*columns).where(_of(symbol, interval), span)
         return {row[0]: tuple(row[1:]) for row in await self._connection.execute(query)}
+
+    async def delete(self, symbol: str, interval: str, source: str, most: int) -> int:
+        """Delete the oldest `most` bars of a source; return how many there were."""
+        chosen = and_(_of(symbol, interval), table.c.source == source)
+        oldest = select(table.c.opened_at).where(chosen).order_by(table.c.opened_at).limit(most)
+        seconds = list((await self._connection.execute(oldest)).scalars())
+        if seconds:
+            upto = table.c.opened_at <= seconds[-1]
+            await self._connection.execute(delete(table).where(chosen, upto))
+        return len(seconds)
 
     async def last_opened_ns(self, symbol: str, interval: str, source: str) -> int | None:
         """Return when the newest bar of a source opened, None if there is none."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from typing import Protocol
@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 from cachetools import LRUCache
 
-from infra.bars import IMPORT, Bars, History, Quote
+from infra.bars import IMPORT, Bars, History, Quote, joined_sources
 from infra.calendars import calendar_for
 from infra.clock import Clock
 from infra.errors import FinstageError, IntervalUnsupported, SourceError, StoreError, SymbolUnknown
@@ -25,6 +25,8 @@ from infra.sources.base import (
     NewsItem,
     Source,
     SymbolInfo,
+    Tick,
+    VersionChanged,
     Wanted,
 )
 from infra.sources.budget_state import BudgetState
@@ -36,11 +38,23 @@ _KEPT = 500
 _Key = tuple[str, str]  # symbol, interval
 
 
+class Change(Protocol):
+    """That bars were imported, or deleted: then they are not there."""
+
+    @property
+    def id(self) -> int:
+        """Its number, which grows with time."""
+
+    @property
+    def is_there(self) -> bool:
+        """Whether bars are there since."""
+
+
 class Imports(Protocol):
     """Where imported bars are kept; every method raises StoreError."""
 
-    async def latest(self, after_id: int) -> dict[_Key, int]:
-        """Return what was imported after an import's id, each with the id of its last import."""
+    async def latest(self, after_id: int) -> Mapping[_Key, Change]:
+        """Return what was imported or deleted after an id, each with the last of it."""
 
     async def bars(self, symbol: str, interval: str) -> Bars:
         """Return all imported bars."""
@@ -50,9 +64,12 @@ class WithImports:
     """Answers as the source inside, and from imports where that knows no symbol or no bar.
 
     An imported symbol has bars at its interval and at those that can be made of it by sessions. A
-    bar that the source has too is the source's. Imported bars are taken as traded, so those from
-    before the source's first one are adjusted as that one is. What is read is kept: while the
-    store is away the bars of before are given as stale. State: soft.
+    bar that the source has too is the source's, and where the source has the symbol nothing is
+    given from after its last bar: that is where its clock stands. Imported bars are taken as
+    traded, so those from before the source's first one are adjusted as that one is. The data
+    version names the last change of a symbol's imports, of histories, quotes and ticks alike.
+    What is read is kept: while the store is away the bars of before are given as stale.
+    State: soft.
     """
 
     def __init__(self, inner: Source, imports: Imports, clock: Clock) -> None:
@@ -60,6 +77,7 @@ class WithImports:
         self._imports = imports
         self._clock = clock
         self._ids: dict[_Key, int] = {}
+        self._changes: dict[str, int] = {}  # the last of each imported symbol
         self._last_id = 0
         self.import_only: frozenset[str] = frozenset()  # those that the source has no ticks of
         self._kept: LRUCache[_Key, tuple[int, Bars]] = LRUCache(_KEPT)
@@ -69,15 +87,25 @@ class WithImports:
         self.intervals = inner.intervals
 
     async def look(self) -> tuple[str, ...]:
-        """Return the symbols that were imported since the last look; raises StoreError."""
+        """Return the symbols whose imports are others since the last look; raises StoreError."""
         new = await self._imports.latest(self._last_id)
-        self._ids |= new
-        self._last_id = max((self._last_id, *new.values()))
-        symbols = tuple(sorted({symbol for symbol, _ in new}))
-        known = [await self._is_known_inside(symbol) for symbol in symbols]
-        pairs = zip(symbols, known, strict=True)
-        self.import_only |= {symbol for symbol, is_known in pairs if not is_known}
-        return symbols
+        before = set(self._changes)
+        for key, change in new.items():
+            self._last_id = max(self._last_id, change.id)
+            if change.is_there:
+                self._ids[key] = change.id
+            else:
+                self._ids.pop(key, None)
+                self._kept.pop(key, None)
+        touched = {symbol for symbol, _ in new}
+        now = {symbol for symbol, _ in self._ids}
+        for symbol in touched:
+            self._changes[symbol] = max(c.id for key, c in new.items() if key[0] == symbol)
+        for symbol in touched - now:
+            del self._changes[symbol]
+        only = [s for s in sorted(touched & now) if not await self._is_known_inside(s)]
+        self.import_only = (self.import_only - touched) | set(only)
+        return tuple(sorted(touched & (before | now)))
 
     async def _is_known_inside(self, symbol: str) -> bool:
         try:
@@ -87,7 +115,13 @@ class WithImports:
 
     def imported(self) -> tuple[str, ...]:
         """Return the symbols that have imported bars, sorted."""
-        return tuple(sorted({symbol for symbol, _ in self._ids}))
+        return tuple(sorted(self._changes))
+
+    def source_of(self, symbol: str) -> str:
+        """Return who has bars of a symbol: the source, `import`, or `SOURCE+import`."""
+        if symbol in self.import_only:
+            return IMPORT
+        return joined_sources([self.name, IMPORT]) if symbol in self._changes else self.name
 
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols of both, sorted."""
@@ -112,16 +146,24 @@ class WithImports:
         """
         if not self._is_imported(symbol):
             return await self._inner.history(symbol, interval, start, end, lane)
+        mine = await self._own(symbol, interval)
         try:
             live = await self._inner.history(symbol, interval, lane=lane)
-        except (SymbolUnknown, IntervalUnsupported):
+        except SymbolUnknown:
             live = None
-        mine = await self._own(symbol, interval)
+        except IntervalUnsupported:
+            live = None
+            if mine is not None and symbol not in self.import_only:
+                days = await self._inner.history(symbol, lane=lane)
+                mine = _until(mine, last_opened_ns(days), days.data_version)
         if live is None and mine is None:
             raise IntervalUnsupported(("query", "interval"), interval, self._intervals(symbol))
         if live is None or mine is None:
-            return between(live or _only(mine), start, end)
-        return between(_merged(live, mine), start, end)
+            whole = live or _only(mine)
+            version = self._version(symbol, whole.data_version)
+            return between(replace(whole, data_version=version), start, end)
+        version = self._version(symbol, live.data_version)
+        return between(_merged(live, mine, version), start, end)
 
     async def quotes(
         self, symbols: Sequence[str], lane: Lane = Lane.INTERACTIVE
@@ -131,11 +173,32 @@ class WithImports:
         for symbol, answer in found.items():
             if isinstance(answer, SymbolUnknown) and self._is_imported(symbol):
                 found[symbol] = await self._last_close(symbol)
+            elif isinstance(answer, Quote) and self._is_imported(symbol):
+                version = self._version(symbol, answer.data_version)
+                found[symbol] = replace(answer, data_version=version)
         return found
 
-    def stream(self, wanted: Wanted) -> AsyncIterator[tuple[Event, ...]]:
+    async def stream(self, wanted: Wanted) -> AsyncIterator[tuple[Event, ...]]:
         """Yield what happens at the source; imports are told by `look`."""
-        return self._inner.stream(wanted)
+        async for events in self._inner.stream(wanted):
+            yield tuple(map(self._versioned, events)) if self._changes else events
+
+    def _versioned(self, event: Event) -> Event:
+        """Return an event of an imported symbol with the version that its history has."""
+        if isinstance(event, VersionChanged) and event.symbol in self._changes:
+            return replace(event, data_version=self._version(event.symbol, event.data_version))
+        if isinstance(event, Tick) and event.quote.symbol in self._changes:
+            quote = event.quote
+            version = self._version(quote.symbol, quote.data_version)
+            return replace(event, quote=replace(quote, data_version=version))
+        return event
+
+    def _version(self, symbol: str, version: str) -> str:
+        """Return the version of what a symbol's imports are part of."""
+        change = self._changes.get(symbol)
+        if change is None or version.startswith(f"{IMPORT}-"):
+            return version
+        return f"{version}-{IMPORT}-{change}"
 
     async def actions(self, symbol: str) -> tuple[Action, ...]:
         """Return the source's splits and dividends; none are known of an import."""
@@ -193,7 +256,7 @@ class WithImports:
     # -- imports ----------------------------------------------------------------------------
 
     def _is_imported(self, symbol: str) -> bool:
-        return any((symbol, interval) in self._ids for interval in INTERVALS)
+        return symbol in self._changes
 
     def _intervals(self, symbol: str) -> tuple[str, ...]:
         """Return the intervals of which a symbol has imported bars or bars made of them."""
@@ -218,7 +281,7 @@ class WithImports:
             bars, open_bar = resample(bars, interval, calendar_for(symbol), given=base)
         ones = np.ones(len(bars))
         ones.flags.writeable = False
-        version = f"{IMPORT}-{self._ids[symbol, base]}"
+        version = f"{IMPORT}-{self._changes[symbol]}"
         now_s = self._clock.time_s()
         return History(
             symbol, bars, open_bar, ones, ones, version, now_s, IMPORT, interval, stale_since_s
@@ -258,13 +321,29 @@ def _only(mine: History | None) -> History:
     return mine
 
 
-def _merged(live: History, mine: History) -> History:
-    """Return the source's bars, and the imported ones that open at other times."""
+def _until(mine: History, end_ns: int, version: str) -> History:
+    """Return the bars that opened before a source's last one, of its version of then."""
+    rows = slice(0, int(np.searchsorted(mine.bars.opened_at_ns, end_ns)))
+    return replace(
+        mine,
+        bars=mine.bars[rows],
+        price_factor=mine.price_factor[rows],
+        volume_factor=mine.volume_factor[rows],
+        open_bar=mine.open_bar if len(mine.bars) == rows.stop else Bars.empty(),
+        data_version=version,
+    )
+
+
+def last_opened_ns(live: History) -> int:
+    """Return when a source's last bar opened, up to where imported ones are given beside it."""
     last = live.open_bar if len(live.open_bar) else live.bars
-    end_ns = int(last.opened_at_ns[-1]) if len(last) else np.iinfo(np.int64).max
+    return int(last.opened_at_ns[-1]) if len(last) else np.iinfo(np.int64).max
+
+
+def _merged(live: History, mine: History, version: str) -> History:
+    """Return the source's bars, and the imported ones that open at other times."""
     stamps = mine.bars.opened_at_ns
-    extra = mine.bars[~np.isin(stamps, live.bars.opened_at_ns) & (stamps < end_ns)]
-    version = f"{live.data_version}-{mine.data_version}"
+    extra = mine.bars[~np.isin(stamps, live.bars.opened_at_ns) & (stamps < last_opened_ns(live))]
     if len(extra) == 0:
         return replace(live, data_version=version)
     both = Bars.concat(extra, live.bars)
@@ -282,6 +361,7 @@ def _merged(live: History, mine: History) -> History:
         price_factor=factors[0],
         volume_factor=factors[1],
         data_version=version,
+        imported_ns=extra.opened_at_ns,
     )
 
 

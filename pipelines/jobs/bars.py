@@ -6,7 +6,7 @@ import asyncio
 
 import numpy as np
 
-from infra.bars import NS_PER_DAY, Bars, History
+from infra.bars import IMPORT, NS_PER_DAY, Bars, History
 from infra.db.bulk import upsert_bars
 from infra.errors import FinstageError
 from infra.sources.base import Lane
@@ -44,9 +44,18 @@ async def _keep(context: JobContext, symbol: str) -> int:
     history = (await context.feed.histories([symbol], lane=Lane.BACKGROUND))[symbol]
     if not isinstance(history, History):
         raise history
-    bars = _recent(history.bars, context.settings.keep_bars_days)
+    bars = _recent(fetched(history), context.settings.keep_bars_days)
     held = await context.store.read(lambda unit: unit.bars.read(symbol, "1d"))
     return await upsert_bars(context.store, symbol, "1d", history.source, changed(bars, held))
+
+
+def fetched(history: History) -> Bars:
+    """Return the bars that are the source's: a user's are in the store already."""
+    if history.source == IMPORT:
+        return Bars.empty()
+    if history.imported_ns is None:
+        return history.bars
+    return history.bars[~np.isin(history.bars.opened_at_ns, history.imported_ns)]
 
 
 def _recent(bars: Bars, days: int) -> Bars:

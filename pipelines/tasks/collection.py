@@ -10,7 +10,7 @@ from infra.db.bulk import upsert_bars
 from infra.errors import FinstageError
 from infra.sources.base import Lane
 from pipelines.api import TaskContext, TaskPriority, task
-from pipelines.jobs.bars import changed
+from pipelines.jobs.bars import changed, fetched
 from pipelines.market import asked_symbols
 from pipelines.tasks.names import Period, Symbols, all_failed
 
@@ -53,11 +53,12 @@ async def _collected(ctx: TaskContext, symbol: str, period: str) -> dict[str, An
     history = (await services.feed.histories([symbol], lane=Lane.BACKGROUND))[symbol]
     if not isinstance(history, History):
         raise history
-    bars = history.bars
+    bars, own = history.bars, fetched(history)
     if len(wanted):
-        bars = bars[bars.opened_at_ns >= wanted.opened_at_ns[0]]
+        first_ns = wanted.opened_at_ns[0]
+        bars, own = bars[bars.opened_at_ns >= first_ns], own[own.opened_at_ns >= first_ns]
     held = await services.store.read(lambda unit: unit.bars.read(symbol, "1d"))
-    written = await upsert_bars(services.store, symbol, "1d", history.source, changed(bars, held))
+    written = await upsert_bars(services.store, symbol, "1d", history.source, changed(own, held))
     dates = None
     if len(bars):
         first, last = bars.session(0), bars.session(len(bars) - 1)

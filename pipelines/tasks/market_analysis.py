@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 import numpy as np
 
-from infra.bars import BarSeries, Floats, Ints
+from infra.bars import BarSeries, Floats, Ints, joined_sources
 from infra.clock import utc
 from infra.db.contents import Content
 from infra.db.unit import Unit
@@ -46,6 +46,7 @@ class _Held:
     asked: int
     series: dict[str, tuple[Ints, Floats]]
     failed: dict[str, str]
+    source: str
 
     @cached_property
     def closes(self) -> dict[str, Floats]:
@@ -90,7 +91,7 @@ async def market_analysis(
         "risk_assessment": found["risk"],
         "symbols": sorted(held.closes),
         "failed_symbols": held.failed,
-        "source": ctx.services.source.name,
+        "source": held.source,
         "completed_at": utc(ctx.services.clock.time_s()).isoformat(),
         "total_processing_time": time.monotonic() - began_s,
     }
@@ -113,7 +114,8 @@ async def _held(ctx: TaskContext) -> _Held:
     if not series:
         nothing = "no monitored symbol has bars"
         raise all_failed(nothing, errors) if errors else JobFailed(nothing)
-    return _Held(len(symbols), series, failed)
+    sources = [a.source for a in answers.values() if isinstance(a, BarSeries)]
+    return _Held(len(symbols), series, failed, joined_sources(sources))
 
 
 async def _sentiment(ctx: TaskContext, held: _Held) -> dict[str, Any]:

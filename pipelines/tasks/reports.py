@@ -13,7 +13,7 @@ import numpy as np
 import orjson
 
 from actors.indicators.client import IndicatorTable
-from infra.bars import NS_PER_DAY, Bars, Floats
+from infra.bars import NS_PER_DAY, Bars, Floats, joined_sources
 from infra.clock import utc
 from infra.errors import FinstageError, RangeInvalid
 from infra.files import write_atomically
@@ -92,7 +92,7 @@ async def _report(
             "processing_time_seconds": time.monotonic() - began_s,
         },
         "symbol_data": rows,
-        "source": ctx.services.source.name,
+        "source": joined_sources((await ctx.services.feed.sources(list(asked))).values()),
         "synthetic": ctx.services.source.synthetic,
     }
     ctx.progress(95, "files")

@@ -150,7 +150,7 @@ class HttpMarket(AsyncMarket):
         return {
             symbol: Quoted(error=result["error"]["code"])
             if "error" in result
-            else Quoted(result["current_price"], result["as_of"], body["source"])
+            else Quoted(result["current_price"], result["as_of"], result["source"])
             for symbol, result in body["results"].items()
         }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
@@ -137,7 +138,7 @@ async def read_batch(
             "timestamp": now_iso(services),
             "period": body.period,
             "interval": interval,
-            "source": services.source.name,
+            "source": services.joined(_sources(results)),
             "requested_symbols": len(symbols),
             "analyzed_symbols": _successes(results),
             "batch_size": body.batch_size,
@@ -170,7 +171,7 @@ async def monitor_prices(
     return fresh(
         {
             "timestamp": now_iso(services),
-            "source": services.source.name,
+            "source": services.joined(_sources(prices)),
             "monitored_symbols": len(asked),
             "total_alerts": sum(map(len, alerts.values())),
             "symbols_with_alerts": sum(map(bool, alerts.values())),
@@ -201,6 +202,7 @@ async def read_prices(
             "symbol": symbol,
             "current_price": price["current_price"],
             "as_of": price["timestamp"],
+            "source": price["source"],
             "data_version": price["data_version"],
         }
         if include_history:
@@ -208,7 +210,7 @@ async def read_prices(
     return fresh(
         {
             "timestamp": now_iso(services),
-            "source": services.source.name,
+            "source": services.joined(_sources(prices)),
             "requested_symbols": len(asked),
             "successful_symbols": _successes(results),
             "include_history": include_history,
@@ -267,7 +269,7 @@ async def analyse(
     return fresh(
         {
             "timestamp": now_iso(services),
-            "source": services.source.name,
+            "source": services.joined(_sources(analyses)),
             "analysis_period": body.period,
             "interval": interval,
             "analyzed_symbols": len(symbols),
@@ -276,6 +278,10 @@ async def analyse(
             "results": or_errors(results),
         }
     )
+
+
+def _sources(results: Mapping[str, Any]) -> list[str]:
+    return [r["source"] for r in results.values() if not isinstance(r, FinstageError)]
 
 
 @router.post(

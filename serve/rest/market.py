@@ -58,7 +58,7 @@ async def read_quotes(
     quotes = {s: _quote(p, services) for s, p in good.items()}
     body = {
         "timestamp": now_iso(services),
-        "source": services.source.name,
+        "source": services.joined(p["source"] for p in good.values()),
         "quotes": quotes,
         "errors": {s: error_detail(p) for s, p in prices.items() if isinstance(p, FinstageError)},
     }
@@ -123,7 +123,7 @@ async def read_actions(services: State, symbol: SymbolPath) -> Response:
     actions = await services.feed.actions(name)
     body = {
         "symbol": name,
-        "source": services.source.name,
+        "source": await services.sources_of([name]),
         "timestamp": now_iso(services),
         "items": [*map(_action, actions)],
     }

@@ -84,7 +84,7 @@ async def read_snapshots(services: State, symbols: OptionalSymbols = None) -> Re
     return fresh(
         {
             "timestamp": now_iso(services),
-            "source": services.source.name,
+            "source": await services.sources_of(asked),
             "stale": kept.stale_since_s is not None,
             "total_symbols": len(rows),
             "with_complete_data": sum(row["has_complete_data"] for row in rows),
@@ -99,11 +99,13 @@ async def read_high_records(services: State, symbols: OptionalSymbols = None) ->
     asked = await _asked(services, symbols)
     kept = await _records(services, asked)
     today = _today(services)
-    rows = [high_record_summary(s, kept.value.get((s, "high")), today) for s in asked]
+    sources = await services.sources_by_symbol(asked)
+    records = {s: kept.value.get((s, "high")) for s in asked}
+    rows = [high_record_summary(s, records[s], today, sources[s]) for s in asked]
     return fresh(
         {
             "timestamp": now_iso(services),
-            "source": services.source.name,
+            "source": services.joined(sources.values()),
             "stale": kept.stale_since_s is not None,
             "total_symbols": len(rows),
             "with_records": sum(row["has_record"] for row in rows),
@@ -136,12 +138,13 @@ async def _records(services: Services, symbols: list[str]) -> Kept[dict[Any, Rec
 
 async def _details(services: Services, price: dict[str, Any]) -> dict[str, Any]:
     symbol = price["symbol"]
+    source = (await services.sources_by_symbol([symbol]))[symbol]
     snapshot = (await _snapshots(services, [symbol])).value.get(symbol)
     record = (await _records(services, [symbol])).value.get((symbol, "high"))
     return {
         "price_summary": price_summary(price, snapshot, record),
         "snapshot_summary": snapshot_summary(symbol, snapshot),
-        "high_record_summary": high_record_summary(symbol, record, _today(services)),
+        "high_record_summary": high_record_summary(symbol, record, _today(services), source),
     }
 
 
@@ -187,8 +190,10 @@ def snapshot_summary(symbol: str, snapshot: Snapshot | None) -> dict[str, Any]:
     }
 
 
-def high_record_summary(symbol: str, record: Record | None, today: date) -> dict[str, Any]:
-    """Return the all-time high that is kept."""
+def high_record_summary(
+    symbol: str, record: Record | None, today: date, source: str
+) -> dict[str, Any]:
+    """Return the all-time high that is kept; `source` has the symbol's bars."""
     if record is None:
         nothing = dict.fromkeys(("price", "recorded_at", "source", "days_since_high"))
         return {"symbol": symbol, "has_record": False, **nothing}
@@ -197,7 +202,7 @@ def high_record_summary(symbol: str, record: Record | None, today: date) -> dict
         "has_record": True,
         "price": record.price,
         "recorded_at": record.recorded_at.isoformat(timespec="milliseconds"),
-        "source": record.source,
+        "source": source,
         "days_since_high": (today - date.fromisoformat(record.session)).days,
     }
 

@@ -11,13 +11,15 @@ from starlette.responses import Response
 
 from infra.bars import Bars, BarSeries
 from infra.clock import utc
+from infra.db.bulk import delete_import
 from infra.errors import FinstageError, RangeInvalid
 from infra.symbols import normalise
 from serve.near import Rendered
 from serve.rest import formats
-from serve.rest.answers import Question, fresh, kept, rendered, supported
+from serve.rest.answers import Question, fresh, kept, now_iso, rendered, supported
 from serve.rest.parameters import (
     DateQuery,
+    Interval,
     IntervalQuery,
     OpenBarQuery,
     Period,
@@ -25,6 +27,7 @@ from serve.rest.parameters import (
 )
 from serve.schemas import HistoryBody, documented
 from serve.services import Services, State
+from serve.store_schemas import ImportDeleted
 
 router = APIRouter(prefix="/api/v2/prices", tags=["prices"])
 
@@ -74,6 +77,32 @@ async def read_history(
     if wanted == "json":
         return fresh(question.body(series))
     return formats.response(series, wanted, name)
+
+
+@router.delete("/{symbol}/import", response_model=ImportDeleted, responses=documented(404, 503))
+async def delete_imported(
+    services: State,
+    symbol: SymbolPath,
+    interval: Annotated[
+        Interval | None, Query(description="Only this imported one; default: all.")
+    ] = None,
+) -> Response:
+    """Delete what was imported of a symbol; from then on it has the source's bars alone.
+
+    A symbol that the source has not is unknown then, and monitored no longer. 404 if nothing is
+    imported.
+    """
+    name = normalise(symbol)
+    intervals = () if interval is None else (interval,)
+    now = utc(services.clock.time_s())
+    counts = await delete_import(services.store, name, intervals, now)
+    await services.feed.look_for_imports()
+    body = {
+        "symbol": name,
+        "timestamp": now_iso(services),
+        "deleted": [{"interval": i, "bars": count} for i, count in counts.items()],
+    }
+    return fresh(body)
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ async def screen(services: State, body: ScreenRequest) -> Response:
     asked = len(symbols) or len(await services.indicators.symbols())
     answer = {
         "timestamp": now_iso(services),
-        "source": services.source.name,
+        "source": await services.sources_of(m.symbol for m in matches[: body.limit]),
         "expression": body.expression,
         "interval": body.interval,
         "as_of": None if body.as_of is None else body.as_of.isoformat(),
@@ -81,7 +81,7 @@ async def rank(
     found, errors = await services.indicators.ranking(by, asked, interval, as_of)
     answer = {
         "timestamp": now_iso(services),
-        "source": services.source.name,
+        "source": await services.sources_of(m.symbol for m in found[:limit]),
         "by": by,
         "interval": interval,
         "ranked_symbols": len(found),
@@ -110,7 +110,7 @@ async def correlate(
     found = await services.indicators.correlation(asked, period, interval)
     answer = {
         "timestamp": now_iso(services),
-        "source": services.source.name,
+        "source": await services.sources_of(found.symbols),
         "period": period,
         "interval": interval,
         "bars": found.bars,

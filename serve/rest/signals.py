@@ -82,7 +82,7 @@ async def read_kept(
     rows = [_kept_row(number, signal) for number, signal in kept.value]
     body = {
         "timestamp": now_iso(services),
-        "source": source,
+        "source": await services.sources_of(dict.fromkeys(row["symbol"] for row in rows)),
         "stale": kept.stale_since_s is not None,
         "signals": rows,
     }
@@ -181,7 +181,7 @@ async def _signals(
     found.sort(key=lambda pair: (-pair[1].opened_at_ns, pair[0]))
     body = {
         "timestamp": now_iso(services),
-        "source": services.source.name,
+        "source": await services.sources_of(symbol for symbol, _ in found[:limit]),
         "timeframe": interval,
         "total": len(found),
         "signals": [_row(symbol, signal, interval) for symbol, signal in found[:limit]],

@@ -26,7 +26,7 @@ async def read_prices(services: State, symbols: SymbolsQuery) -> Response:
     failed = {s: error_detail(p) for s, p in prices.items() if isinstance(p, FinstageError)}
     body = {
         "timestamp": now_iso(services),
-        "source": services.source.name,
+        "source": services.joined(p["source"] for p in found.values()),
         "as_of": max((p["timestamp"] for p in found.values()), default=None),
         "data_version": {s: p["data_version"] for s, p in found.items()},
         "prices": {s: found[s]["current_price"] if s in found else None for s in prices},

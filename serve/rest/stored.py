@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 from starlette.responses import Response
 
-from infra.bars import NS_PER_DAY
+from infra.bars import NS_PER_DAY, BarSeries
 from infra.calendars import calendar_for
 from infra.clock import utc
 from infra.db.contents import Content
 from infra.db.stored_bars import Coverage
 from infra.db.unit import Unit
-from infra.errors import SymbolUnknown
+from infra.errors import FinstageError, SymbolUnknown
 from infra.symbols import normalise
 from serve.rest.answers import fresh, now_iso
 from serve.rest.parameters import SymbolPath
@@ -33,8 +33,9 @@ Held = tuple[list[Coverage], dict[str, list[int]]]
 async def read_coverage(services: State, symbol: SymbolPath) -> Response:
     """First and last bar, sources and revisions of each interval that the store holds.
 
-    A gap is a session of the exchange between the first and the last bar that has none; minutes
-    without a trade are no gap. 404 if nothing is held.
+    Beside them the daily bars that are `served`, which the store may not have kept yet. A gap is a
+    session of the exchange between the first and the last stored bar that has none; minutes
+    without a trade are no gap. 404 for a symbol that neither has.
     """
     name = normalise(symbol)
 
@@ -45,16 +46,36 @@ async def read_coverage(services: State, symbol: SymbolPath) -> Response:
 
     kept = await services.last_good.ask(("coverage", name), lambda: services.store.read(ask))
     rows, openings = kept.value
-    if not rows:
-        raise SymbolUnknown(name)
+    try:
+        served = _served(await services.indicators.history(name, "max"))
+    except FinstageError as error:
+        if isinstance(error, SymbolUnknown) and not rows:
+            raise
+        served = None
     body = {
         "symbol": name,
         "timestamp": now_iso(services),
         "stale": kept.stale_since_s is not None,
         "intervals": [_interval(row) for row in rows],
         "gaps": {interval: gaps(name, seconds) for interval, seconds in openings.items()},
+        "served": served,
     }
     return fresh(body)
+
+
+def _served(series: BarSeries) -> dict[str, Any]:
+    opened_ns = series.bars.opened_at_ns
+    first, last = (
+        utc(int(opened_ns[row]) // 10**9).isoformat() if len(opened_ns) else None
+        for row in (0, -1)
+    )
+    return {
+        "source": series.source,
+        "first": first,
+        "last": last,
+        "bars": len(opened_ns),
+        "stale": series.stale_since_s is not None,
+    }
 
 
 def _interval(row: Coverage) -> dict[str, Any]:

@@ -33,15 +33,17 @@ async def list_symbols(
     chosen = [s for s in known if category in (None, universe.category(s))]
     monitored = set(await services.feed.monitored())
     first = (page - 1) * size
+    shown = chosen[first : first + size]
+    sources = await services.sources_by_symbol(shown)
     items = [
         {
             "symbol": s,
             "name": universe.name(s),
             "category": universe.category(s),
             "monitored": s in monitored,
-            "source": services.source.name,
+            "source": sources[s],
         }
-        for s in chosen[first : first + size]
+        for s in shown
     ]
     pages = math.ceil(len(chosen) / size)
     pagination = {

@@ -415,6 +415,7 @@ class SocketTable:
         topic = message.topic
         if kind is Kind.ENDED:
             self._last.pop(topic, None)
+            self._known.discard(topic)
             return
         object_of(message)  # else it is no frame for anybody
         self._backlog.add(offset, message)

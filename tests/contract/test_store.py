@@ -18,7 +18,7 @@ from sqlalchemy import Connection, inspect
 
 from infra.bars import IMPORT, NS_PER_DAY, Bars
 from infra.db.analyses import Analysis
-from infra.db.bulk import import_bars, upsert_bars
+from infra.db.bulk import delete_import, import_bars, upsert_bars
 from infra.db.contents import Content
 from infra.db.high_records import Record
 from infra.db.imports import Import
@@ -29,7 +29,7 @@ from infra.db.store import Store
 from infra.db.tables import metadata
 from infra.db.unit import Unit
 from infra.db.version import BASE
-from infra.errors import StoreUnavailable
+from infra.errors import NotImported, StoreUnavailable
 from tests.databases import KINDS, database
 
 NOW = datetime(2026, 3, 4, 15, 30, 12, 345678, tzinfo=UTC)
@@ -388,10 +388,30 @@ async def test_imports_are_noticed_by_their_number(store: Store) -> None:
     first = await store.read(lambda unit: unit.imports.latest())
     await store.write(lambda unit: unit.imports.append(made))
 
-    later = await store.read(lambda unit: unit.imports.latest(first["OWN", "1d"]))
+    later = await store.read(lambda unit: unit.imports.latest(first["OWN", "1d"].id))
 
-    assert later["OWN", "1d"] > first["OWN", "1d"]
-    assert await store.read(lambda unit: unit.imports.latest(later["OWN", "1d"])) == {}
+    assert later["OWN", "1d"].id > first["OWN", "1d"].id
+    assert await store.read(lambda unit: unit.imports.latest(later["OWN", "1d"].id)) == {}
+
+
+async def test_what_was_imported_is_deleted_and_the_sources_bars_stay(store: Store) -> None:
+    own = bars(2_500)
+    await store.write(lambda unit: unit.bars.upsert("OWN", "1d", "replay", own[:100]))
+    await import_bars(store, "OWN", "1d", own)
+    await import_bars(store, "OWN", "15m", own[:10])
+    await store.write(lambda unit: unit.imports.append(Import("OWN", "1d", "a", 1, 0, 0, NOW)))
+
+    with pytest.raises(NotImported, match="OWN 60m"):
+        await delete_import(store, "OWN", ("60m",), NOW)
+    counts = await delete_import(store, "OWN", (), NOW)
+
+    assert counts == {"15m": 10, "1d": 2_400}
+    held = await store.read(lambda unit: unit.bars.coverage("OWN"))
+    assert [(c.interval, c.source, c.count) for c in held] == [("1d", "replay", 100)]
+    latest = await store.read(lambda unit: unit.imports.latest())
+    assert [last.is_there for last in latest.values()] == [False, False]
+    with pytest.raises(NotImported):
+        await delete_import(store, "OWN", (), NOW)
 
 
 async def test_slow_queries_are_found_and_purged(store: Store) -> None:

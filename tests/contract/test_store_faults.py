@@ -93,7 +93,7 @@ async def test_a_commit_whose_answer_is_lost_is_not_made_twice_where_that_would_
     await asyncio.sleep(1.1)  # the store is not asked for a second
     latest = await store.read(lambda unit: unit.imports.latest())
 
-    assert latest["OWN", "1d"] == 1  # it had been made
+    assert latest["OWN", "1d"] == (1, True)  # it had been made
 
 
 async def test_a_commit_whose_answer_is_lost_is_made_again_where_that_is_the_same(

@@ -22,7 +22,7 @@ from infra.db.unit import Unit
 from infra.db.url import file_url
 from infra.errors import ConfigError
 from infra.settings import Settings
-from serve.bar_files import export_file, import_file
+from serve.bar_files import delete_bars, export_file, import_file
 from serve.store import backup_store, copy_store, describe_store, restore_store
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
@@ -237,3 +237,38 @@ async def test_what_is_exported_can_be_imported(url: URL, tmp_path: Path) -> Non
     with pytest.raises(ConfigError, match="there are 1d of yahoo"):
         await asyncio.to_thread(export_file, settings, quiet(), file, "aapl", "1m", "")
     await store.close()
+
+
+async def test_an_import_says_what_is_shown_only_once_the_replay_gets_there(
+    url: URL, tmp_path: Path
+) -> None:
+    file, console, settings = tmp_path / "own.csv", quiet(), settings_for(url, tmp_path)
+    lines = ["1980-12-12,10,12,9,11,100", *(f"2024-03-0{n},10,12,9,11,100" for n in range(4, 9))]
+    file.write_text("\n".join(["date,open,high,low,close,volume", *lines]))
+
+    assert (
+        await asyncio.to_thread(import_file, settings, console, file, "aapl", "1d", "", True) == 0
+    )
+
+    said = printed(console)
+    assert "5 of 6 bars lie after 2012-08-29, where the clock of 'replay' stands" in said
+    assert "MYAAPL" in said
+    console = quiet()
+    await asyncio.to_thread(import_file, settings, console, file, "myaapl", "1d", "", True)
+    assert "lie after" not in printed(console)
+    assert "served as source 'import'" in printed(console)
+
+
+async def test_an_import_is_deleted_by_the_command_line(url: URL, tmp_path: Path) -> None:
+    file, console, settings = tmp_path / "own.csv", quiet(), settings_for(url, tmp_path)
+    file.write_text(_CSV)
+    await asyncio.to_thread(import_file, settings, console, file, "own", "1d", "", False)
+
+    assert await asyncio.to_thread(delete_bars, settings, console, "own", "") == 0
+
+    assert "OWN 1d: 2 imported bars deleted" in printed(console)
+    store = Store(url)
+    assert len(await read(store, "OWN")) == 0
+    await store.close()
+    with pytest.raises(ConfigError, match="nothing is imported of OWN"):
+        await asyncio.to_thread(delete_bars, settings, console, "own", "")

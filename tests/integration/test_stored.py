@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -77,6 +78,105 @@ def test_an_import_is_served_seconds_later(
     file.write_text(file.read_text() + "\n2024-03-11,9,10,8,9,100")
     run_finstage("import", str(file), "--symbol", "own.x", env=service.environment)
     wait_until(lambda: len(http.get(url).json()["close"]) == 6, 5, "the next import is served")
+
+    # Whoever names a source says whose bars these are
+    assert {path: sources_in(http, path) for path in NAMING} == dict.fromkeys(NAMING, {"import"})
+    body = {"symbols": ["OWN.X"], "expression": "close > 0"}
+    screened = http.post("/api/v2/technical-analysis/screen", json=body).json()
+    assert (screened["source"], screened["matched_symbols"]) == ("import", 1)
+    analysed = http.post("/api/v2/technical-analysis/batch/indicators", json=["OWN.X"]).json()
+    assert analysed["source"] == analysed["results"]["OWN.X"]["source"] == "import"
+    both = http.get("/api/v2/quotes?symbols=OWN.X,IBM").json()
+    assert both["source"] == "replay+import"
+
+    # Deleted, the symbol is unknown again, and leaves what was monitored
+    assert http.post("/api/v2/symbols", json={"symbols": ["OWN.X"]}).status_code == 200
+    assert http.delete("/api/v2/prices/OWN.X/import?interval=15m").status_code == 404
+    gone = http.delete("/api/v2/prices/OWN.X/import")
+    assert gone.json()["deleted"] == [{"interval": "1d", "bars": 6}]
+    wait_until(lambda: http.get(url).status_code == 404, 5, "a deleted import is unknown")
+    errors = "/api/v2/quotes?symbols=OWN.X"
+    wait_until(lambda: "OWN.X" in http.get(errors).json()["errors"], 5, "its price is gone")
+    assert http.get("/api/v2/coverage/OWN.X").status_code == 404
+    again = http.delete("/api/v2/prices/OWN.X/import")
+    assert (again.status_code, again.json()["detail"]["code"]) == (404, "not_imported")
+    items = http.get("/api/v2/symbols").json()["items"]
+    assert "OWN.X" not in [item["symbol"] for item in items]
+
+
+NAMING = (
+    "/api/v2/prices/OWN.X/history?period=max",
+    "/api/v2/quotes?symbols=OWN.X",
+    "/api/v2/actions/OWN.X",
+    "/api/v2/symbols/OWN.X",
+    "/api/v2/async/symbols/OWN.X/price",
+    "/api/v2/async/symbols/batch?symbols=OWN.X",
+    "/api/v2/async/technical/analysis/OWN.X",
+    "/api/v2/coverage/OWN.X",
+    "/api/v2/market-price/current/OWN.X",
+    "/api/v2/market-price/snapshots/summary?symbols=OWN.X",
+    "/api/v2/technical-analysis/indicators/OWN.X",
+    "/api/v2/technical-analysis/indicators/OWN.X?indicators=rsi(21)",
+    "/api/v2/technical-analysis/prices/batch?symbols=OWN.X&include_history=true",
+    "/api/v2/technical-analysis/prices/monitor?symbols=OWN.X",
+    "/api/v2/technical-analysis/ranking?by=close&symbols=OWN.X",
+    "/api/v2/technical-analysis/live/OWN.X",
+    "/api/v2/search?q=OWN.X",
+)
+
+
+def sources_in(http: httpx.Client, path: str) -> set[str]:
+    """Return all that an answer calls a source, at any depth."""
+    answer = http.get(path)
+    assert answer.status_code == 200, f"{path}: {answer.text}"
+    return set(_sources(answer.json()))
+
+
+def _sources(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for name, inner in value.items():
+            if name == "source":
+                yield inner
+            yield from _sources(inner)
+    elif isinstance(value, list):
+        for inner in value:
+            yield from _sources(inner)
+
+
+def test_imported_bars_of_a_symbol_of_the_source_come_and_go(
+    http: httpx.Client, service: Service, tmp_path: Path
+) -> None:
+    url = "/api/v2/prices/MSFT/history?period=max"
+    before = http.get(url).json()
+    file = tmp_path / "msft.csv"
+    days = ["1986-03-13", "1986-03-14", "2024-03-04"]
+    file.write_text("\n".join(["date,open,high,low,close", *(f"{d},10,12,9,11" for d in days)]))
+
+    done = run_finstage("import", str(file), "--symbol", "MSFT", env=service.environment)
+
+    assert "1 of 3 bars lie after 201" in done.stdout, done.stdout + done.stderr
+    wait_until(lambda: http.get(url).json()["source"] == "replay+import", 5, "old bars are served")
+    both = http.get(url).json()
+    assert both["sessions"][:2] == ["1986-03-13", "1986-03-14"]
+    assert both["sessions"][2] == before["sessions"][0]
+    quote = http.get("/api/v2/quotes?symbols=MSFT").json()
+    live = http.get("/api/v2/technical-analysis/live/MSFT").json()
+    assert quote["source"] == "replay"
+    assert live["source"] == "replay+import"
+
+    done = run_finstage("delete", "MSFT", env=service.environment)
+
+    assert "MSFT 1d: 3 imported bars deleted" in done.stdout, done.stdout + done.stderr
+    wait_until(lambda: http.get(url).json()["source"] == "replay", 5, "they are gone")
+    assert http.get(url).json()["sessions"][0] == before["sessions"][0]
+
+
+def test_coverage_says_what_is_served_before_anything_is_stored(http: httpx.Client) -> None:
+    coverage = http.get("/api/v2/coverage/^IXIC")
+
+    assert coverage.status_code == 200
+    assert coverage.json()["served"]["source"] == "replay"
+    assert coverage.json()["served"]["bars"] > 2_000
 
 
 def test_jobs_run_when_asked_and_tell_what_they_did(http: httpx.Client) -> None:

@@ -9,8 +9,10 @@ import pytest
 
 from infra.bars import NS_PER_DAY, NS_PER_MINUTE, Bars, Quote
 from infra.clock import FakeClock
+from infra.db.imports import LastImport
 from infra.errors import IntervalUnsupported, StoreUnavailable, SymbolUnknown
 from infra.periods import day_ns
+from infra.sources.base import Tick, VersionChanged, Wanted
 from infra.sources.imported import WithImports
 from infra.sources.replay import ReplaySource, load_records
 
@@ -22,18 +24,26 @@ class Held:
 
     def __init__(self) -> None:
         self.by_key: dict[tuple[str, str], Bars] = {}
-        self.ids: dict[tuple[str, str], int] = {}
+        self.last: dict[tuple[str, str], LastImport] = {}
         self.is_away = False
         self.reads = 0
 
     def add(self, symbol: str, interval: str, bars: Bars) -> None:
         self.by_key[symbol, interval] = bars
-        self.ids[symbol, interval] = max(self.ids.values(), default=0) + 1
+        self._note(symbol, interval, True)
 
-    async def latest(self, after_id: int) -> dict[tuple[str, str], int]:
+    def delete(self, symbol: str, interval: str) -> None:
+        del self.by_key[symbol, interval]
+        self._note(symbol, interval, False)
+
+    def _note(self, symbol: str, interval: str, is_there: bool) -> None:
+        number = max((last.id for last in self.last.values()), default=0) + 1
+        self.last[symbol, interval] = LastImport(number, is_there)
+
+    async def latest(self, after_id: int) -> dict[tuple[str, str], LastImport]:
         if self.is_away:
             raise StoreUnavailable("away")
-        return {key: number for key, number in self.ids.items() if number > after_id}
+        return {key: last for key, last in self.last.items() if last.id > after_id}
 
     async def bars(self, symbol: str, interval: str) -> Bars:
         if self.is_away:
@@ -109,6 +119,8 @@ async def test_older_bars_are_put_before_the_sources_and_adjusted_as_its_first(
     both = await source.history("AAPL")
 
     assert both.source == "replay"
+    assert both.source_of(both.bars) == "replay+import"
+    assert both.source_of(both.bars[-20:]) == "replay"  # of which all are the replay's
     assert len(both.bars) == len(live.bars) + 3 + _free_days(live.bars, first, 3)
     assert np.all(np.diff(both.bars.opened_at_ns) > 0)
     assert both.price_factor[0] == live.price_factor[0] != 1.0
@@ -207,6 +219,98 @@ async def test_ticks_are_asked_for_where_the_source_has_the_symbol(
     await source.look()
 
     assert source.import_only == {"OWN"}
+    assert [source.source_of(s) for s in ("OWN", "AAPL", "IBM")] == [
+        "import",
+        "replay+import",
+        "replay",
+    ]
     assert [found.symbol for found in await source.search("own", 5)][0] == "OWN"
     assert (await source.info("OWN")).source == "import"
     assert await source.actions("OWN") == ()
+
+
+async def test_what_is_deleted_is_the_sources_again_and_ones_own_is_unknown(
+    source: WithImports, held: Held, inner: ReplaySource
+) -> None:
+    live = await inner.history("AAPL")
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    held.add("AAPL", "1d", daily(date(1980, 12, 12), 5))
+    await source.look()
+    before = await source.history("AAPL")
+    held.delete("OWN", "1d")
+    held.delete("AAPL", "1d")
+
+    told = await source.look()
+
+    assert told == ("AAPL", "OWN")
+    after = await source.history("AAPL")
+    assert len(before.bars) == len(live.bars) + 5
+    assert len(after.bars) == len(live.bars)
+    assert before.data_version != after.data_version == live.data_version
+    with pytest.raises(SymbolUnknown):
+        await source.history("OWN")
+    assert not await source.knows("OWN")
+    assert source.import_only == frozenset()
+    assert source.imported() == ()
+
+
+async def test_what_was_deleted_before_the_start_is_nothing_new(
+    source: WithImports, held: Held
+) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    held.delete("OWN", "1d")
+
+    assert await source.look() == ()
+    assert source.symbols() == source._inner.symbols()
+
+
+async def test_of_two_imported_intervals_the_other_one_stays(
+    source: WithImports, held: Held
+) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    held.add("OWN", "15m", daily(date(2024, 3, 4), 5))
+    await source.look()
+    version = (await source.history("OWN")).data_version
+    held.delete("OWN", "15m")
+
+    assert await source.look() == ("OWN",)
+    assert (await source.history("OWN")).data_version != version
+    with pytest.raises(IntervalUnsupported):
+        await source.history("OWN", "15m")
+
+
+async def test_ticks_and_quotes_have_the_version_of_the_history(
+    source: WithImports, held: Held
+) -> None:
+    held.add("AAPL", "1d", daily(date(1980, 12, 12), 5))
+    await source.look()
+
+    version = (await source.history("AAPL")).data_version
+    quote = (await source.quotes(["AAPL"]))["AAPL"]
+    events = await anext(aiter(source.stream(Wanted(()))))
+
+    assert isinstance(quote, Quote)
+    assert quote.data_version == version
+    told = {
+        e.quote.data_version if isinstance(e, Tick) else e.data_version
+        for e in events
+        if (isinstance(e, Tick) and e.quote.symbol == "AAPL")
+        or (isinstance(e, VersionChanged) and e.symbol == "AAPL")
+    }
+    assert told == {version}
+
+
+async def test_nothing_of_after_the_sources_clock_is_given_at_any_interval(
+    source: WithImports, held: Held, inner: ReplaySource
+) -> None:
+    live = await inner.history("AAPL")
+    last = live.open_bar.session(0)
+    held.add("AAPL", "15m", daily(last - timedelta(days=2), 5))
+    await source.look()
+
+    bars = (await source.history("AAPL", "15m")).bars
+
+    assert [bars.session(row) for row in range(len(bars))] == [
+        last - timedelta(days=2),
+        last - timedelta(days=1),
+    ]

@@ -299,7 +299,9 @@ class Service:
         self.published: list[Message] = []
         self.loads: list[tuple[str, str]] = []
         self.desk = LiveDesk(self.held.of, limit)
-        links = Links(self._load, lambda _: EMPTY, self._publish, self._follow)
+        links = Links(
+            self._load, lambda _: EMPTY, self._publish, self._follow, lambda _: "simulated"
+        )
         self.worker = LiveWorker(self.desk, links, FACTS, self.clock, 60.0, self._ready)
 
     async def _ready(self) -> None:

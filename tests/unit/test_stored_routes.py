@@ -62,8 +62,10 @@ def test_summaries_say_what_is_there_and_what_is_not() -> None:
     assert (bare["change_from_close"], bare["all_time_high"]) == (None, None)
     assert snapshot_summary("AAPL", _SNAPSHOT)["has_complete_data"] is True
     assert snapshot_summary("AAPL", None)["has_complete_data"] is False
-    assert high_record_summary("AAPL", _RECORD, date(2026, 3, 4))["days_since_high"] == 30
-    assert high_record_summary("AAPL", None, date(2026, 3, 4))["has_record"] is False
+    assert (
+        high_record_summary("AAPL", _RECORD, date(2026, 3, 4), "replay")["days_since_high"] == 30
+    )
+    assert high_record_summary("AAPL", None, date(2026, 3, 4), "replay")["has_record"] is False
 
 
 @pytest.fixture

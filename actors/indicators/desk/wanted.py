@@ -81,6 +81,12 @@ class Wanted:
         for key in keys:
             held[key] = max(held.get(key, 0.0), until_s)
 
+    def end(self, symbol: str) -> None:
+        """Let every lease on a symbol be over."""
+        for subject, held in self._until_s.items():
+            if subject.symbol == symbol:
+                self._until_s[subject] = dict.fromkeys(held, float("-inf"))
+
     def drop_over(self, now_s: float) -> list[Subject]:
         """Forget what nobody wants any more; return the subjects of which nothing is left."""
         gone = []

@@ -50,13 +50,14 @@ class Links:
 
     `load(symbols, interval)` holds histories, fetched anew where they may be outdated, and returns
     why some cannot be had; `open_bar(subject)` is the bar under way that came with one, or the
-    last price's; `publish` raises ActorUnavailable; `prices` are the last ones by symbol.
+    last price's; `publish` raises ActorUnavailable; `source_of(subject)` is who has its bars.
     """
 
     load: Load
     open_bar: Callable[[Subject], Bars]
     publish: Callable[[Sequence[Message]], Awaitable[None]]
     follow: Callable[[Sequence[str]], Awaitable[dict[str, FinstageError]]]
+    source_of: Callable[[Subject], str]
 
 
 class LiveWorker:
@@ -130,6 +131,18 @@ class LiveWorker:
         if last_price is not None:
             self.on_message(Kind.PRICES, last_price)
         self._work.set()
+
+    def on_end(self, symbol: str) -> None:
+        """Let a symbol go of which there are no bars any more."""
+        self._desk.wanted.end(symbol)
+        self._ended.update(self._desk.review(self._clock.monotonic_s()))
+        self._work.set()
+
+    def on_outdated(self, symbol: str) -> None:
+        """Let bars under a day be fetched anew."""
+        self._desk.outdated.update(
+            s for s in self._desk.subjects() if s.symbol == symbol and s.interval != "1d"
+        )
 
     # -- what is wanted -----------------------------------------------------------------------
 
@@ -290,7 +303,7 @@ class LiveWorker:
             if self.filter.refusal(candidate, now_s) is None:
                 self.filter.tell(candidate, now_s)
                 symbol, interval = signal.subject
-                body = alert_of(signal, self._desk.at(symbol)) | self._origin()
+                body = alert_of(signal, self._desk.at(symbol)) | self._origin(signal.subject)
                 topic = f"{TECHNICAL_ALERTS}{symbol}:{interval}:{signal.type}"
                 told.append(Message(topic, orjson.dumps(body)))
         return told
@@ -303,10 +316,10 @@ class LiveWorker:
         )
 
     def _told(self, subject: Subject) -> dict[str, Any]:
-        return self._desk.update_of(subject) | self._origin()
+        return self._desk.update_of(subject) | self._origin(subject)
 
-    def _origin(self) -> dict[str, Any]:
-        return {"source": self._facts.name, "synthetic": self._facts.synthetic}
+    def _origin(self, subject: Subject) -> dict[str, Any]:
+        return {"source": self._links.source_of(subject), "synthetic": self._facts.synthetic}
 
     def _update_of(self, subject: Subject) -> Message:
         return Message(_topic(subject), orjson.dumps(self._told(subject)))
