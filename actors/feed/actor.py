@@ -30,6 +30,7 @@ from infra.errors import (
     RangeInvalid,
     SourceError,
     StoreError,
+    SymbolUnknown,
 )
 from infra.messages import Message
 from infra.metrics import STAGE_SECONDS, TICKS, UPSTREAM_BREAKER, UPSTREAM_RATE, UPSTREAM_WAITING
