@@ -392,6 +392,14 @@ class Settings(BaseSettings):
         return parse_keys(self.api_keys.get_secret_value())
 
     @property
+    def max_sockets_without_key(self) -> int:
+        """Return how many sockets there may be before one without a key is refused.
+
+        Where there are keys a tenth of the places is kept for them.
+        """
+        return self.max_sockets - self.max_sockets // 10 if self.keys else self.max_sockets
+
+    @property
     def run_dir(self) -> Path:
         """Return the folder of what only the running service needs: state, token, sockets."""
         return self.data_dir / "run"

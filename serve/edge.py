@@ -162,10 +162,11 @@ async def _answers(site: Site, scope: Scope, send: Send) -> bool:
             HTTP_REQUESTS.labels("GET", "refused", str(error.status_code)).inc()
             await _send_error(error, header, send)
             return True
-        except Exception:
+        except Exception:  # a bug: the application asks its gate, and has the words
             logger.exception("edge.failed", extra={"path": path})
+            return False
     if entry is None:
-        return False  # a bug was met: the application has the words for it
+        return False
     await _send_entry(site, entry, given, header, send)
     if following.now.watches:
         site.timer(entry.route).observe(time.perf_counter() - began_s)

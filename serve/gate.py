@@ -8,6 +8,7 @@ or a listed one. Behind HAProxy every client looks like 127.0.0.1: no address is
 from __future__ import annotations
 
 import hmac
+from collections.abc import Callable
 from urllib.parse import parse_qs
 
 from limits import RateLimitItemPerSecond
@@ -27,14 +28,28 @@ _READING_POSTS = frozenset(
         "/api/v2/technical-analysis/screen",
     }
 )
-_ABOUT_CLIENTS = ("/ws/clients", "/ws/status")
-_ALWAYS_OPEN = ("/health/", "/metrics", "/monitoring/", "/assets/", "/docs", "/openapi.json")
-_PAGES = (  # they ask for the key, so they come without one
-    "/",
-    "/ws/demo",
-    "/tasks",
-    "/performance-dashboard",
-    "/api/v2/performance/dashboard/html",
+_ABOUT_CLIENTS = frozenset({"/ws/clients", "/ws/status"})  # need a key wherever there are any
+_ALWAYS_OPEN = frozenset(
+    {
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/metrics/memory",
+        "/monitoring/health",
+        "/monitoring/health/live",
+        "/monitoring/health/ready",
+        "/monitoring/metrics",
+        "/openapi.json",
+        "/assets",
+        "/assets/docs",
+        # pages: they ask for the key, so they come without one
+        "/",
+        "/docs",
+        "/ws/demo",
+        "/tasks",
+        "/performance-dashboard",
+        "/api/v2/performance/dashboard/html",
+    }
 )
 _MEMO_LIMIT = 1_024
 
@@ -51,8 +66,11 @@ class Gate:
         self._limiter = MovingWindowRateLimiter(MemoryStorage())
         self._known_hosts: set[bytes] = set()
 
-    def admit(self, scope: Scope) -> str:
+    def admit(self, scope: Scope, answering: Callable[[Scope], str] = lambda _: "") -> str:
         """Return the name of the key used, or an empty string.
+
+        `answering` returns the route that will answer, as it is declared; where it names none, or
+        one that is not listed above, the common rule for reads and changes holds.
 
         Raises OriginRefused (403), KeyRequired (401) or RateLimited (429).
         """
@@ -69,7 +87,7 @@ class Gate:
         changes = not is_socket and scope["method"] not in _SAFE_METHODS
         if origin and (is_socket or changes):
             self._check_origin(origin, host)
-        return self._check_key(scope, key, is_socket, changes)
+        return self._check_key(scope, key, changes, answering)
 
     def _check_host(self, host: bytes) -> None:
         if host in self._known_hosts:
@@ -91,24 +109,24 @@ class Gate:
             f"origin {text[:60]!r} may not do this; add it to FINSTAGE_CORS_ORIGINS"
         )
 
-    def _check_key(self, scope: Scope, key: bytes, is_socket: bool, changes: bool) -> str:
+    def _check_key(
+        self, scope: Scope, key: bytes, changes: bool, answering: Callable[[Scope], str]
+    ) -> str:
         if not self._keys:
             return ""
-        if is_socket and not key:
+        if scope["type"] == "websocket" and not key:
             query = parse_qs(scope["query_string"].decode("latin-1"))
             key = query.get("api_key", [""])[0].encode()
         if key:
             return self._name_of(key)
-        if self._needs_key(scope["path"], is_socket, changes):
+        if self._needs_key(answering(scope), changes):
             raise KeyRequired("this needs a key in the header X-API-Key")
         return ""
 
-    def _needs_key(self, path: str, is_socket: bool, changes: bool) -> bool:
-        if (path in _PAGES or path.startswith(_ALWAYS_OPEN)) and not changes:
-            return False
-        if self._reads_need_key or is_socket:
-            return self._reads_need_key
-        return (changes and path not in _READING_POSTS) or path.startswith(_ABOUT_CLIENTS)
+    def _needs_key(self, route: str, changes: bool) -> bool:
+        if route in _ABOUT_CLIENTS or (changes and route not in _READING_POSTS):
+            return True
+        return self._reads_need_key and (changes or route not in _ALWAYS_OPEN)
 
     def name_of(self, key: bytes) -> str:
         """Return the name of a key, "" if it is not known."""

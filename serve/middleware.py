@@ -12,6 +12,7 @@ from infra.errors import BodyTooLarge, FinstageError
 from infra.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from serve.errors import error_response
 from serve.gate import Gate
+from serve.routes import Routes
 from serve.scope import DIRECT, KEY_NAME, TOO_LARGE
 
 logger = logging.getLogger(__name__)
@@ -32,17 +33,20 @@ class RequestMiddleware:
         self._gate = gate
         self._max_body_bytes = max_body_bytes
         self._behind_serve = behind_serve
+        self._routes: Routes | None = None  # of the application that this is a part of
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle one request or handshake."""
         if scope["type"] not in ("http", "websocket"):
             await self._app(scope, receive, send)
             return
+        # Serve's prefix, which a request past Serve has not: routes are declared with it.
+        scope["root_path"] = ""
         given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
         request_id = new_request_id(given.decode("latin-1"))
         with bound_request_id(request_id):
             try:
-                scope[KEY_NAME] = self._gate.admit(scope)
+                scope[KEY_NAME] = self._gate.admit(scope, self._answering)
                 _check_length(scope, self._max_body_bytes)
             except FinstageError as error:
                 await self._refuse(error, request_id, scope, receive, send)
@@ -51,6 +55,11 @@ class RequestMiddleware:
                 await self._app(scope, receive, send)
             else:
                 await self._count(request_id, scope, receive, send)
+
+    def _answering(self, scope: Scope) -> str:
+        if self._routes is None:
+            self._routes = Routes(scope["app"].routes)
+        return self._routes.answering(scope["path"], scope.get("method", ""))
 
     def _adds_request_id(self, scope: Scope) -> bool:
         return DIRECT in scope or not self._behind_serve

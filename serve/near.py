@@ -316,6 +316,8 @@ class NearCache:
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Forget everything and take the hub's state."""
         self.has_met_hub = True
+        self._payloads.clear()
+        self._parsed.clear()
         for symbol in tuple(self._by_symbol):
             self._forget(symbol)
         self.versions.clear()

@@ -436,7 +436,7 @@ class Alive(Shape):
 class Check(Shape):
     """One thing that readiness rests on."""
 
-    status: Literal["ok", "waiting", "away", "unknown", "compiling"]
+    status: Literal["ok", "waiting", "away", "unknown", "compiling", "full"]
     detail: str
 
 

@@ -12,6 +12,7 @@ import orjson
 from yarl import URL
 
 from infra.clock import Clock
+from infra.digits import whole_number
 from infra.notify.addresses import is_literal, is_public
 from infra.notify.notice import Notice
 from infra.notify.outcome import Outcome, Refused, Sent, TryAgain
@@ -93,8 +94,9 @@ class WebhookSender:
 
     def _wait_s(self, retry_after: str) -> float | None:
         """Return the seconds that a `Retry-After` asks for, an hour at most."""
-        if retry_after.isascii() and retry_after.isdigit():
-            return min(float(retry_after), _LONGEST_WAIT_S)
+        seconds = whole_number(retry_after)
+        if seconds is not None:
+            return min(float(seconds), _LONGEST_WAIT_S)
         at = _date(retry_after)
         if at is None:
             return None

@@ -19,6 +19,7 @@ from serve.version import VERSION
 router = APIRouter(tags=["health"])
 
 _STARTED_S = time.monotonic()
+_SOCKETS = "finstage_websocket_connections"
 
 
 @router.get("/health/live", response_model=Alive, responses=documented())
@@ -36,7 +37,8 @@ async def read_live(services: State) -> Response:
 async def read_ready(services: State) -> Response:
     """200 when prices and indicators can be answered, else 503 with what is waited for.
 
-    `degraded`, and 200, while the store, the scheduler, the alerts or the tasks do not answer.
+    `degraded`, and 200, while the store, the scheduler, the alerts or the tasks do not answer, or
+    where no more sockets can be opened.
     """
     ready, body = await ready_body(services)
     return fresh(body, 200 if ready else 503)
@@ -89,13 +91,27 @@ async def _checks(services: Services) -> dict[str, dict[str, str]]:
 
 async def _extras(services: Services) -> dict[str, dict[str, str]]:
     """Return the state of what prices and indicators go on without."""
-    alerts, tasks, monitor, scheduler = await asyncio.gather(
+    alerts, tasks, monitor, sockets, scheduler = await asyncio.gather(
         _pinged(services.alerts),
         _pinged(services.tasks),
         _pinged(services.monitor),
+        _sockets(services),
         _scheduler(services),
     )
-    return scheduler | {"alerts": alerts, "tasks": tasks, "monitor": monitor}
+    return scheduler | {"alerts": alerts, "tasks": tasks, "monitor": monitor, "sockets": sockets}
+
+
+async def _sockets(services: Services) -> dict[str, str]:
+    """Return whether one more connection may come, as of some seconds ago."""
+    try:
+        families = await services.cache.metrics(_SOCKETS)
+    except ActorUnavailable as error:
+        return {"status": "unknown", "detail": error.message}
+    _, _, samples = families.get(_SOCKETS, ("", "", []))
+    most, counts = services.settings.max_sockets_without_key, [count for _, _, count in samples]
+    is_full = any(count >= most for count in counts)
+    detail = f"{sum(counts):.0f} open, {most} at most in a process"
+    return {"status": "full" if is_full else "ok", "detail": detail}
 
 
 async def _pinged(client: ActorClient) -> dict[str, str]:

@@ -148,7 +148,7 @@ async def read_health(services: State) -> Response:
 
 
 _ORDER = ("healthy", "degraded", "unhealthy")
-_WORDS = {"ok": "healthy", "away": "degraded", "waiting": "degraded", "compiling": "degraded"}
+_WORDS = {"ok": "healthy"} | dict.fromkeys(("away", "waiting", "compiling", "full"), "degraded")
 
 
 @monitoring.get("/health/live", response_model=Figures, responses=documented())

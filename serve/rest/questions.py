@@ -6,7 +6,7 @@ import functools
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import get_args
-from urllib.parse import parse_qsl, unquote
+from urllib.parse import parse_qsl
 
 from actors.indicators.client import METHODS, NAMES
 from infra.errors import FinstageError
@@ -83,6 +83,6 @@ def _indicator_question(symbol: str, query: bytes, services: Services) -> Indica
     if not plain:
         return None
     try:
-        return IndicatorQuestion(normalise(unquote(symbol)), period, interval, NAMES, method)
+        return IndicatorQuestion(normalise(symbol), period, interval, NAMES, method)
     except FinstageError:
         return None

@@ -7,6 +7,7 @@ class Allowance:
     """A token bucket: `per_s` on the average, `most` at once. `now_s` never goes back."""
 
     def __init__(self, per_s: float, most: float, now_s: float) -> None:
+        self.told = f"more than {per_s:g} messages a second"
         self._per_s = per_s
         self._most = most
         self._left = most

@@ -1,25 +1,27 @@
-"""The stream application: `/ws/realtime`."""
+"""The stream application: `/ws/realtime` and `/ws/sse`."""
 
 from __future__ import annotations
 
+import asyncio
 import time
 import uuid
 from collections import Counter
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeVar
 
 import orjson
 from starlette.applications import Starlette
 from starlette.requests import Request
-from starlette.responses import Response
 from starlette.routing import Route, WebSocketRoute
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from actors.indicators.client import LiveWant
 from infra.errors import FinstageError
 from infra.settings import Settings
 from infra.universe import load_universe
+from serve.errors import error_response
 from serve.gate import Gate
 from serve.middleware import RequestMiddleware
 from serve.scope import KEY_NAME
@@ -31,7 +33,7 @@ from serve.ws.requests import Subscribe
 from serve.ws.rest import Feed, Publish
 from serve.ws.roster import Roster
 from serve.ws.sockets import SocketTable
-from serve.ws.wire import WIRE, Wire
+from serve.ws.wire import SILENT_S, WIRE, Wire
 
 _CATCH_UP_S = 2.0  # another replica may be ahead of this one
 
@@ -65,17 +67,10 @@ def create_stream(
     terms = Terms(settings.source_name, settings.max_symbols_on_socket, categories)
     place = Place(settings, table, roster, terms, upstream)
 
-    realtime = Realtime(place)
-
-    async def as_events(request: Request) -> Response:
-        return await _serve_events(request, place)
-
     app = Starlette(
         routes=[
-            WebSocketRoute("/realtime", realtime),
-            WebSocketRoute("/ws/realtime", realtime),  # without Serve's root_path
-            Route("/sse", as_events),
-            Route("/ws/sse", as_events),
+            WebSocketRoute("/ws/realtime", Realtime(place)),
+            Route("/ws/sse", Events(place), methods=["GET"]),
             *page.routes(),
             *rest.routes(roster, upstream.publish, upstream.feed),
         ]
@@ -91,7 +86,7 @@ def create_stream(
 
 @dataclass(slots=True)
 class Place:
-    """What every connection of this replica needs. State: how many each key has."""
+    """What every connection of this replica needs. State: how many each key has, "" for none."""
 
     settings: Settings
     table: SocketTable
@@ -102,21 +97,25 @@ class Place:
 
     def is_full(self, key: str = "") -> bool:
         """Return whether one more connection is too many, in all or of a key."""
+        if not key:
+            return len(self.table) >= self.settings.max_sockets_without_key
         if len(self.table) >= self.settings.max_sockets:
             return True
-        return bool(key) and self.by_key[key] >= self.settings.max_sockets_of_key
+        return self.by_key[key] >= self.settings.max_sockets_of_key
 
-    def open(self) -> tuple[Session, Outbox]:
-        """Begin with a client."""
+    @contextmanager
+    def client(self, key: str) -> Iterator[tuple[Session, Outbox]]:
+        """Give a client its place for as long as the block runs, however it ends."""
         outbox = self.table.open()
         session = Session(str(uuid.uuid4()), self.table, outbox, self.terms, time.time())
         self.roster.add(session)
-        return session, outbox
-
-    def close(self, session: Session, outbox: Outbox) -> None:
-        """Forget a client."""
-        self.roster.remove(session)
-        self.table.close(outbox)
+        self.by_key[key] += 1
+        try:
+            yield session, outbox
+        finally:
+            self.by_key[key] -= 1
+            self.roster.remove(session)
+            self.table.close(outbox)
 
 
 class Realtime:
@@ -135,15 +134,12 @@ class Realtime:
             await send({"type": "websocket.close", "code": TOO_MANY_CONNECTIONS, "reason": reason})
             return
         wire: Wire = scope["extensions"][WIRE]
-        session, outbox = place.open()
-        place.by_key[key] += 1
-        connection = Connection(wire, session, outbox, place.table)
-        try:
-            await connection.converse(receive, place.settings, self._prepare(session))
-        finally:
-            connection.close()
-            place.by_key[key] -= 1
-            place.close(session, outbox)
+        with place.client(key) as (session, outbox):
+            connection = Connection(wire, session, outbox, place.table)
+            try:
+                await connection.converse(receive, place.settings, self._prepare(session))
+            finally:
+                connection.close()
 
     def _prepare(self, session: Session) -> Callable[[Subscribe], Awaitable[None]]:
         async def prepare(asked: Subscribe) -> None:
@@ -152,24 +148,48 @@ class Realtime:
         return prepare
 
 
-async def _serve_events(request: Request, place: Place) -> Response:
-    if place.is_full():
-        return Response("too many connections", 503, {"retry-after": "5"})
-    session, outbox = place.open()
+class Events:
+    """The application of `/ws/sse`, for requests that were admitted."""
 
-    def closed() -> None:
-        place.close(session, outbox)
+    def __init__(self, place: Place) -> None:
+        self._place = place
 
-    text = orjson.dumps(sse.request_of(request))
-    asked = session.asked(text)
-    if asked is not None:
-        await _prepare(session, place, asked)
-    answer = session.reply(text, time.time())
-    told = orjson.loads(answer.payload)
-    if told["type"] == "error":
-        closed()
-        return sse.refused(told)
-    return sse.events(answer, outbox, place.table, closed)
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve one stream until it ends, or until its client takes nothing for long."""
+        if scope["method"] == "HEAD":  # its body would go on unseen, with a place of its own
+            await sse.nothing()(scope, receive, send)
+            return
+        if self._place.is_full(scope[KEY_NAME]):
+            await sse.full()(scope, receive, send)
+            return
+        try:
+            text = orjson.dumps(sse.request_of(Request(scope)))
+        except FinstageError as error:
+            await error_response(error)(scope, receive, send)
+            return
+        try:
+            await self._serve(text, scope, receive, send)
+        except TimeoutError:
+            return  # the server ends an answer that broke off
+
+    async def _serve(self, text: bytes, scope: Scope, receive: Receive, send: Send) -> None:
+        place = self._place
+
+        async def timed(message: Message) -> None:
+            async with asyncio.timeout(SILENT_S):
+                await send(message)
+
+        with place.client(scope[KEY_NAME]) as (session, outbox):
+            asked = session.asked(text)
+            if asked is not None:
+                await _prepare(session, place, asked)
+            answer = session.reply(text, time.time())
+            told = orjson.loads(answer.payload)
+            if told["type"] == "error":
+                response = sse.refused(told)
+            else:
+                response = sse.events(answer, outbox, place.table)
+            await response(scope, receive, timed)
 
 
 async def _prepare(session: Session, place: Place, asked: Subscribe) -> None:

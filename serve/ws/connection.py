@@ -16,13 +16,12 @@ from serve.ws.outbox import Outbox, nobody
 from serve.ws.protocol import Session
 from serve.ws.requests import Subscribe
 from serve.ws.sockets import SocketTable
-from serve.ws.wire import Wire
+from serve.ws.wire import TOO_MANY_MESSAGES, Wire
 
 # 4000 to 4499: come back; 4500 to 4999: it would be the same again.
 SHUTDOWN = 4001
 SLOW = 4008
 MESSAGE_TOO_LARGE = 4500
-TOO_MANY_MESSAGES = 4501
 TOO_MANY_CONNECTIONS = 4504
 
 
@@ -96,7 +95,8 @@ class Connection:
         """
         per_s, max_bytes = settings.socket_messages_per_s, settings.max_message_bytes
         self.answer(self._session.welcome())
-        allowance = Allowance(per_s, 10 * per_s, time.monotonic())
+        allowance = Allowance(per_s, 10 * per_s, self._loop.time())
+        self._wire.allowance = allowance
         while True:
             message = await receive()
             if message["type"] == "websocket.disconnect":
@@ -104,8 +104,8 @@ class Connection:
             text = message.get("text") or message.get("bytes") or b""
             if len(text) > max_bytes:
                 self._wire.end(MESSAGE_TOO_LARGE, f"a message is at most {max_bytes} bytes")
-            elif not allowance.take(time.monotonic()):
-                self._wire.end(TOO_MANY_MESSAGES, f"more than {per_s} messages a second")
+            elif not allowance.take(self._loop.time()):
+                self._wire.end(TOO_MANY_MESSAGES, allowance.told)
             else:
                 asked = self._session.asked(text)
                 if asked is not None:

@@ -15,5 +15,5 @@ async def read_demo(_: Request) -> Response:
 
 
 def routes() -> list[Route]:
-    """Return the route, with and without Serve's prefix."""
-    return [Route("/demo", read_demo), Route("/ws/demo", read_demo)]
+    """Return the route."""
+    return [Route("/ws/demo", read_demo)]

@@ -92,7 +92,11 @@ class Session:
         return [symbol for symbol in named if not self._table.knows(symbol)]
 
     def meet(self, symbols: Sequence[str], refused: dict[str, FinstageError]) -> None:
-        """Take the feed's word for symbols: those not refused can be subscribed to."""
+        """Take the feed's word for what the next message subscribes to.
+
+        Symbols that are not refused can be subscribed to; of the others the next message that
+        names them asks again, as they may be known by then.
+        """
         self._refused = refused
         self._table.meet(s for s in symbols if s not in refused)
 
@@ -130,6 +134,7 @@ class Session:
             self._errors += 1
             self._table.errors += 1
             answer = {"type": "error", "code": error.code, "message": error.message}
+        self._refused, self._refused_live = {}, {}
         if isinstance(request.get("id"), str | int):
             answer["id"] = request["id"]
         return encoded(answer, self._outbox.encoding)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeGuard
 
 import msgpack
 import orjson
 
 from actors.indicators.client import LiveWant
+from infra.digits import MOST
 from infra.errors import SymbolUnknown
 from infra.messages import ALERTS, BARS, EXTENDED, PERFORMANCE, TASKS, TECHNICAL, Position
 from infra.symbols import normalise
@@ -225,14 +226,19 @@ def _position(request: dict[str, Any]) -> Position | None:
         return None
     epoch = given.get("epoch") if isinstance(given, dict) else None
     offset = given.get("offset") if isinstance(given, dict) else None
-    if not isinstance(epoch, str) or not isinstance(offset, int) or isinstance(offset, bool):
+    if not isinstance(epoch, str) or not _is_number(offset):
         raise ProtocolError(110, 'recover must be {"epoch": "…", "offset": 1234}')
     return Position(epoch, offset)
 
 
 def _after_alert(request: dict[str, Any]) -> int | None:
     given = request.get("recover")
-    number = given.get("alert_id") if isinstance(given, dict) else None
-    if number is not None and (not isinstance(number, int) or isinstance(number, bool)):
+    number: int | None = given.get("alert_id") if isinstance(given, dict) else None
+    if number is not None and not _is_number(number):
         raise ProtocolError(110, "alert_id must be the number of the last alert that came")
     return number
+
+
+def _is_number(given: object) -> TypeGuard[int]:
+    """Return whether a value may be an offset or an alert's number."""
+    return isinstance(given, int) and not isinstance(given, bool) and 0 <= given <= MOST

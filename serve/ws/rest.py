@@ -43,7 +43,7 @@ class Feed(Protocol):
 
 
 def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
-    """Return the routes, each with and without Serve's prefix.
+    """Return the routes.
 
     A broadcast goes through the hub, so it reaches the sockets of every replica. Parameters come
     in a JSON body or, as in the former service, in the query.
@@ -99,16 +99,13 @@ def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
         told = f"{len(before)} symbols stream only while somebody wants them"
         return _json({"success": bool(before), "message": told})
 
-    made = []
-    for prefix in ("", "/ws"):
-        made += [
-            Route(f"{prefix}/status", read_status),
-            Route(f"{prefix}/clients", clients),
-            Route(f"{prefix}/broadcast", broadcast, methods=["POST"]),
-            Route(f"{prefix}/streaming/start", start, methods=["POST"]),
-            Route(f"{prefix}/streaming/stop", stop, methods=["POST"]),
-        ]
-    return made
+    return [
+        Route("/ws/status", read_status),
+        Route("/ws/clients", clients),
+        Route("/ws/broadcast", broadcast, methods=["POST"]),
+        Route("/ws/streaming/start", start, methods=["POST"]),
+        Route("/ws/streaming/stop", stop, methods=["POST"]),
+    ]
 
 
 async def _given(request: Request) -> dict[str, Any]:

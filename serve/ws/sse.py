@@ -5,25 +5,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import orjson
 from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
+from infra.digits import whole_number
 from serve.ws.frames import Frame
 from serve.ws.outbox import Outbox
 from serve.ws.sockets import SocketTable
 
 _SILENCE_S = 15.0  # then a comment says that the connection is there
 _PLACE = re.compile(rb'^\{"epoch":"([^"]*)","offset":(\d+)')
+_MEDIA_TYPE = "text/event-stream"
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _TEXTS = ("type", "mode", "interval", "indicators")
 
 
 def request_of(request: Request) -> dict[str, Any]:
-    """Return the subscription that a query stands for, recovering from `Last-Event-ID`."""
+    """Return the subscription that a query stands for, recovering from `Last-Event-ID`.
+
+    An id that is none of ours is left out: the stream then begins with a snapshot.
+    """
     query = request.query_params
     asked: dict[str, Any] = {"action": "subscribe", "type": "prices"}
     asked |= {name: query[name] for name in _TEXTS if name in query}
@@ -35,10 +40,22 @@ def request_of(request: Request) -> dict[str, Any]:
     if "extended" in query:
         asked["extended"] = query["extended"] == "true"
     place = request.headers.get("last-event-id") or query.get("last_event_id", "")
-    epoch, _, offset = place.rpartition(":")
-    if epoch and offset.isdigit():
-        asked["recover"] = {"epoch": epoch, "offset": int(offset)}
+    epoch, _, text = place.rpartition(":")
+    offset = whole_number(text)
+    if epoch and offset is not None:
+        asked["recover"] = {"epoch": epoch, "offset": offset}
     return asked
+
+
+def nothing() -> Response:
+    """Return the answer of a stream without the stream."""
+    return Response(media_type=_MEDIA_TYPE, headers=_HEADERS)
+
+
+def full() -> Response:
+    """Return that there are too many connections."""
+    body = {"detail": {"code": "too_many_connections", "message": "too many connections"}}
+    return Response(orjson.dumps(body), 503, {"retry-after": "5"}, "application/json")
 
 
 def refused(answer: dict[str, Any]) -> Response:
@@ -49,34 +66,29 @@ def refused(answer: dict[str, Any]) -> Response:
     return Response(body, status_code=status, media_type="application/json")
 
 
-def events(
-    first: Frame, outbox: Outbox, table: SocketTable, closed: Callable[[], None]
-) -> Response:
-    """Return the stream; `closed` is called when it ends, however it does."""
+def events(first: Frame, outbox: Outbox, table: SocketTable) -> Response:
+    """Return the stream."""
     loop, ready = asyncio.get_running_loop(), asyncio.Event()
     ready.set()  # what was missed may wait already
     outbox.on_ready = ready.set
 
     async def chunks() -> AsyncIterator[bytes]:
-        try:
-            yield _event(first.payload, "subscription")
-            while not (outbox.is_slow or table.going_away):
-                due_s = outbox.due_s()
-                silent_until_s = loop.time() + _SILENCE_S
-                until_s = silent_until_s if due_s is None else min(due_s, silent_until_s)
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout_at(until_s):
-                        await ready.wait()
-                ready.clear()
-                frames = outbox.take(loop.time)
-                if frames:
-                    yield b"".join(_event(frame.payload) for frame in frames)
-                elif loop.time() >= silent_until_s:
-                    yield b": still here\n\n"
-        finally:
-            closed()
+        yield _event(first.payload, "subscription")
+        while not (outbox.is_slow or table.going_away):
+            due_s = outbox.due_s()
+            silent_until_s = loop.time() + _SILENCE_S
+            until_s = silent_until_s if due_s is None else min(due_s, silent_until_s)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout_at(until_s):
+                    await ready.wait()
+            ready.clear()
+            frames = outbox.take(loop.time)
+            if frames:
+                yield b"".join(_event(frame.payload) for frame in frames)
+            elif loop.time() >= silent_until_s:
+                yield b": still here\n\n"
 
-    return StreamingResponse(chunks(), media_type="text/event-stream", headers=_HEADERS)
+    return StreamingResponse(chunks(), media_type=_MEDIA_TYPE, headers=_HEADERS)
 
 
 def _event(payload: bytes, kind: str = "") -> bytes:

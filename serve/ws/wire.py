@@ -12,12 +12,16 @@ from typing import Any, cast
 
 import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
+from websockets.frames import Frame
 from websockets.http11 import Request
+
+from serve.ws.allowance import Allowance
 
 WIRE = "finstage.wire"  # where an application finds it in its scope's extensions
 PING_EVERY_S = 20.0
 SILENT_S = 120.0
 NO_PONG = 4012
+TOO_MANY_MESSAGES = 4501
 _CLOSING_S = 5.0  # for the other side to answer a close; then the connection is cut
 
 
@@ -25,13 +29,16 @@ class Wire(WebSocketsSansIOProtocol):
     """uvicorn's protocol, with frames past its send(), and silence instead of missing pongs.
 
     Any frame of the client counts as life, a pong too. Who says nothing for `SILENT_S` seconds,
-    through six pings, is closed with `NO_PONG`.
+    through six pings, is closed with `NO_PONG`. Frames that no message is made of count against
+    the `allowance` too, and of the pongs that a client does not read only the last one waits.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.heard_s = self.loop.time()
         self.on_writable: Callable[[], None] | None = None
+        self.allowance: Allowance | None = None  # of who was given a place
+        self._pong = b""
 
     @property
     def is_writable(self) -> bool:
@@ -60,8 +67,37 @@ class Wire(WebSocketsSansIOProtocol):
     def resume_writing(self) -> None:
         """Go on with what waited for this client."""
         super().resume_writing()
+        if self._pong and not self.is_over:
+            pong, self._pong = self._pong, b""
+            self.transport.write(pong)
         if self.on_writable is not None:
             self.on_writable()
+
+    def handle_ping(self) -> None:
+        """Answer a ping once the client takes it; RFC 6455, 5.5.3: the last one is enough."""
+        pong = b"".join(self.conn.data_to_send())
+        if not self._may_say_more():
+            return
+        if self.writable.is_set():
+            self.transport.write(pong)
+        else:
+            self._pong = pong
+
+    def handle_pong(self, event: Frame) -> None:
+        """Take the answer to a ping, or one to none."""
+        if self._may_say_more():
+            super().handle_pong(event)
+
+    def handle_cont(self, event: Frame) -> None:
+        """Take a part of a message; an empty one costs memory though it adds no byte."""
+        if self._may_say_more():
+            super().handle_cont(event)
+
+    def _may_say_more(self) -> bool:
+        """Count a frame; False where it is one too many, or nothing is listened to any more."""
+        if self.allowance is not None and not self.allowance.take(self.loop.time()):
+            self.end(TOO_MANY_MESSAGES, self.allowance.told)
+        return not self.is_over
 
     def send_keepalive_ping(self) -> None:
         """Ping, or give up a client that said nothing for long."""

@@ -155,6 +155,28 @@ async def test_a_bug_met_at_the_edge_is_answered_by_the_application(
     assert "edge.failed" in caplog.text
 
 
+async def test_a_bug_of_the_gate_lets_nothing_out(
+    edge: httpx.AsyncClient, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await edge.get(URL)
+    hits = sum(site.hits.values())
+
+    def broken(*_: Any) -> str:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr(site.gate, "admit", broken)
+    with pytest.raises(KeyError):  # the application asks its gate too; the server answers 500
+        await edge.get(URL)
+    assert sum(site.hits.values()) == hits
+
+
+@pytest.mark.parametrize("symbol", ["%2541APL", "%25%34%31APL"])
+async def test_a_path_is_unquoted_once(edge: httpx.AsyncClient, symbol: str) -> None:
+    answer = await edge.get(f"/api/v2/technical-analysis/indicators/{symbol}")
+
+    assert answer.status_code == 404
+
+
 async def test_on_another_loop_everything_is_passed_on(local: LocalService, site: Site) -> None:
     site.loop = asyncio.new_event_loop()
     transport = httpx.ASGITransport(Edge(local.app))

@@ -79,6 +79,16 @@ def test_a_snapshot_forgets_everything_and_takes_the_prices() -> None:
     assert cache.price("IBM") is None
 
 
+def test_a_new_epoch_knows_no_price_of_the_one_before() -> None:
+    cache, _ = near()
+    cache.on_batch(Batch(Position("e", 1), (Message(PRICES + "AAPL", b'{"price":1}'),)))
+    assert cache.price("AAPL") == {"price": 1}
+
+    cache.on_snapshot(Snapshot(Position("f", 0), ()))
+
+    assert cache.price("AAPL") is None
+
+
 def test_the_oldest_unused_answer_makes_room() -> None:
     cache, _ = near(max_entries=2)
     first, second, third = ("/1", b""), ("/2", b""), ("/3", b"")

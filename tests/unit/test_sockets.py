@@ -483,3 +483,14 @@ async def test_alerts_that_waited_when_the_hub_restarted_are_in_the_snapshot() -
     answer = say(comes_back, action="subscribe", type="all", recover=place)
     assert answer["recovered"] is False
     assert [a["alert_id"] for a in answer["snapshot"]] == [3, 4]
+
+
+def test_a_refusal_is_of_one_message() -> None:
+    everyone = table()
+    who, _ = session(everyone)
+    who.meet(["NEW"], {"NEW": SymbolUnknown("NEW")})
+    assert subscribe(who, "NEW")["code"] == 105
+
+    everyone.meet(["NEW"])  # for another client
+
+    assert subscribe(who, "NEW")["action"] == "subscribed"

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 import aiohttp
 
 from infra.clock import Clock
+from infra.digits import whole_number
 from infra.errors import FinstageError, SourceLimited, SourceMalformed, SourceUnavailable
 from infra.metrics import UPSTREAM_REQUESTS
 from infra.sources.base import Lane
@@ -159,8 +160,9 @@ def _check(answer: aiohttp.ClientResponse, body: bytes, endpoint: str, now_s: fl
 def _retry_after_s(headers: Mapping[str, str], now_s: float) -> float:
     """Return what Retry-After asks for, seconds or a date; 0 where it says nothing."""
     text = headers.get("Retry-After", "").strip()
-    if text.isdigit():
-        return float(text)
+    seconds = whole_number(text)
+    if seconds is not None:
+        return float(seconds)
     try:
         return max(0.0, parsedate_to_datetime(text).timestamp() - now_s)
     except ValueError:
