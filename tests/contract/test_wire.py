@@ -202,7 +202,7 @@ async def test_an_event_id_that_is_none_begins_anew_and_keeps_no_place(
         place = place.replace("\u0661", "\u00b3")  # a header is Latin-1
     table = prices_table()
     params = {"symbols": "AAPL"} | ({} if is_header else {"last_event_id": place})
-    headers = {"last-event-id": place.encode("latin-1")} if is_header else {}
+    headers = {b"last-event-id": place.encode("latin-1")} if is_header else {}
     async with (
         asyncio.timeout(60),
         serving(table, tmp_path, 20.0) as url,

@@ -81,8 +81,8 @@ def test_a_snapshot_forgets_everything_and_takes_the_prices() -> None:
 
 def test_a_new_epoch_knows_no_price_of_the_one_before() -> None:
     cache, _ = near()
-    cache.on_batch(Batch(Position("e", 1), (Message(PRICES + "AAPL", b'{"price":1}'),)))
-    assert cache.price("AAPL") == {"price": 1}
+    cache.on_batch(Batch(Position("e", 1), (price(1.5),)))
+    assert cache.price("AAPL") is not None
 
     cache.on_snapshot(Snapshot(Position("f", 0), ()))
 
