@@ -414,6 +414,10 @@ class Settings(BaseSettings):
         """Return the host names that requests may name."""
         return frozenset(h.lower() for h in (*LOOPBACK_HOSTS, self.host, *self.allowed_hosts))
 
+    def begun(self, at_s: float) -> Settings:
+        """Return these as the processes of a service know them that began at a Unix time."""
+        return self.model_copy(update={"replay_started_at_s": at_s})
+
 
 def parse_keys(text: str) -> dict[str, str]:
     """Return `name:key,name:key` as a mapping; raises ValueError that shows no key."""

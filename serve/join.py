@@ -74,6 +74,7 @@ class JoinedService:
 
     def _start(self, signals: StopSignals) -> None:
         started_at_s = self._settings.replay_started_at_s or time.time()
+        self._settings = self._settings.begun(started_at_s)
         if self._address != "auto" and not listens(self._address):  # Ray would try for minutes
             raise ConfigError(f"no Ray at {self._address} can be joined: nobody listens there")
         with self._console.status("joining Ray …"):

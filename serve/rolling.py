@@ -245,7 +245,7 @@ class RollingRestart:
     def __init__(
         self, settings: Settings, console: Console, state: State, timeout_s: float
     ) -> None:
-        self._settings = settings
+        self._settings = settings.begun(state.started_at_s)
         self._console = console
         self._state = state
         self._began_s = time.monotonic()

@@ -98,6 +98,7 @@ class LocalService:
         with self._console.status("starting Ray …") as status:
             prepare_environment(self._settings, ports)
             self._state = self._new_state(ports)
+            self._settings = self._settings.begun(self._state.started_at_s)
             self._state.store = asyncio.run(describe_store(self._settings))
             self._state.write(self._settings)
             import_ahead()

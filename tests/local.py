@@ -61,6 +61,7 @@ from infra.settings import Settings
 from infra.sources.base import Lane
 from infra.sources.facts import source_facts
 from infra.sources.replay import Record, ReplaySource, load_records
+from infra.sources.runs import Run
 from infra.symbols import nearest
 from infra.universe import load_universe
 from pipelines.jobs.registry import all_jobs
@@ -434,7 +435,7 @@ class LocalAlerts:
         due = [one for update in updates for one in self._book.on_price(update, STARTED_AT_S)]
 
         async def work(unit: Unit) -> int:
-            return sum([await give(unit, of_price(one, STARTED_AT_S)) for one in due])
+            return sum([await give(unit, of_price(one, STARTED_AT_S), Run("replay")) for one in due])
 
         given: int = await self._store.write(work)
         return given

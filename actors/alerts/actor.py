@@ -41,6 +41,7 @@ from infra.notify.webhook import WebhookSender
 from infra.settings import Settings
 from infra.sources.base import Lane
 from infra.sources.facts import source_facts
+from infra.sources.runs import Run, present_run
 from infra.universe import load_universe
 
 logger = logging.getLogger(__name__)
@@ -197,7 +198,9 @@ class AlertActor(ServiceActor):
             return
 
     async def _states(self) -> list[AlertState]:
-        states = await self._store.read(lambda unit: unit.alerts.states(self._source.name))
+        run = self._present_run()
+        kept = await self._store.read(lambda unit: unit.alerts.states(run.source))
+        states = [s for s in kept if run.began_at is None or s.fired_at >= run.began_at]
         for state in states:
             fired_s = state.fired_at.timestamp()
             self._rules.remember(state.rule_id, state.symbol, fired_s, state.is_armed)
@@ -252,9 +255,10 @@ class AlertActor(ServiceActor):
 
     async def _give(self, pending: Sequence[Pending]) -> int:
         """Put alerts into the store; return how many were not there already."""
+        run = self._present_run()
 
         async def work(unit: Unit) -> list[bool]:
-            return [await give(unit, one) for one in pending]
+            return [await give(unit, one, run) for one in pending]
 
         given = await self._store.write(work)
         for one, is_new in zip(pending, given, strict=True):
@@ -295,12 +299,17 @@ class AlertActor(ServiceActor):
                 logger.info("alert.told", extra={"alert_id": number, "told": alert.message})
             told = found[-1][0]
 
+    def _present_run(self) -> Run:
+        return present_run(self._source.name, self.settings, self._clock.time_s())
+
     async def _after(self, number: int) -> list[tuple[int, Alert]]:
-        return await self._store.read(lambda unit: unit.alerts.after(number, _AT_ONCE))
+        run = self._present_run()
+        return await self._store.read(lambda unit: unit.alerts.after(number, _AT_ONCE, run=run))
 
     async def _before(self, at: datetime) -> int:
         """Return the number of the last alert before an instant."""
-        recent = await self._store.read(lambda unit: unit.alerts.since(at, 1_000))
+        run = self._present_run()
+        recent = await self._store.read(lambda unit: unit.alerts.since(at, 1_000, run=run))
         if recent:
             return min(number for number, _ in recent) - 1
         return await self._store.read(lambda unit: unit.alerts.newest())
@@ -346,6 +355,7 @@ class AlertActor(ServiceActor):
     @exposed
     async def check(self, updates: Sequence[dict[str, Any]]) -> int:
         """Hold prices against the rules; return how many alerts they gave."""
+        updates = [u for u in updates if self._intake.is_of_run(u)]
         needed = [u["symbol"] for u in updates if self._book.needs(u)]
         if needed:
             answers = await self._indicators.references(needed, Lane.BACKGROUND)

@@ -66,6 +66,12 @@ class AlertBook:
         self._references.pop(symbol, None)
         self._windows.pop(symbol, None)
 
+    def start_over(self) -> None:
+        """Forget all: the source began a new run, whose times come again."""
+        self._references.clear()
+        self._windows.clear()
+        self._given.clear()
+
     def needs(self, update: dict[str, Any]) -> bool:
         """Return whether the references held are not those for the session of a price."""
         return not self._fits(self._references.get(update["symbol"]), update)

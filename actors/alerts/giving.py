@@ -17,6 +17,7 @@ from infra.db.unit import Unit
 from infra.messages import ALERTS, Message
 from infra.notify.courier import deliver_later
 from infra.notify.notice import Notice
+from infra.sources.runs import Run
 
 USER = "user"  # the alert type of users' rules
 
@@ -85,11 +86,15 @@ def of_rule(fired: Fired, now_s: float) -> Pending:
     )
 
 
-async def give(unit: Unit, pending: Pending) -> bool:
-    """Put an alert into the store, with all that goes with it; False if it was given lately."""
+async def give(unit: Unit, pending: Pending, run: Run) -> bool:
+    """Put an alert into the store, with all that goes with it; False if it was given lately.
+
+    That is in the same `run` where the alert is of its source.
+    """
     alert = pending.alert
+    began_at = run.began_at if alert.source == run.source else None
     number = await unit.alerts.give(
-        alert, pending.session, pending.cool_down, pending.once_a_session
+        alert, pending.session, pending.cool_down, pending.once_a_session, began_at
     )
     if number is None:
         return False

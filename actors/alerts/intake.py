@@ -12,6 +12,7 @@ from actors.alerts.giving import Pending, of_price, of_rule
 from actors.alerts.user_rules import UserRules
 from infra.clock import Clock
 from infra.messages import ACTIONS, DATA, Batch, Kind, Message, Snapshot, body_of, hand
+from infra.sources.runs import RunWatch
 
 _MOST_WAITING = 10_000  # alerts, while the store is away
 _ASKED_EVERY_S = 2.0  # for references of one symbol
@@ -43,6 +44,7 @@ class AlertIntake:
         self._clock = clock
         self._operators = tuple(operators)
         self._asked_s: dict[str, float] = {}
+        self._runs = RunWatch()
 
     def on_snapshot(self, snapshot: Snapshot) -> None:
         """Take the last prices; a hub that forgot what it was told is told again.
@@ -73,6 +75,14 @@ class AlertIntake:
         """Return an alert that goes to the operator's targets too."""
         return replace(pending, targets=self._operators)
 
+    def is_of_run(self, update: dict[str, Any]) -> bool:
+        """Return whether a price is of the source's present run; a new one finds nothing given."""
+        found = self._runs.take(update["data_version"])
+        if found == "new":
+            self._book.start_over()
+            self._rules.start_over()
+        return found != "over"
+
     def _note_told(self, kind: Kind, message: Message) -> None:
         if kind is Kind.ALERTS:
             self.told = max(self.told or 0, body_of(message)["alert_id"])
@@ -88,6 +98,8 @@ class AlertIntake:
             self._asked_s.pop(message.topic.removeprefix(DATA), None)
 
     def _take_price(self, update: dict[str, Any]) -> None:
+        if not self.is_of_run(update):
+            return
         if self._book.needs(update):
             self._want(update["symbol"])
         now_s = self._clock.time_s()

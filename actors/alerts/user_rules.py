@@ -110,6 +110,13 @@ class UserRules:
         if watch is not None:
             watch.fired_s, watch.is_armed = fired_s, is_armed
 
+    def start_over(self) -> None:
+        """Arm every rule, without a cool-down: the source began a new run."""
+        self._quotes.clear()
+        self.rearmed.clear()
+        for rule in list(self._rules.values()):
+            self.put(rule)
+
     def on_price(self, update: dict[str, Any], now_s: float) -> list[Fired]:
         """Ask the rules that look at quotes only."""
         symbol = update["symbol"]

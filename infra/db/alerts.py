@@ -6,11 +6,12 @@ from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, func, insert, select, update
+from sqlalchemy import Row, Select, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.tables import alert_states, alerts
 from infra.db.upsert import insert_new
+from infra.sources.runs import REPEATED, Run
 
 _NEVER = datetime(1970, 1, 1, tzinfo=UTC)
 _STATE_KEY = ("source", "rule_id", "symbol")
@@ -54,22 +55,29 @@ class Alerts:
         self._connection = connection
 
     async def give(
-        self, alert: Alert, session: str, cool_down: timedelta, once_a_session: bool
+        self,
+        alert: Alert,
+        session: str,
+        cool_down: timedelta,
+        once_a_session: bool,
+        began_at: datetime | None = None,
     ) -> int | None:
         """Keep an alert if it is due, and return its number; None if it was given lately.
 
-        Of several who give the same at the same time one does: the state changes where it is
+        What was given before `began_at`, of the source's run, does not count. Of several who give the same at the same time one does: the state changes where it is
         still due, and in the same transaction. The state is not armed then.
         """
         key = {"source": alert.source, "rule_id": alert.rule_id, "symbol": alert.symbol}
         never = key | {"fired_at": _NEVER, "session": "", "is_armed": 1}
         made = insert_new(self._connection.dialect.name, alert_states, _STATE_KEY)
         await self._connection.execute(made, [never])
-        is_due = [alert_states.c[name] == value for name, value in key.items()]
-        is_due.append(alert_states.c.fired_at <= alert.triggered_at - cool_down)
+        is_due = alert_states.c.fired_at <= alert.triggered_at - cool_down
         if once_a_session:
-            is_due.append(alert_states.c.session != session)
-        change = update(alert_states).where(*is_due)
+            is_due = and_(is_due, alert_states.c.session != session)
+        if began_at is not None:
+            is_due = or_(is_due, alert_states.c.fired_at < began_at)
+        state = [alert_states.c[name] == value for name, value in key.items()]
+        change = update(alert_states).where(*state, is_due)
         changed = await self._connection.execute(
             change.values(fired_at=alert.triggered_at, session=session, is_armed=0)
         )
@@ -100,20 +108,20 @@ class Alerts:
         ]
 
     async def after(
-        self, alert_id: int, limit: int, symbol: str | None = None
+        self, alert_id: int, limit: int, symbol: str | None = None, run: Run | None = None
     ) -> list[tuple[int, Alert]]:
-        """Return the alerts past a number, in its order."""
-        query = self._select().where(alerts.c.id > alert_id)
+        """Return the alerts past a number, in its order; with `run`, none of runs that are over."""
+        query = self._select(run).where(alerts.c.id > alert_id)
         if symbol is not None:
             query = query.where(alerts.c.symbol == symbol)
         query = query.order_by(alerts.c.id).limit(limit)
         return [_numbered(row) for row in await self._connection.execute(query)]
 
     async def since(
-        self, at: datetime, limit: int, symbol: str | None = None
+        self, at: datetime, limit: int, symbol: str | None = None, run: Run | None = None
     ) -> list[tuple[int, Alert]]:
-        """Return the alerts from an instant on, newest first."""
-        query = self._select().where(alerts.c.triggered_at >= at)
+        """Return the alerts from an instant on, newest first; `run` as for `after`."""
+        query = self._select(run).where(alerts.c.triggered_at >= at)
         if symbol is not None:
             query = query.where(alerts.c.symbol == symbol)
         query = query.order_by(alerts.c.triggered_at.desc(), alerts.c.id.desc()).limit(limit)
@@ -124,8 +132,15 @@ class Alerts:
         found = await self._connection.execute(select(func.max(alerts.c.id)))
         return found.scalar_one() or 0
 
-    def _select(self) -> Select[Any]:
-        return select(alerts.c.id, *(alerts.c[name] for name in Alert.__slots__))
+    def _select(self, run: Run | None) -> Select[Any]:
+        query = select(alerts.c.id, *(alerts.c[name] for name in Alert.__slots__))
+        if run is None:
+            return query
+        is_of_run = alerts.c.source == run.source
+        if run.began_at is not None:
+            is_of_run = and_(is_of_run, alerts.c.triggered_at >= run.began_at)
+        about_service = alerts.c.symbol == ""
+        return query.where(or_(about_service, alerts.c.source.not_in(REPEATED), is_of_run))
 
 
 def _numbered(row: Row[Any]) -> tuple[int, Alert]:

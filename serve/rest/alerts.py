@@ -14,9 +14,11 @@ from starlette.responses import Response
 from infra.clock import utc
 from infra.db.alert_rules import StoredRule
 from infra.db.alerts import Alert
+from infra.db.unit import Unit
 from infra.errors import AlertRuleUnknown, RangeInvalid
 from infra.notify.signing import new_secret
 from infra.notify.targets import checked_target, shown
+from infra.sources.runs import present_run
 from infra.symbols import normalise
 from serve.alert_schemas import (
     AlertDeliveries,
@@ -124,13 +126,21 @@ async def read_given(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
 ) -> Response:
-    """Alerts that were given, by built-in rules and users'; the newest first."""
+    """Alerts that were given, by built-in rules and users'; the newest first.
+
+    Of a replay: those of its present run.
+    """
     name = None if symbol is None else normalise(symbol)
-    if after_id is not None:
-        found = await services.store.read(lambda unit: unit.alerts.after(after_id, limit, name))
-    else:
-        since = utc(services.clock.time_s()) - timedelta(hours=hours)
-        found = await services.store.read(lambda unit: unit.alerts.since(since, limit, name))
+    now_s = services.clock.time_s()
+    run = present_run(services.source.name, services.settings, now_s)
+    since = utc(now_s) - timedelta(hours=hours)
+
+    async def read(unit: Unit) -> list[tuple[int, Alert]]:
+        if after_id is not None:
+            return await unit.alerts.after(after_id, limit, name, run)
+        return await unit.alerts.since(since, limit, name, run)
+
+    found = await services.store.read(read)
     items = [_given(number, alert) for number, alert in found]
     return fresh({"timestamp": now_iso(services), "items": items})
 

@@ -102,3 +102,17 @@ async def test_given_alerts_are_listed(client: httpx.AsyncClient, local: LocalSe
     assert {item["symbol"] for item in of_one.json()["items"]} == {last["symbol"]}
     empty = await client.get(f"/api/v2/alerts/fired/{numbers[0]}/deliveries")
     assert empty.json() == {"items": []}
+
+
+async def test_alerts_of_a_run_that_is_over_are_not_listed(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    prices = await local.services.prices(local.source.symbols())
+    assert await local.services.alerts.check([p for p in prices.values() if isinstance(p, dict)])
+    listed = "/api/v2/alerts/fired"
+    assert (await client.get(listed)).json()["items"]
+    settings = local.settings.begun(local.clock.time_s() + 1)
+    object.__setattr__(local.services, "settings", settings)
+    local.clock.advance(2)
+    for query in ("", "?after_id=0", "?hours=87600"):
+        assert (await client.get(listed + query)).json()["items"] == []

@@ -13,6 +13,7 @@ import pytest
 from infra.db.alerts import Alert, AlertState
 from infra.db.store import Store
 from infra.db.unit import Unit
+from infra.sources.runs import Run
 from tests.databases import KINDS, database
 
 NOW = datetime(2026, 3, 4, 15, 30, 12, 345678, tzinfo=UTC)
@@ -92,3 +93,31 @@ async def test_what_was_undone_may_be_given_again(stores: list[Store]) -> None:
         await stores[0].write(work)
     assert await stores[0].read(lambda unit: unit.alerts.newest()) == 0
     assert await give(stores[1], ALERT)
+
+
+async def test_what_a_run_before_gave_neither_hinders_nor_shows(stores: list[Store]) -> None:
+    store = stores[0]
+    service = replace(ALERT, symbol="", rule_id="system_status:feed", source="replay")
+    live = replace(ALERT, symbol="IBM", source="yahoo")
+    past = replace(ALERT, source="replay", traded_at=NOW - 4_000 * DAY)
+    for alert in (past, service, live):
+        assert await give(store, alert)
+    began = NOW + timedelta(minutes=1)
+    again = replace(past, triggered_at=began + timedelta(minutes=1))
+    assert not await give(store, again)
+
+    async def work(unit: Unit) -> bool:
+        return (await unit.alerts.give(again, "2026-03-04", DAY, True, began)) is not None
+
+    assert await store.write(work)
+    assert not await store.write(work)  # in its own run it has its cool-down
+
+    async def shown(run: Run) -> list[Alert]:
+        past_any = await store.read(lambda unit: unit.alerts.after(0, 10, run=run))
+        since = await store.read(lambda unit: unit.alerts.since(NOW - DAY, 10, run=run))
+        assert sorted(since) == sorted(past_any)
+        return [alert for _, alert in past_any]
+
+    assert await shown(Run("replay", began)) == [service, live, again]
+    assert await shown(Run("replay")) == [past, service, live, again]
+    assert await shown(Run("yahoo")) == [service, live]

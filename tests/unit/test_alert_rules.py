@@ -170,3 +170,12 @@ def test_times_that_go_back_begin_anew() -> None:
 
 def test_every_rule_has_a_cool_down() -> None:
     assert {rule.cool_down_s for rule in RULES.values()} == {3_600.0, 21_600.0, 86_400.0}
+
+
+def test_a_new_run_finds_nothing_given() -> None:
+    made = book()
+    assert kinds(made, update(115.0)) == ["price_rise", "break_prev_high"]
+    assert kinds(made, update(115.0), now_s=60.0) == []
+    made.start_over()
+    made.hold("AAPL", REFERENCE)
+    assert kinds(made, update(115.0), now_s=60.0) == ["price_rise", "break_prev_high"]

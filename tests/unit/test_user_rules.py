@@ -115,3 +115,10 @@ def test_each_symbol_fires_by_itself_and_what_is_removed_does_not() -> None:
 def test_stale_and_extended_prices_do_not_count(more: dict[str, Any]) -> None:
     made = rules(rule("price > 105"))
     assert not made.on_price(quote(106, **more), 0.0)
+
+
+def test_a_new_run_arms_every_rule_without_a_cool_down() -> None:
+    made = rules(rule("price > 100"))
+    assert fires(made, 101.0, 101.0) == [True, False]
+    made.start_over()
+    assert fires(made, 101.0, now_s=1.0) == [True]
