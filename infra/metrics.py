@@ -344,6 +344,12 @@ def _merged(parts: Iterable[Families]) -> Families:
     }
 
 
+def samples_of(families: Families, name: str) -> Iterator[tuple[dict[str, str], float]]:
+    """Return the labels and values of a metric, nothing where there is none of the name."""
+    for _, labels, value in families.get(name, ("", "", []))[2]:
+        yield dict(labels), value
+
+
 async def watch_process(process: str) -> None:
     """Keep the gauges of this process true: loop lag, resident memory, CPU time. Never returns."""
     own = psutil.Process()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from actors.cache.client import MemoryBook, Sample
@@ -18,9 +17,10 @@ from infra.caches.counted import (
     SHARED_FAILURES,
     SHARED_UP,
 )
+from infra.caches.hit_rate import Reads, all_reads, reads_by_cache
 from infra.memory.health import cache_health, recommendations, status_of
 from infra.memory.usage import MIB
-from infra.metrics import Families
+from infra.metrics import Families, samples_of
 
 _OF_READS = {"hit": "hits", "stale": "stale_hits", "miss": "misses"}
 _PLAIN = {SETS: "sets", REFUSED: "refused", ENTRIES: "entries", MAX_ENTRIES: "max_entries",
@@ -29,10 +29,12 @@ _PLAIN = {SETS: "sets", REFUSED: "refused", ENTRIES: "entries", MAX_ENTRIES: "ma
 
 def cache_stats(families: Families) -> dict[str, dict[str, Any]]:
     """Return the figures of each cache by name, from the `finstage_cache_` metrics."""
-    levels = _levels(families)
+    levels, reads = _levels(families), reads_by_cache(samples_of(families, READS))
     names = sorted({spec.name for spec in SPECS} | {name for name, _ in levels})
     return {
-        name: _of_cache({level: f for (n, level), f in levels.items() if n == name})
+        name: _of_cache(
+            {level: f for (n, level), f in levels.items() if n == name}, reads.get(name, Reads())
+        )
         for name in names
     }
 
@@ -45,28 +47,23 @@ def _levels(families: Families) -> dict[tuple[str, str], dict[str, int]]:
         figures[field] = figures.get(field, 0) + int(value)
 
     for family, field in _PLAIN.items():
-        for labels, value in _samples(families, family):
+        for labels, value in samples_of(families, family):
             add(labels, field, value)
-    for labels, value in _samples(families, READS):
+    for labels, value in samples_of(families, READS):
         add(labels, _OF_READS[labels["result"]], value)
-    for labels, value in _samples(families, ENDS):
+    for labels, value in samples_of(families, ENDS):
         add(labels, labels["reason"], value)
     return levels
 
 
-def _of_cache(levels: dict[str, dict[str, int]]) -> dict[str, Any]:
-    first = [figures for level, figures in levels.items() if level != "shared"]
-    shared = levels.get("shared", {})
-    found_behind = _hits(shared)
-    hits = sum(map(_hits, first)) + found_behind
-    misses = max(0, sum(f.get("misses", 0) for f in first) - found_behind)
+def _of_cache(levels: dict[str, dict[str, int]], reads: Reads) -> dict[str, Any]:
     held = sum(f.get("bytes", 0) for f in levels.values())
     return {
         "cache_size": sum(f.get("entries", 0) for f in levels.values()),
         "max_size": sum(f.get("max_entries", 0) for f in levels.values()),
-        "hits": hits,
-        "misses": misses,
-        "hit_rate": rate_pct(hits, misses),
+        "hits": int(reads.hits),
+        "misses": int(reads.misses),
+        "hit_rate": _rounded(reads.rate_pct),
         "memory_usage_bytes": held,
         "memory_usage_mb": round(held / MIB, 3),
         "levels": {level: _level(figures) for level, figures in sorted(levels.items())},
@@ -77,34 +74,25 @@ def _level(figures: dict[str, int]) -> dict[str, Any]:
     names = ("entries", "max_entries", "hits", "stale_hits", "misses", "sets", "refused",
              "evicted", "expired", "changed", "deleted", "bytes")  # fmt: skip
     shown: dict[str, Any] = {name: figures.get(name, 0) for name in names}
-    return shown | {"hit_rate": rate_pct(_hits(figures), figures.get("misses", 0))}
+    reads = Reads(shown["hits"] + shown["stale_hits"], shown["misses"])
+    return shown | {"hit_rate": _rounded(reads.rate_pct)}
 
 
-def _hits(figures: dict[str, int]) -> int:
-    return figures.get("hits", 0) + figures.get("stale_hits", 0)
+def overall_rate_pct(families: Families) -> float | None:
+    """Return the hit rate of all caches so far, None before a read."""
+    return _rounded(all_reads(samples_of(families, READS)).rate_pct)
 
 
-def rate_pct(hits: float, misses: float) -> float | None:
-    """Return the hit rate in per cent, None before a read."""
-    return round(100 * hits / (hits + misses), 2) if hits + misses > 0 else None
-
-
-def overall_rate_pct(stats: dict[str, dict[str, Any]]) -> float | None:
-    """Return the hit rate of all reads of all caches: those never found count too."""
-    return rate_pct(*(sum(s[name] for s in stats.values()) for name in ("hits", "misses")))
-
-
-def _samples(families: Families, name: str) -> Iterable[tuple[dict[str, str], float]]:
-    family = families.get(name)
-    return [] if family is None else [(dict(labels), value) for _, labels, value in family[2]]
+def _rounded(rate_pct: float | None) -> float | None:
+    return None if rate_pct is None else round(rate_pct, 2)
 
 
 def object_counts(families: Families) -> dict[str, int]:
     """Return the objects of all processes by generation."""
     counts = dict.fromkeys(("0", "1", "2", "permanent"), 0)
-    for labels, value in _samples(families, "finstage_process_objects"):
+    for labels, value in samples_of(families, "finstage_process_objects"):
         counts[labels["generation"]] += int(value)
-    uncollectable = _samples(families, "finstage_process_uncollectable_objects")
+    uncollectable = samples_of(families, "finstage_process_uncollectable_objects")
     return {
         "total_objects": sum(counts.values()),
         "generation_0": counts["0"],
@@ -117,8 +105,8 @@ def object_counts(families: Families) -> dict[str, int]:
 
 def shared_backend(families: Families) -> dict[str, Any]:
     """Return how the shared level does, as the processes that use it see it."""
-    up = list(_samples(families, SHARED_UP))
-    failures = sum(value for _, value in _samples(families, SHARED_FAILURES))
+    up = list(samples_of(families, SHARED_UP))
+    failures = sum(value for _, value in samples_of(families, SHARED_FAILURES))
     if not up:
         return {"backend": "none", "state": "unused", "failures": int(failures)}
     state = "ok" if all(value for _, value in up) else "away"
@@ -146,9 +134,10 @@ def status_report(sample: Sample, book: MemoryBook, families: Families) -> dict[
     """Return all that is known of memory."""
     stats, memory, counts = cache_stats(families), system_memory(sample), object_counts(families)
     found = book.worries(sample)
-    rate = overall_rate_pct(stats)
+    reads = all_reads(samples_of(families, READS))
+    rate = _rounded(reads.rate_pct)
     held = sum(s["memory_usage_bytes"] for s in stats.values())
-    advice = recommendations(sample.use, rate, held, found)
+    advice = recommendations(sample.use, reads.judged_pct, held, found)
     return {
         "timestamp": sample.at_s,
         "system_memory": memory,
@@ -162,12 +151,12 @@ def status_report(sample: Sample, book: MemoryBook, families: Families) -> dict[
         },
         "cache_health": {
             "timestamp": sample.at_s,
-            "overall_health": cache_health(rate),
+            "overall_health": cache_health(reads.judged_pct),
             "cache_instances": len(stats),
             "total_cached_items": sum(s["cache_size"] for s in stats.values()),
             "total_memory_usage_mb": _mb(held),
             "average_hit_rate": rate,
-            "global_metrics": _totals(stats, rate),
+            "global_metrics": _totals(stats, reads),
             "shared_backend": shared_backend(families),
             "instance_details": stats,
         },
@@ -177,14 +166,13 @@ def status_report(sample: Sample, book: MemoryBook, families: Families) -> dict[
     }
 
 
-def _totals(stats: dict[str, dict[str, Any]], rate: float | None) -> dict[str, Any]:
+def _totals(stats: dict[str, dict[str, Any]], reads: Reads) -> dict[str, Any]:
     levels = [level for s in stats.values() for level in s["levels"].values()]
-    hits = sum(s["hits"] for s in stats.values())
-    misses = sum(s["misses"] for s in stats.values())
+    rate = _rounded(reads.rate_pct)
     return {
-        "total_requests": hits + misses,
-        "cache_hits": hits,
-        "cache_misses": misses,
+        "total_requests": int(reads.count),
+        "cache_hits": int(reads.hits),
+        "cache_misses": int(reads.misses),
         "cache_sets": sum(level["sets"] for level in levels),
         "cache_deletes": sum(level["deleted"] for level in levels),
         "cache_evictions": sum(level["evicted"] for level in levels),

@@ -75,10 +75,11 @@ class OptimisationRuleRequest(Shape):
 
 
 class EnableRequest(Shape):
-    """`force`: though rules that it depends on are off."""
+    """`force`: though rules that it depends on are off. `reason` goes into the history."""
 
     rule_id: Name
     force: bool = False
+    reason: ShortText = ""
 
 
 class DisableRequest(Shape):
@@ -93,6 +94,7 @@ class BatchEnableRequest(Shape):
 
     rule_ids: RuleIds
     force: bool = False
+    reason: ShortText = ""
 
 
 class BatchDisableRequest(Shape):

@@ -41,6 +41,7 @@ from actors.monitor.client import MonitorClient
 from actors.reporting import Order, obey
 from infra.bars import Bars, BarSeries, History, Quote
 from infra.caches.counted import count_caches
+from infra.caches.hit_rate import Reads
 from infra.clock import FakeClock
 from infra.db.alert_rules import StoredRule
 from infra.db.store import Store, Work
@@ -356,7 +357,18 @@ class LocalCache:
         use = memory_use()
         rss = use.rss_bytes
         return Sample(
-            time.time(), use, {"local": rss}, rss, 1, 0, 2**28, 3, 4_096, 200.0, 150.0, 75.0, 0
+            time.time(),
+            use,
+            {"local": rss},
+            rss,
+            1,
+            0,
+            2**28,
+            3,
+            4_096,
+            Reads(150, 50),
+            Reads(150, 50),
+            0,
         )
 
     async def memory_book(self) -> MemoryBook:
@@ -434,8 +446,10 @@ class LocalAlerts:
             self._book.hold(symbol, reference_of(answer))
         due = [one for update in updates for one in self._book.on_price(update, STARTED_AT_S)]
 
+        run = Run("replay")
+
         async def work(unit: Unit) -> int:
-            return sum([await give(unit, of_price(one, STARTED_AT_S), Run("replay")) for one in due])
+            return sum([await give(unit, of_price(one, STARTED_AT_S), run) for one in due])
 
         given: int = await self._store.write(work)
         return given

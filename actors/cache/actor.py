@@ -22,12 +22,13 @@ from actors.runtime import ServiceActor, exposed
 from infra.caches.base import Found, Lifetime
 from infra.caches.catalogue import parsed_specs
 from infra.caches.counted import BYTES, ENTRIES, READS
+from infra.caches.hit_rate import Reads, all_reads
 from infra.caches.in_loop import InLoop
 from infra.caches.named import caches
 from infra.clock import SystemClock
 from infra.directives import MEMORY_BASIC, Directives, following, is_on
 from infra.memory.usage import memory_use, tree_bytes
-from infra.metrics import Families, MetricsTable, ProcessReport
+from infra.metrics import Families, MetricsTable, ProcessReport, samples_of
 from infra.settings import Settings
 
 logger = logging.getLogger(__name__)
@@ -229,11 +230,8 @@ class CacheActor(ServiceActor):
         }  # fmt: skip
         tree = await self._tree_bytes()
         used, total = await asyncio.to_thread(_object_store)
-        reads, hits = _first_level_reads(metrics.families(READS))
-        before = self._book.samples[-1] if self._book.samples else None
-        new_reads = reads - before.reads if before else reads
-        new_hits = hits - before.hits if before else hits
-        is_rated = new_reads > 0 and new_hits >= 0
+        reads = all_reads(samples_of(metrics.families(READS), READS))
+        before = self._book.samples[-1].reads if self._book.samples else Reads()
         return Sample(
             self._clock.time_s(),
             memory_use(),
@@ -245,8 +243,7 @@ class CacheActor(ServiceActor):
             int(_total(metrics.families(ENTRIES), ENTRIES)),
             int(_total(metrics.families(BYTES), BYTES)),
             reads,
-            hits,
-            100 * new_hits / new_reads if is_rated else None,
+            reads.since(before),
             int(sum(metrics.gauge(p, "finstage_process_uncollectable_objects") or 0
                     for p in metrics.processes)),
         )  # fmt: skip
@@ -296,19 +293,8 @@ def _object_store() -> tuple[int, int]:
     return int(total - free), int(total)
 
 
-def _first_level_reads(families: Families) -> tuple[float, float]:
-    """Return reads and hits at the first level asked: what is missed near is asked again."""
-    reads = hits = 0.0
-    for _, labels, value in families.get(READS, ("", "", []))[2]:
-        of = dict(labels)
-        if of["level"] != "shared":
-            reads += value
-            hits += value if of["result"] != "miss" else 0.0
-    return reads, hits
-
-
 def _total(families: Families, name: str) -> float:
-    return sum(value for _, _, value in families.get(name, ("", "", []))[2])
+    return sum(value for _, value in samples_of(families, name))
 
 
 def _optimisation(

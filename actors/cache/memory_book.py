@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from infra.caches.hit_rate import Reads
 from infra.memory.health import Worry, worries
 from infra.memory.trend import Change, Slope, change_of, is_leak, slope_of
 from infra.memory.usage import MIB, MemoryUse
@@ -14,7 +15,6 @@ from infra.memory.usage import MIB, MemoryUse
 _KEPT_S = 86_400.0
 _MOST_SAMPLES = 2_000
 _ALERTS, _OPTIMISATIONS = 50, 100
-_LEAST_READS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +22,8 @@ class Sample:
     """Memory of the whole service at one moment.
 
     `processes_bytes`: resident, by role and pid. `tree_bytes`: of all processes on the service's
-    machine, Ray's own too, shared pages shared out. `reads`, `hits`: of caches so far, counted at
-    the first level that was asked. `hit_rate_pct`: since the sample before, None without reads.
+    machine, Ray's own too, shared pages shared out. `reads` are of all caches so far, `new_reads`
+    those since the sample before.
     """
 
     at_s: float
@@ -35,10 +35,14 @@ class Sample:
     store_bytes: int
     cached_items: int
     cache_bytes: int
-    reads: float
-    hits: float
-    hit_rate_pct: float | None
+    reads: Reads
+    new_reads: Reads
     uncollectable: int
+
+    @property
+    def hit_rate_pct(self) -> float | None:
+        """Return the hit rate since the sample before, None of too few reads."""
+        return self.new_reads.judged_pct
 
     def shown(self) -> dict[str, Any]:
         """Return it as history tells it."""
@@ -93,14 +97,11 @@ class MemoryBook:
         """Return what is wrong at a sample."""
         leaks = self.trend(sample.at_s).leaks
         found = worries(sample.use, sample.uncollectable, "; ".join(leaks))
-        rate, before = sample.hit_rate_pct, self._reads_before(sample)
-        if rate is not None and rate < self._hit_warn_pct and before >= _LEAST_READS:
-            found.append(Worry("warning", f"caches found {rate:.0f} % of {before:.0f} reads"))
+        rate = sample.hit_rate_pct
+        if rate is not None and rate < self._hit_warn_pct:
+            count = sample.new_reads.count
+            found.append(Worry("warning", f"caches found {rate:.0f} % of {count:.0f} reads"))
         return found
-
-    def _reads_before(self, sample: Sample) -> float:
-        earlier = [s.reads for s in self.samples if s.at_s < sample.at_s]
-        return sample.reads - earlier[-1] if earlier else sample.reads
 
     def since(self, hours: float, now_s: float) -> list[Sample]:
         """Return the samples of the last `hours`."""

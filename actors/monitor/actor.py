@@ -21,6 +21,7 @@ from actors.monitor.trial_desk import TrialDesk
 from actors.monitor.tuning_desk import TuningDesk
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
+from actors.turn import Turn
 from infra.clock import SystemClock
 from infra.db.store import open_store
 from infra.directives import Directives
@@ -79,6 +80,7 @@ class MonitorActor(ServiceActor):
             "tuning": self._tuning,
             "service": self,
         }
+        self._turn = Turn()
         self._level = ""
         self._watches = True
         self._loaded = asyncio.Event()
@@ -205,15 +207,17 @@ class MonitorActor(ServiceActor):
 
     async def set_log_level(self, level: str) -> str:
         """Let every process log from this level; empty is the configured one."""
-        await self._keeping.put(_LEVEL, "", level)
-        self._level = level
+        async with self._turn:
+            await self._keeping.put(_LEVEL, "", level)
+            self._level = level
         await self._direct()
         return level
 
     async def watch(self, on: bool) -> None:
         """Look at the service, or no more: no readings, alerts, judgements or tuning."""
-        await self._keeping.put(_WATCHES, "", on)
-        self._watches = on
+        async with self._turn:
+            await self._keeping.put(_WATCHES, "", on)
+            self._watches = on
         await self._direct()
 
     async def log_level(self) -> dict[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, replace
 from typing import Any
@@ -16,6 +17,7 @@ from actors.monitor.alerting.rules import DEFAULT_RULES, RuleInvalid, ServiceRul
 from actors.monitor.channels import Channels, EmailServer, Target, channels_from
 from actors.monitor.keeping import Keeping
 from actors.monitor.reading import Reading
+from actors.turn import Turn
 from infra.clock import utc
 from infra.db.unit import Unit
 from infra.errors import MonitorUnknown, RangeInvalid, StoreError
@@ -53,6 +55,7 @@ class AlertDesk:
         self._watches = True
         self._every_s = 30.0
         self._looked_s = float("-inf")
+        self._turn = Turn()
         self._late: list[Happening] = []
         self._late_alerts: dict[str, ServiceAlert] = {}
 
@@ -75,7 +78,9 @@ class AlertDesk:
         if not self._watches or now_s - self._looked_s < self._every_s - 1.0:
             return
         self._looked_s = now_s
-        await self._give(self._engine.look(reading, now_s))
+        async with self._turn:
+            told = await self._kept(self._engine.look(reading, now_s))
+        await self._give(told)
         active = self._engine.active()
         for severity in _SEVERITIES:
             count = sum(alert.severity == severity for alert in active)
@@ -84,7 +89,7 @@ class AlertDesk:
     async def say(self, name: str, severity: str, title: str, text: str) -> None:
         """Tell something that the monitor did or found, once: no rule, and nothing that lasts."""
         now_s = self._keeping.clock.time_s()
-        alert_id = f"{name}_{int(now_s)}"
+        alert_id = f"{name}_{uuid.uuid4().hex[:12]}"
         body = {
             "id": alert_id, "rule_id": name, "title": title, "message": text,
             "severity": severity, "metric_name": "", "current_value": 0.0, "threshold": 0.0,
@@ -97,7 +102,8 @@ class AlertDesk:
         logger.log(_LEVELS.get(severity, logging.ERROR), "service.told", extra={"what": text})
         await self._push("triggered", shown(body))
 
-    async def _give(self, told: Sequence[Happening]) -> None:
+    async def _kept(self, told: Sequence[Happening]) -> Sequence[Happening]:
+        """Write what happened, now or with what happens next; return it. For who has the turn."""
         self._late_alerts |= {alert.id: alert for alert in self._engine.changed}
         self._late = [*self._late, *told][-_MOST_LATE:]
         if self._late_alerts or self._late:
@@ -105,6 +111,10 @@ class AlertDesk:
                 await self._keep_late()
             except StoreError as error:
                 logger.warning("service.alerts_late", extra={"reason": error.code})
+        return told
+
+    async def _give(self, told: Sequence[Happening]) -> None:
+        """Log what happened, and tell sockets of it."""
         for one in told:
             names = self._channels_of(one)
             if "log" in names:
@@ -180,23 +190,33 @@ class AlertDesk:
             rule = checked(ServiceRule.from_dict(body))
         except RuleInvalid as error:
             raise RangeInvalid(("body", error.place), error.reason) from None
-        await self._keep_rules([*self._engine.rules(), rule])
-        await self._give(self._engine.put(rule, self._keeping.clock.time_s()))
+        async with self._turn:
+            told = await self._put(rule)
+        await self._give(told)
 
     async def enable_rule(self, rule_id: str, enabled: bool) -> None:
         """Let a rule count, or not."""
-        rule = next((rule for rule in self._engine.rules() if rule.id == rule_id), None)
-        if rule is None:
-            raise MonitorUnknown("alert rule", rule_id)
-        await self.put_rule(replace(rule, enabled=enabled).as_dict())
+        async with self._turn:
+            rule = next((rule for rule in self._engine.rules() if rule.id == rule_id), None)
+            if rule is None:
+                raise MonitorUnknown("alert rule", rule_id)
+            told = await self._put(replace(rule, enabled=enabled))
+        await self._give(told)
+
+    async def _put(self, rule: ServiceRule) -> Sequence[Happening]:
+        await self._keep_rules([*self._engine.rules(), rule])
+        return await self._kept(self._engine.put(rule, self._keeping.clock.time_s()))
 
     async def remove_rule(self, rule_id: str) -> None:
         """Delete a rule; its alert ends."""
-        left = [rule for rule in self._engine.rules() if rule.id != rule_id]
-        if len(left) == len(self._engine.rules()):
-            raise MonitorUnknown("alert rule", rule_id)
-        await self._keep_rules(left, removed=rule_id)
-        await self._give(self._engine.remove(rule_id, self._keeping.clock.time_s()))
+        async with self._turn:
+            left = [rule for rule in self._engine.rules() if rule.id != rule_id]
+            if len(left) == len(self._engine.rules()):
+                raise MonitorUnknown("alert rule", rule_id)
+            await self._keep_rules(left, removed=rule_id)
+            now_s = self._keeping.clock.time_s()
+            told = await self._kept(self._engine.remove(rule_id, now_s))
+        await self._give(told)
 
     async def _keep_rules(self, rules: Sequence[ServiceRule], removed: str = "") -> None:
         """Write rules, a later one of an id in the place of the one before."""
@@ -212,37 +232,42 @@ class AlertDesk:
 
     async def acknowledge(self, alert_id: str) -> dict[str, Any]:
         """Note that somebody knows of an alert."""
-        try:
-            alert = self._engine.acknowledge(alert_id, self._keeping.clock.time_s())
-        except KeyError:
-            raise MonitorUnknown("active alert", alert_id) from None
-        await self._give([])
+        async with self._turn:
+            try:
+                alert = self._engine.acknowledge(alert_id, self._keeping.clock.time_s())
+            except KeyError:
+                raise MonitorUnknown("active alert", alert_id) from None
+            await self._kept([])
         return shown(alert)
 
     async def watch(self, on: bool, every_s: float | None = None) -> None:
         """Look at rules, every so many seconds, or no more."""
-        every_s = self._every_s if every_s is None else every_s
-        state = self._state() | {"watches": on, "every_s": every_s}
-        await self._keeping.put(STATE, "", state)
-        self._watches, self._every_s = on, every_s
+        async with self._turn:
+            every_s = self._every_s if every_s is None else every_s
+            state = self._state() | {"watches": on, "every_s": every_s}
+            await self._keeping.put(STATE, "", state)
+            self._watches, self._every_s = on, every_s
 
     async def set_email(self, body: dict[str, Any]) -> None:
         """Send email through this server from now on."""
         server = EmailServer(**body | {"to_emails": tuple(body["to_emails"])})
-        await self._set_channels(replace(self._channels, email=server))
+        async with self._turn:
+            await self._set_channels(replace(self._channels, email=server))
 
     async def add_webhook(self, url: str) -> str:
         """Tell this URL too; return the secret that signs for it."""
-        await self._set_channels(self._channels.with_webhook(url))
-        return self._channels.secret_of(url)
+        async with self._turn:
+            await self._set_channels(self._channels.with_webhook(url))
+            return self._channels.secret_of(url)
 
     async def remove_webhook(self, url: str) -> None:
         """Tell this URL no more."""
-        try:
-            changed = self._channels.without_webhook(url)
-        except KeyError:
-            raise MonitorUnknown("webhook", url) from None
-        await self._set_channels(changed)
+        async with self._turn:
+            try:
+                changed = self._channels.without_webhook(url)
+            except KeyError:
+                raise MonitorUnknown("webhook", url) from None
+            await self._set_channels(changed)
 
     async def _set_channels(self, channels: Channels) -> None:
         await self._keeping.put(CHANNELS, "", channels.as_dict())

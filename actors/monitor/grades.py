@@ -13,6 +13,7 @@ from actors.monitor.reading import Reading
 PERFORMANCE_DEGRADATION = "performance_degradation"
 THRESHOLD_VIOLATION = "threshold_violation"
 CONSECUTIVE_POOR = "consecutive_poor_performance"
+_CPU, _RESPONSE, _ERRORS = "cpu_percent", "api_response_time_ms", "error_rate_percent"
 Severity = Literal["warning", "critical"]
 Status = Literal["healthy", "degraded", "unhealthy"]
 
@@ -20,7 +21,7 @@ BASELINE_S = 600.0
 BASELINE_LEAST = 5
 SLOWER_BY = 1.2
 POOR_IN_A_ROW = 5
-LEAST_REQUESTS = 50  # so few reads say nothing of a cache
+LEAST_REQUESTS = 10  # the first of a route is slow, and one of two that fails is no rate
 _TELL_AGAIN_S = 3_600.0
 _KEPT_S = 3_600.0
 _STATUSES: tuple[Status, ...] = ("healthy", "degraded", "unhealthy")
@@ -56,19 +57,18 @@ DEFAULTS = Thresholds()
 
 
 def grade(reading: Reading, thresholds: Thresholds = DEFAULTS) -> Grade:
-    """Return the grade. What was not measured neither helps nor hurts."""
-    memory, cpu = reading.memory_percent, reading.cpu_percent
-    response, hits = reading.avg_response_ms, reading.cache_hit_rate
-    errors = reading.error_rate_percent
-    if memory > 95 or cpu > 90 or _above(response, 5_000) or _above(errors, 20):
+    """Return the grade. What was not measured, or of too little, neither helps nor hurts."""
+    memory, hits = reading.memory_percent, reading.judged_hit_rate
+    cpu, response, errors = (_judged(reading, metric) for metric in (_CPU, _RESPONSE, _ERRORS))
+    if memory > 95 or _above(cpu, 90) or _above(response, 5_000) or _above(errors, 20):
         return Grade.CRITICAL
     if exceeded(reading, thresholds):
         return Grade.POOR
-    if memory > 60 or cpu > 50 or _above(response, 500) or _below(hits, 70):
+    if memory > 60 or _above(cpu, 50) or _above(response, 500) or _below(hits, 70):
         return Grade.FAIR
-    is_quick = response is None or response < 200
+    is_quick = (cpu is None or cpu < 30) and (response is None or response < 200)
     is_cached = hits is None or hits > 90
-    return Grade.EXCELLENT if memory < 40 and cpu < 30 and is_quick and is_cached else Grade.GOOD
+    return Grade.EXCELLENT if memory < 40 and is_quick and is_cached else Grade.GOOD
 
 
 def exceeded(
@@ -77,16 +77,22 @@ def exceeded(
     """Return value and threshold of each metric that makes a reading poor, by metric."""
     limits = {
         "memory_percent": thresholds.memory_percent,
-        "cpu_percent": thresholds.cpu_percent,
-        "api_response_time_ms": thresholds.response_ms,
-        "error_rate_percent": thresholds.error_rate_percent,
+        _CPU: thresholds.cpu_percent,
+        _RESPONSE: thresholds.response_ms,
+        _ERRORS: thresholds.error_rate_percent,
     }
-    values = {metric: reading.value(metric) for metric in limits}
+    values = {metric: _judged(reading, metric) for metric in limits}
     return {
         metric: (value, limits[metric])
         for metric, value in values.items()
         if value is not None and value > limits[metric]
     }
+
+
+def _judged(reading: Reading, metric: str) -> float | None:
+    """Return a metric, None of a start or of too few requests to say anything."""
+    is_few = metric in (_RESPONSE, _ERRORS) and reading.requests < LEAST_REQUESTS
+    return None if is_few or (metric == _CPU and reading.is_start) else reading.value(metric)
 
 
 def _above(value: float | None, limit: float) -> bool:
@@ -111,10 +117,12 @@ class Check:
 def health(reading: Reading, largest_process_mb: float | None = None) -> dict[str, Check]:
     """Return how processor and memory, disk, and the largest process of the service are.
 
-    Over 80 % (a process: 500 MB) is degraded, over 95 % (1,000 MB) unhealthy. `memory_usage` is
-    there if the size of the largest process is given.
+    Over 80 % (a process: 500 MB) is degraded, over 95 % (1,000 MB) unhealthy; the processor of a
+    start is told only. `memory_usage` is there if the size of the largest process is given.
     """
     cpu = _check("CPU", reading.cpu_percent)
+    if reading.is_start:
+        cpu = Check("healthy", f"{cpu.message} while it starts")
     memory = _check("memory", reading.memory_percent)
     both = Check(worst((cpu, memory)), f"{cpu.message}, {memory.message}")
     checks = {
@@ -205,13 +213,13 @@ class _Told:
 class Watch:
     """Tells what is wrong once: again when it ended, got worse, or lasted another hour.
 
-    Worse is: critical after a warning, or another metric. State: soft; `before` are readings
-    from before a restart, oldest first, which are compared with but not told of.
+    Worse is: critical after a warning, or another metric. State: soft: what was before a start
+    says nothing of the service that starts.
     """
 
-    def __init__(self, thresholds: Thresholds = DEFAULTS, before: Sequence[Reading] = ()) -> None:
+    def __init__(self, thresholds: Thresholds = DEFAULTS) -> None:
         self._thresholds = thresholds
-        self._readings = list(before)
+        self._readings: list[Reading] = []
         self._told: dict[str, _Told] = {}
 
     def take(self, reading: Reading) -> list[Finding]:
@@ -255,8 +263,8 @@ class Watch:
         found = exceeded(reading, self._thresholds)
         said = [f"{metric} {value:.4g} > {limit:g}" for metric, (value, limit) in found.items()]
         values = {metric: value for metric, (value, _) in found.items()}
-        limit, hits = self._thresholds.cache_hit_rate, reading.cache_hit_rate
-        if reading.requests >= LEAST_REQUESTS and hits is not None and hits < limit:
+        limit, hits = self._thresholds.cache_hit_rate, reading.judged_hit_rate
+        if hits is not None and hits < limit:
             said.append(f"cache_hit_rate {hits:.4g} < {limit:g}")
             values["cache_hit_rate"] = hits
         is_critical = grade(reading, self._thresholds) is Grade.CRITICAL

@@ -34,9 +34,14 @@ class Keeping:
         now = utc(self.clock.time_s())
         await self.store.write(lambda unit: unit.documents.put(kind, name, body, now))
 
-    async def remove(self, kind: str, name: str) -> None:
-        """Delete a document."""
-        await self.store.write(lambda unit: unit.documents.remove(kind, name))
+    async def remove(self, kinds: Sequence[str], name: str) -> None:
+        """Delete documents of a name, all or none."""
+
+        async def work(unit: Unit) -> None:
+            for kind in kinds:
+                await unit.documents.remove(kind, name)
+
+        await self.store.write(work)
 
     async def note(self, kind: str, subject: str, body: Any) -> None:
         """Keep something that happened now."""

@@ -47,6 +47,7 @@ class PerformanceDesk:
         self._unkept: list[Reading] = []
         self._families: Families = {}
         self._watch = Watch()
+        self._loaded_s = float("-inf")
         self._cpu: dict[str, float] = {}
         self._cpu_s = 0.0
         self._cpu_percent: dict[str, float] = {}
@@ -55,7 +56,15 @@ class PerformanceDesk:
         """Take the readings of the last day."""
         kept = await self._keeping.since(READING, DAY_H)
         self.minutes.extend(reading_from(body) for body in kept)
-        self._watch = Watch(before=list(self.minutes)[-60:])
+        self._loaded_s = self._keeping.clock.time_s()
+
+    @property
+    def own_minutes(self) -> list[Reading]:
+        """Return the last hour's readings of this process: those before are of another run.
+
+        What is loaded is history; what is to be done is decided by what is now.
+        """
+        return [minute for minute in list(self.minutes)[-60:] if minute.at_s > self._loaded_s]
 
     async def take(
         self, families: Families, machine: Machine
@@ -127,7 +136,7 @@ class PerformanceDesk:
                 "failed": sum(reading.tasks_failed for reading in self.fine),
             },
             "stages": _stages(self._families),
-            "recommendations": summary.recommendations(list(self.minutes)[-60:]),
+            "recommendations": summary.recommendations(self.own_minutes),
         }
 
     async def windowed(self, minutes: float) -> dict[str, Any]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from infra.caches.hit_rate import LEAST_READS, Reads
+
 
 @dataclass(frozen=True, slots=True)
 class RouteFigures:
@@ -24,8 +26,9 @@ class Reading:
     Percentages are 0 to 100. What nothing happened for is None, never 0: times, error and hit
     rates of a span without requests or reads. `cpu_percent`: of all cores of the machines, by
     everything on them; `service_cpu_percent`: of one core, by the service's processes.
-    `hit_rates`: by cache; `requests` and `failed` (5xx) are of the
-    span, `total_…` since the start.
+    `hit_rates`: by cache; of fewer `cache_reads` than LEAST_READS none is judged. `requests` and
+    `failed` (5xx) are of the span, `total_…` since the start. `is_start`: of the first minute,
+    whose CPU time compiles and fills caches.
     """
 
     at_s: float
@@ -53,11 +56,24 @@ class Reading:
     tasks_failed: int
     haproxy_processes: int
     routes: tuple[RouteFigures, ...] = field(default=())
+    cache_reads: int = 0
+    is_start: bool = False
 
     def value(self, metric: str) -> float | None:
-        """Return a metric by its name in rules; raises KeyError for one that there is not."""
+        """Return what may be judged of a metric by its name in rules; raises KeyError."""
         found: float | None = getattr(self, METRICS[metric])
         return found
+
+    @property
+    def all_reads(self) -> Reads:
+        """Return the reads of all caches in the span."""
+        hits = self.cache_reads * (self.cache_hit_rate or 0.0) / 100
+        return Reads(hits, self.cache_reads - hits)
+
+    @property
+    def judged_hit_rate(self) -> float | None:
+        """Return the hit rate of the caches, None of so few reads that it says nothing."""
+        return self.cache_hit_rate if self.cache_reads >= LEAST_READS else None
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain types that JSON takes."""
@@ -77,7 +93,7 @@ METRICS = {
     "p95_response_time": "p95_response_ms",
     "error_rate": "error_rate_percent",
     "error_rate_percent": "error_rate_percent",
-    "cache_hit_rate": "cache_hit_rate",
+    "cache_hit_rate": "judged_hit_rate",
     "active_connections": "active_connections",
     "processed_requests": "requests",
     "failed_requests": "failed",

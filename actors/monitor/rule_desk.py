@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
@@ -29,6 +28,7 @@ from actors.monitor.optimisation.judge import (
 )
 from actors.monitor.optimisation.rules import RuleInvalid
 from actors.monitor.reading import Reading
+from actors.turn import Turn
 from infra.clock import utc
 from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid
 from infra.metrics import RULE_ENABLED
@@ -66,7 +66,7 @@ class RuleDesk:
         self._looked_s = float("-inf")
         self._looks: dict[int, int] = {}  # so many looks at a switch were taken
         self._testing: frozenset[str] = frozenset()
-        self._turn = asyncio.Lock()
+        self._turn = Turn()
 
     async def load(self) -> None:
         """Take what the store remembers."""
@@ -100,32 +100,38 @@ class RuleDesk:
     # -- looking ----------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Judge the switches of the last quarter of an hour; roll back what made it worse."""
-        now_s = self._keeping.clock.time_s()
+        """Judge the last switch of each rule for 15 minutes; roll back what made it worse.
+
+        A rule that was switched again is judged by what came of that alone.
+        """
+        now_s = self._now_s
         if not self._watches or now_s - self._looked_s < self._every_s - 1.0:
             return
         self._looked_s = now_s
-        events = self._book.history
-        for place, event in enumerate(events):
+        newest = {event.rule_id: event for event in self._book.history}
+        for event in newest.values():
             due = looks_due(event.applied_at_s, now_s)
             if event.status == "enabled" and due > self._looks.get(event.number, 0):
-                await self._judge(event, events[:place], events[place + 1 :])
+                await self._judge(event)
                 self._looks[event.number] = due
-        known = {event.number for event in events}
+        known = {event.number for event in newest.values()}
         self._looks = {number: n for number, n in self._looks.items() if number in known}
 
-    async def _judge(self, event: Event, earlier: Sequence[Event], later: Sequence[Event]) -> None:
-        since_s = max((one.applied_at_s for one in earlier), default=float("-inf"))
-        until_s = min((one.applied_at_s for one in later), default=float("inf"))
-        before = window_before(self._readings, event.applied_at_s, since_s)
-        after = window_after(self._readings, event.applied_at_s, until_s)
+    async def _judge(self, event: Event) -> None:
+        at_s, events = event.applied_at_s, self._book.history
+        since_s = max((one.applied_at_s for one in events if one.number < event.number),
+                      default=float("-inf"))  # fmt: skip
+        until_s = min((one.applied_at_s for one in events if one.number > event.number),
+                      default=float("inf"))  # fmt: skip
+        before = window_before(self._readings, at_s, since_s)
+        after = window_after(self._readings, at_s, until_s)
         if not after:
             return
         verdict = judge(self._book.rule(event.rule_id), before, after)
         logger.info("rule.judged", extra={"rule": event.rule_id, "verdict": verdict.verdict})
         async with self._draft() as book:
             book.set_after(event.number, performance_of(after))
-            is_rollback = verdict.is_rollback and event.rule_id in book.enabled
+            is_rollback = verdict.is_rollback and book.is_newest(event)
             if is_rollback:
                 book.roll_back(event.rule_id, verdict.reason, self._now_s, performance_of(after))
         if is_rollback:
@@ -134,11 +140,11 @@ class RuleDesk:
 
     # -- switching --------------------------------------------------------------------------
 
-    async def enable(self, rule_id: str, force: bool) -> dict[str, Any]:
+    async def enable(self, rule_id: str, force: bool, reason: str = "") -> dict[str, Any]:
         """Switch a rule on."""
         try:
             async with self._draft() as book:
-                done = book.enable(rule_id, force, self._now_s, self._performance())
+                done = book.enable(rule_id, force, self._now_s, self._performance(), reason)
         except RuleUnknown:
             raise MonitorUnknown("optimisation rule", rule_id) from None
         except DependencyMissing as error:
@@ -154,10 +160,12 @@ class RuleDesk:
             raise MonitorUnknown("optimisation rule", rule_id) from None
         return self._shown_switch(done)
 
-    async def enable_all(self, rule_ids: Sequence[str], force: bool) -> list[dict[str, Any]]:
+    async def enable_all(
+        self, rule_ids: Sequence[str], force: bool, reason: str = ""
+    ) -> list[dict[str, Any]]:
         """Switch rules on, each after those of them that it depends on."""
         async with self._draft() as book:
-            done = book.enable_all(rule_ids, force, self._now_s, self._performance())
+            done = book.enable_all(rule_ids, force, self._now_s, self._performance(), reason)
         return [_result(one) for one in done]
 
     async def disable_all(self, rule_ids: Sequence[str], reason: str) -> list[dict[str, Any]]:
@@ -194,6 +202,7 @@ class RuleDesk:
             "performance_after": None,
             "error_message": None,
             "rollback_reason": None if event is None else event.rollback_reason,
+            "reason": "" if event is None else event.reason,
             "dependents": list(done.dependents),
         }
 
@@ -279,8 +288,8 @@ class RuleDesk:
 
     async def watch(self, on: bool, every_s: float | None = None) -> None:
         """Judge switches, every so many seconds, or no more."""
-        every_s = self._every_s if every_s is None else every_s
         async with self._turn:
+            every_s = self._every_s if every_s is None else every_s
             await self._put(self._book, on, every_s)
             self._watches, self._every_s = on, every_s
 

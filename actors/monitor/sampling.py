@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from actors.monitor.reading import Reading, RouteFigures
 from infra.caches.counted import READS
-from infra.metrics import Families
+from infra.caches.hit_rate import Reads, reads_by_cache
+from infra.metrics import Families, samples_of
 
 _MIB = 2**20
 _REQUESTS = "finstage_http_requests"
@@ -32,6 +33,7 @@ _NOT_JUDGED_UNDER = (
 )  # fmt: skip
 
 _FORGET_AFTER_S = 600.0
+_START_S = 60.0
 # Sums of floats come out a little lower when they are added in another order.
 _ROUNDING = 1e-9
 
@@ -64,6 +66,7 @@ class Sampler:
 
     def __init__(self) -> None:
         self._at_s: float | None = None
+        self._settled_s = float("inf")
         self._known: dict[Group, tuple[float, Points]] = {}
 
     def reading(self, families: Families, machine: Machine, now_s: float) -> Reading | None:
@@ -81,8 +84,10 @@ class Sampler:
         self._remember(groups, now_s)
         self._at_s = now_s
         if began_s is None:
+            self._settled_s = now_s + _START_S
             return None
-        return _reading(families, growth, machine, now_s, now_s - began_s)
+        found = _reading(families, growth, machine, now_s, now_s - began_s)
+        return replace(found, is_start=began_s < self._settled_s)
 
     def _before(self, group: Group) -> Points:
         return self._known[group][1] if group in self._known else {}
@@ -96,7 +101,9 @@ class Sampler:
 
 def largest_process(families: Families) -> tuple[str, float] | None:
     """Return the process with the most resident memory, and its MiB; None if none reports."""
-    sizes = [(value / _MIB, labels["process"]) for labels, value in _samples(families, _RESIDENT)]
+    sizes = [
+        (value / _MIB, labels["process"]) for labels, value in samples_of(families, _RESIDENT)
+    ]
     if not sizes:
         return None
     size_mb, process = max(sizes)
@@ -222,24 +229,6 @@ def _routes(growth: _Growth) -> dict[str, _Route]:
     return {name: route for name, route in routes.items() if route.requests or route.timed}
 
 
-# -- caches ---------------------------------------------------------------------------------
-
-
-def _hits_and_misses(growth: _Growth) -> dict[str, tuple[float, float]]:
-    """Return both by cache. What is missed near and found in the shared level is one hit."""
-    reads: dict[str, dict[tuple[bool, bool], float]] = {}
-    for labels, points in growth.of(READS):
-        key = (labels["level"] == "shared", labels["result"] != "miss")
-        counts = reads.setdefault(labels["cache"], {})
-        counts[key] = counts.get(key, 0.0) + sum(points.values())
-    found = {}
-    for cache, counts in reads.items():
-        behind = counts.get((True, True), 0.0)
-        hits = counts.get((False, True), 0.0) + behind
-        found[cache] = (hits, max(0.0, counts.get((False, False), 0.0) - behind))
-    return found
-
-
 def _percent(part: float, whole: float) -> float | None:
     return 100 * part / whole if whole > 0 else None
 
@@ -250,11 +239,12 @@ def _percent(part: float, whole: float) -> float | None:
 def _reading(
     families: Families, growth: _Growth, machine: Machine, now_s: float, span_s: float
 ) -> Reading:
-    routes, reads = _routes(growth), _hits_and_misses(growth)
+    routes = _routes(growth)
+    reads = reads_by_cache((labels, sum(grown.values())) for labels, grown in growth.of(READS))
     whole = _Route()
     for route in routes.values():
         whole.add(route)
-    hits, misses = (sum(counts[i] for counts in reads.values()) for i in (0, 1))
+    all_reads = sum(reads.values(), Reads())
     total, failed = _totals(families)
     return Reading(
         at_s=now_s,
@@ -268,8 +258,9 @@ def _reading(
         avg_response_ms=whole.avg_ms,
         p95_response_ms=whole.p95_ms,
         error_rate_percent=_percent(whole.failed, whole.requests),
-        cache_hit_rate=_percent(hits, hits + misses),
-        hit_rates={cache: _percent(h, h + m) for cache, (h, m) in sorted(reads.items())},
+        cache_hit_rate=all_reads.rate_pct,
+        cache_reads=round(all_reads.count),
+        hit_rates={cache: one.rate_pct for cache, one in reads.items()},
         active_connections=int(sum(_values(families, _SOCKETS))),
         requests=round(whole.requests),
         failed=round(whole.failed),
@@ -297,17 +288,12 @@ def _totals(families: Families) -> tuple[int, int]:
     """Return the requests since the start, and those of them that failed."""
     judged = [
         (labels["status"], value)
-        for labels, value in _samples(families, _REQUESTS)
+        for labels, value in samples_of(families, _REQUESTS)
         if is_judged(labels["route"])
     ]
     failed = sum(value for status, value in judged if status.startswith("5"))
     return round(sum(value for _, value in judged)), round(failed)
 
 
-def _samples(families: Families, family: str) -> Iterator[tuple[dict[str, str], float]]:
-    for _, labels, value in families.get(family, ("", "", []))[2]:
-        yield dict(labels), value
-
-
 def _values(families: Families, family: str) -> list[float]:
-    return [value for _, value in _samples(families, family)]
+    return [value for _, value in samples_of(families, family)]

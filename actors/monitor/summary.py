@@ -10,8 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from actors.monitor.grades import DEFAULTS, LEAST_REQUESTS, Grade, Thresholds, grade
+from actors.monitor.grades import DEFAULTS, Grade, Thresholds, grade
 from actors.monitor.reading import Reading
+from infra.caches.hit_rate import Reads
 from infra.clock import utc
 
 _TREND_READINGS = 10
@@ -48,7 +49,8 @@ def summary(
     """Return the figures of the last hours, None where nothing was measured.
 
     Milliseconds and per cent. The mean response time counts each reading as often as it has
-    requests; `p95` is that of the readings' means. `last_updated` is when the newest was taken.
+    requests, the mean hit rate as often as it has reads; `p95` is that of the readings' means.
+    `last_updated` is when the newest was taken.
     """
     chosen = within(readings, 3_600 * hours, now_s)
     grades = Counter(grade(reading, thresholds) for reading in chosen)
@@ -60,7 +62,8 @@ def summary(
         "cpu_usage": _spread(_measured(chosen, "cpu_percent")),
         "response_time": _spread(times)
         | {"avg": _rounded(mean_response_ms(chosen)), "p95": _percentile(times, 95)},
-        "cache_hit_rate": _spread(_measured(chosen, "cache_hit_rate")),
+        "cache_hit_rate": _spread(_measured(chosen, "cache_hit_rate"))
+        | {"avg": _rounded(_reads(chosen).rate_pct)},
         "status_distribution": {str(each): grades[each] for each in Grade},
         "last_updated": iso(chosen[-1].at_s) if chosen else None,
     }
@@ -195,8 +198,8 @@ def recommendations(readings: Sequence[Reading]) -> list[dict[str, Any]]:
     """Return what an operator could do, the most urgent first; [] where all is well.
 
     Memory: a mean over 80 % or a peak over 95 %. Response times: a mean over 1,000 ms, or a 95th
-    percentile that is mostly over 3,000 ms. Caches: a mean hit rate under 70 %, once there were
-    50 requests. Trend: responses slower by a fifth than ten readings before.
+    percentile that is mostly over 3,000 ms. Caches: a hit rate under 70 %, of enough reads to
+    judge it. Trend: responses slower by a fifth than ten readings before.
     """
     if not readings:
         return []
@@ -253,15 +256,14 @@ def _on_slowest(readings: Sequence[Reading]) -> dict[str, Any] | None:
 
 
 def _on_caches(readings: Sequence[Reading]) -> dict[str, Any] | None:
-    rates = _measured(readings, "cache_hit_rate")
-    asked = sum(reading.requests for reading in readings)
-    if not rates or asked < LEAST_REQUESTS or fmean(rates) >= 70:
+    rate = _reads(readings).judged_pct
+    if rate is None or rate >= 70:
         return None
     return _item(
         "cache",
         "medium",
         "Caches rarely have what is asked",
-        f"On average they had {fmean(rates):.0f} % of it.",
+        f"They had {rate:.0f} % of it.",
         "See which cache it is: GET /api/memory/status.",
         "Raise its entries or seconds in FINSTAGE_CACHES.",
         "Where many entries are evicted, raise FINSTAGE_NEAR_CACHE_BYTES.",
@@ -317,6 +319,10 @@ def _weighted(values: Iterable[tuple[float | None, int]]) -> float | None:
     pairs = [(value, max(1, count)) for value, count in values if value is not None]
     weight = sum(count for _, count in pairs)
     return sum(value * count for value, count in pairs) / weight if weight else None
+
+
+def _reads(readings: Iterable[Reading]) -> Reads:
+    return sum((reading.all_reads for reading in readings), Reads())
 
 
 def _measured(readings: Iterable[Reading], metric: str) -> list[float]:

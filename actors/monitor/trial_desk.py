@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
@@ -27,8 +28,9 @@ from actors.monitor.experiments.ledger import Ledger, Tally
 from actors.monitor.keeping import Keeping
 from actors.monitor.optimisation.rules import REQUEST_SCOPED
 from actors.monitor.rule_desk import RuleDesk
+from actors.turn import Turn
 from infra.clock import utc
-from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid
+from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -61,6 +63,7 @@ class TrialDesk:
         self._rules = rules
         self._changed = changed
         self._trials: dict[str, _Trial] = {}
+        self._turn = Turn()
         self._kept_s = float("-inf")
         self._assigner = Assigner(())
 
@@ -102,10 +105,13 @@ class TrialDesk:
             trial.frozen = trial.ledger.copy()
             trial.frozen_at_s = self._now_s
 
-    async def keep(self, at_once: bool = False) -> None:
+    async def keep(self) -> None:
         """Write what was measured since the last time."""
-        if not at_once and self._now_s - self._kept_s < _KEEP_EVERY_S:
-            return
+        if self._now_s - self._kept_s >= _KEEP_EVERY_S:
+            async with self._turn:
+                await self._keep_all()
+
+    async def _keep_all(self) -> None:
         self._kept_s = self._now_s
         for test_id, trial in list(self._trials.items()):
             if not trial.is_changed:
@@ -159,10 +165,17 @@ class TrialDesk:
 
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Make a test, a draft."""
-        if body["id"] in self._trials:
-            raise MonitorConflict(f"there is a test {body['id']!r} already")
-        if len(self._trials) >= MOST:
-            raise MonitorConflict(f"there are {MOST} tests, the most there may be; delete one")
+        async with self._turn:
+            if body["id"] in self._trials:
+                raise MonitorConflict(f"there is a test {body['id']!r} already")
+            if len(self._trials) >= MOST:
+                raise MonitorConflict(f"there are {MOST} tests, the most there may be; delete one")
+            test = self._made(body)
+            await self._keeping.put(KIND, test.id, as_dict(test))
+            trial = self._trials[test.id] = _Trial(test, Ledger([v.id for v in test.variants]))
+        return self._shown(trial)
+
+    def _made(self, body: dict[str, Any]) -> Experiment:
         variants = tuple(
             Variant(**{**one, "optimization_rules": tuple(one["optimization_rules"])})
             for one in body["variants"]
@@ -178,40 +191,39 @@ class TrialDesk:
             }
         )
         try:
-            test = checked(made, self._rules.known, REQUEST_SCOPED)
+            return checked(made, self._rules.known, REQUEST_SCOPED)
         except ExperimentInvalid as error:
             place = tuple(str(part) for part in error.place)
             raise RangeInvalid(("body", *place), error.reason) from None
-        await self._keeping.put(KIND, test.id, as_dict(test))
-        self._trials[test.id] = _Trial(test, Ledger([v.id for v in test.variants]))
-        return self._shown(self._trials[test.id])
 
     async def move(self, test_id: str, to: str, reason: str = "") -> dict[str, Any]:
         """Let a test be `started`, `paused`, `resumed`, `stopped` or `completed`."""
-        trial = self._trial(test_id)
-        try:
-            if to == "stopped":
-                moved = definition.stopped(trial.test, reason, self._now_s)
-            else:
-                moved = getattr(definition, to)(trial.test, self._now_s)
-        except StateInvalid as error:
-            raise MonitorConflict(str(error)) from None
-        await self._keeping.put(KIND, test_id, as_dict(moved))
-        trial.test = moved
-        await self.keep(at_once=True)
-        self._follow()
+        async with self._turn:
+            trial = self._trial(test_id)
+            try:
+                if to == "stopped":
+                    moved = definition.stopped(trial.test, reason, self._now_s)
+                else:
+                    moved = getattr(definition, to)(trial.test, self._now_s)
+            except StateInvalid as error:
+                raise MonitorConflict(str(error)) from None
+            await self._keeping.put(KIND, test_id, as_dict(moved))
+            trial.test = moved
+            self._follow()
+            with contextlib.suppress(StoreError):  # what was measured is written later then
+                await self._keep_all()
         await self._changed()
         return self._shown(trial)
 
     async def remove(self, test_id: str) -> None:
         """Delete a test that does not run, and all that was measured."""
-        trial = self._trial(test_id)
-        if trial.test.status == RUNNING:
-            raise MonitorConflict(f"test {test_id} runs: stop it first")
-        for kind in (KIND, LEDGER, FROZEN):
-            await self._keeping.remove(kind, test_id)
-        del self._trials[test_id]
-        self._follow()
+        async with self._turn:
+            trial = self._trial(test_id)
+            if trial.test.status == RUNNING:
+                raise MonitorConflict(f"test {test_id} runs: stop it first")
+            await self._keeping.remove((KIND, LEDGER, FROZEN), test_id)
+            del self._trials[test_id]
+            self._follow()
 
     def _follow(self) -> None:
         running = [t.test for t in self._trials.values() if t.test.status == RUNNING]

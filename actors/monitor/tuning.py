@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 from statistics import NormalDist, fmean, variance
 from typing import Any, Literal
 
-from actors.monitor.grades import DEFAULTS, LEAST_REQUESTS, Thresholds, exceeded, is_poor_run
+from actors.monitor.grades import DEFAULTS, Thresholds, exceeded, is_poor_run
 from actors.monitor.reading import Reading
 
 CACHE_SHARES = (0.2, 2.0)
@@ -412,9 +412,7 @@ def _is_beyond(reading: Reading, metric: str) -> bool:
     value, limit = reading.value(metric), _LIMITS[metric]
     if value is None:
         return False
-    if metric in _BETTER_HIGHER:
-        return value < limit and reading.requests >= LEAST_REQUESTS
-    return value > limit
+    return value < limit if metric in _BETTER_HIGHER else value > limit
 
 
 def _lasting(

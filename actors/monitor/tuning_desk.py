@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.monitor.keeping import Keeping
 from actors.monitor.performance_desk import PerformanceDesk
+from actors.monitor.reading import Reading
 from actors.monitor.rule_desk import RuleDesk
-from actors.monitor.tuning import Knobs, Tuner, knobs_from
+from actors.monitor.summary import within
+from actors.monitor.tuning import REVIEW_AFTER_S, WINDOW_S, Knobs, Tuner, knobs_from
+from actors.turn import Turn
 from infra.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 STATE, HISTORY = "tuning", "tuning"
 _MOST_SYMBOLS = 1_000
+_REVIEWED_S = WINDOW_S + REVIEW_AFTER_S + 120.0  # so old may be what says how a change did
 
 Say = Callable[[str, str, str, str], Awaitable[None]]
 
@@ -46,6 +50,7 @@ class TuningDesk:
         self._tuner = Tuner()
         self._looked_s = 0.0
         self._asked: Counter[str] = Counter()
+        self._turn = Turn()
 
     async def load(self) -> None:
         """Take what the store remembers."""
@@ -78,34 +83,46 @@ class TuningDesk:
     # -- looking ----------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Decide and review, once for each new minute."""
-        minutes = self._performance.minutes
-        if not self._is_on or not minutes or minutes[-1].at_s <= self._looked_s:
+        """Decide and review, once for each new minute of this process.
+
+        A change is reviewed by what was measured around it, by a process before this one too.
+        """
+        minutes = self._performance.own_minutes
+        if not minutes or minutes[-1].at_s <= self._looked_s:
             return
         self._looked_s = minutes[-1].at_s
-        now_s = self._keeping.clock.time_s()
-        readings = list(minutes)[-60:]
+        async with self._turn:
+            is_short = self._is_on and not await self._undone() and await self._decide(minutes)
+        if is_short:
+            await self._shed()
+
+    async def _undone(self) -> bool:
+        now_s = self._now_s
+        readings = within(list(self._performance.minutes), _REVIEWED_S, now_s)
         undo = self._tuner.review(readings, now_s)
-        if undo is not None:
-            for rule in undo.rules:
-                await self._rules.disable(rule, "tuning that switched it on made things worse")
-            self.knobs = undo.knobs
-            text = f"undone: {undo.review.change.reason}"
-            await self._keep("auto_tuning_undone", {"undone": undo.review.as_dict()}, text)
-            return
+        if undo is None:
+            return False
+        for rule in undo.rules:
+            await self._rules.disable(rule, "tuning that switched it on made things worse")
+        self.knobs = undo.knobs
+        text = f"undone: {undo.review.change.reason}"
+        await self._keep("auto_tuning_undone", {"undone": undo.review.as_dict()}, text)
+        return True
+
+    async def _decide(self, minutes: Sequence[Reading]) -> bool:
+        """Change what is to be changed; return whether memory is to be shed."""
         most_asked = [symbol for symbol, _ in self._asked.most_common(20)]
         change = self._tuner.decide(
-            readings[-1], readings[:-1], self.knobs, now_s, most_asked, self._rules.enabled
+            minutes[-1], minutes[:-1], self.knobs, self._now_s, most_asked, self._rules.enabled
         )
         if change is None:
             await self._keep_quietly()
-            return
+            return False
         self.knobs = change.after
         for rule in change.needs_rules:
-            await self._rules.enable(rule, force=True)
-        if change.sheds_memory:
-            await self._shed()
+            await self._rules.enable(rule, True, f"auto-tuning: {change.reason}")
         await self._keep(change.name, change.as_dict(), change.reason)
+        return change.sheds_memory
 
     async def _keep(self, name: str, body: dict[str, Any], text: str) -> None:
         await self._keep_quietly()
@@ -139,12 +156,18 @@ class TuningDesk:
 
     async def switch(self, on: bool) -> None:
         """Tune by itself, or not; the knobs stay as they are."""
-        self._is_on = on
-        await self._keep_quietly()
+        async with self._turn:
+            self._is_on = on
+            await self._keep_quietly()
 
     async def reset(self) -> None:
         """Go back to what the settings say."""
-        self.knobs = self._first
-        self._tuner = Tuner()
-        await self._keep_quietly()
+        async with self._turn:
+            self.knobs = self._first
+            self._tuner = Tuner()
+            await self._keep_quietly()
         await self._changed()
+
+    @property
+    def _now_s(self) -> float:
+        return self._keeping.clock.time_s()

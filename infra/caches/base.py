@@ -101,16 +101,6 @@ class CacheStats:
     expirations: int = 0
     invalidations: int = 0
 
-    @property
-    def reads(self) -> int:
-        """Return how often it was asked."""
-        return self.hits + self.stale_hits + self.misses
-
-    @property
-    def hit_rate_pct(self) -> float | None:
-        """Return the share of reads that found something; None before the first."""
-        return 100 * (self.hits + self.stale_hits) / self.reads if self.reads else None
-
 
 class Sheddable(Protocol):
     """Something that holds memory which can be had again."""

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from infra.caches.hit_rate import read_counts
 from infra.caches.named import NamedCaches, caches
 from infra.metrics import REGISTRY
 
@@ -45,10 +46,11 @@ class CacheFigures(Collector):
             GaugeMetricFamily(MAX_ENTRIES, "Most entries in caches.", labels=[*of, "process"]),
             GaugeMetricFamily(MAX_BYTES, "Most bytes in caches.", labels=[*of, "process"]),
         ]
-        for s in self._caches.stats():
+        stats = list(self._caches.stats())
+        for named, count in read_counts(stats):
+            reads.add_metric(list(named.values()), count)
+        for s in stats:
             labels = [s.name, s.level]
-            for result, count in (("hit", s.hits), ("stale", s.stale_hits), ("miss", s.misses)):
-                reads.add_metric([*labels, result], count)
             for reason, count in (
                 ("evicted", s.evictions),
                 ("expired", s.expirations),

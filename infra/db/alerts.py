@@ -64,8 +64,9 @@ class Alerts:
     ) -> int | None:
         """Keep an alert if it is due, and return its number; None if it was given lately.
 
-        What was given before `began_at`, of the source's run, does not count. Of several who give the same at the same time one does: the state changes where it is
-        still due, and in the same transaction. The state is not armed then.
+        What was given before `began_at`, of the source's run, does not count. Of several who give
+        the same at the same time one does: the state changes where it is still due, and in the
+        same transaction. The state is not armed then.
         """
         key = {"source": alert.source, "rule_id": alert.rule_id, "symbol": alert.symbol}
         never = key | {"fired_at": _NEVER, "session": "", "is_armed": 1}
@@ -110,7 +111,7 @@ class Alerts:
     async def after(
         self, alert_id: int, limit: int, symbol: str | None = None, run: Run | None = None
     ) -> list[tuple[int, Alert]]:
-        """Return the alerts past a number, in its order; with `run`, none of runs that are over."""
+        """Return the alerts past a number, in its order; `run`: none of runs that are over."""
         query = self._select(run).where(alerts.c.id > alert_id)
         if symbol is not None:
             query = query.where(alerts.c.symbol == symbol)

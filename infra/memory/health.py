@@ -45,7 +45,7 @@ def status_of(found: list[Worry]) -> str:
 
 
 def cache_health(hit_rate_pct: float | None) -> str:
-    """Return how caches do by their hit rate; unknown before the first read."""
+    """Return how caches do by their hit rate; unknown where that is not to be judged."""
     if hit_rate_pct is None:
         return "unknown"
     if hit_rate_pct > _GOOD_RATE_PCT:

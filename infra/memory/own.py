@@ -6,6 +6,7 @@ import threading
 import time
 from typing import Any
 
+from infra.caches.hit_rate import all_reads, read_counts
 from infra.caches.named import caches
 from infra.memory.health import cache_health, recommendations, status_of, worries
 from infra.memory.shedding import shed
@@ -17,9 +18,7 @@ SHED_PCT = 85.0
 def get_memory_status() -> dict[str, Any]:
     """Return what this process and this machine use, and what the process's caches hold."""
     use, stats = memory_use(), caches.stats()
-    reads = sum(s.reads for s in stats if s.level != "shared")
-    hits = sum(s.hits + s.stale_hits for s in stats if s.level != "shared")
-    rate = 100 * hits / reads if reads else None
+    reads = all_reads(read_counts(stats))
     held = sum(s.bytes for s in stats)
     found = worries(use)
     return {
@@ -32,11 +31,11 @@ def get_memory_status() -> dict[str, Any]:
             "available_mb": round(use.available_bytes / MIB, 2),
         },
         "memory_health": status_of(found),
-        "cache_health": cache_health(rate),
-        "cache_hit_rate": rate,
+        "cache_health": cache_health(reads.judged_pct),
+        "cache_hit_rate": reads.rate_pct,
         "cached_items": sum(s.entries for s in stats),
         "cache_mb": round(held / MIB, 2),
-        "recommendations": recommendations(use, rate, held, found),
+        "recommendations": recommendations(use, reads.judged_pct, held, found),
     }
 
 

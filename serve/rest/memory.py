@@ -293,7 +293,7 @@ async def optimise_memory(
             "final_state": {
                 "memory_usage_mb": round(sample.tree_bytes / 2**20, 2),
                 "memory_percent": sample.use.system_pct,
-                "cache_hit_rate": overall_rate_pct(cache_stats(families)),
+                "cache_hit_rate": overall_rate_pct(families),
             },
             "success": is_complete,
         }
@@ -309,7 +309,7 @@ async def read_memory_metrics(services: State) -> Response:
     sample, families = await asyncio.gather(
         services.cache.memory(), services.cache.metrics(_CACHES)
     )
-    rate = overall_rate_pct(cache_stats(families))
+    rate = overall_rate_pct(families)
     lines = [
         f"memory_usage_percent {sample.use.system_pct}",
         f"memory_available_mb {sample.use.available_bytes / 2**20:.2f}",

@@ -66,7 +66,7 @@ async def remove_rule(services: State, rule_id: RuleId) -> Response:
 @router.post("/enable", response_model=Envelope[Figures], responses=documented(404, 409, 503))
 async def enable(services: State, body: EnableRequest) -> Response:
     """Switch a rule on, in every process within seconds; 409 while one that it needs is off."""
-    done = await services.monitor.rules.enable(body.rule_id, body.force)
+    done = await services.monitor.rules.enable(body.rule_id, body.force, body.reason)
     return enveloped({"status": "success"} | done, f"{body.rule_id} is on")
 
 
@@ -80,7 +80,8 @@ async def disable(services: State, body: DisableRequest) -> Response:
 @router.post("/batch/enable", response_model=Figures, responses=documented(503))
 async def enable_all(services: State, body: BatchEnableRequest) -> Response:
     """Switch rules on; one that cannot be does not stop the others."""
-    return _batch(services, await services.monitor.rules.enable_all(body.rule_ids, body.force))
+    rules = services.monitor.rules
+    return _batch(services, await rules.enable_all(body.rule_ids, body.force, body.reason))
 
 
 @router.post("/batch/disable", response_model=Figures, responses=documented(503))

@@ -47,7 +47,9 @@ async def test_a_rule_needs_those_it_depends_on_unless_forced(client: httpx.Asyn
 
     refused = await client.post(f"{RULES}/enable", json={"rule_id": ids[1]})
     forced = await client.post(f"{RULES}/enable", json={"rule_id": ids[1], "force": True})
-    batch = (await client.post(f"{RULES}/batch/enable", json={"rule_ids": [*ids, "no"]})).json()
+    batch = (
+        await client.post(f"{RULES}/batch/enable", json={"rule_ids": [*ids, "no"], "reason": "x"})
+    ).json()
 
     assert refused.status_code == 409
     assert "async_api_endpoints" in refused.json()["detail"]["message"]
@@ -120,6 +122,44 @@ async def test_what_made_it_worse_is_taken_back_and_told(
     assert "memory_optimization_basic" in local.monitor.rules.off
     alerts = (await client.get("/api/v2/alerts/history")).json()["data"]["alert_history"]
     assert [a["rule_id"] for a in alerts] == ["optimisation_rolled_back"]
+
+
+async def test_what_is_forced_on_again_is_judged_by_what_comes_of_that(
+    local: LocalService, client: httpx.AsyncClient
+) -> None:
+    rule_id, draws = "memory_optimization_basic", random.Random(7)
+    monitor = local.monitor
+    await monitor.look(snapshot())
+    local.clock.advance(10)
+    await monitor.look(snapshot())
+    like = monitor.performance.fine[-1]
+    monitor.performance.fine.clear()
+    await client.post(f"{RULES}/disable", json={"rule_id": rule_id})
+
+    async def pass_minutes(minutes: int, response_ms: float) -> None:
+        for _ in range(6 * minutes):
+            local.clock.advance(10)
+            value = response_ms * draws.lognormvariate(0, 0.1)
+            monitor.performance.fine.append(reading(local.clock.time_s(), value, like))
+            await monitor.rules.look()
+
+    await pass_minutes(15, 10.0)
+    await client.post(f"{RULES}/enable", json={"rule_id": rule_id})
+    await pass_minutes(7, 14.0)
+    assert rule_id in monitor.rules.off
+
+    forced = {"rule_id": rule_id, "force": True, "reason": "the load was mine"}
+    assert (await client.post(f"{RULES}/enable", json=forced)).status_code == 200
+    await pass_minutes(16, 14.0)  # the first switch is looked at twice more meanwhile
+    assert rule_id not in monitor.rules.off
+
+    again = type(monitor)(local.settings, local.services.store, local.clock)
+    await again.load()
+    again.performance.fine.extend(monitor.performance.fine)
+    await again.rules.look()
+    assert rule_id not in again.rules.off
+    history = (await client.get(f"{RULES}/history")).json()["history"]
+    assert history[0]["reason"] == "the load was mine"
 
 
 async def test_recommendations_name_what_is_off(client: httpx.AsyncClient) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from pathlib import Path
+from typing import Any
 
 import httpx
 import orjson
@@ -53,3 +54,24 @@ def test_a_run_that_starts_over_is_told_and_forgets_its_bars(tmp_path: Path) -> 
     assert told["epoch"] != answer["epoch"]
     assert told["recovered"] is False
     assert history["data_points"] < 71 + SESSIONS
+
+
+def given(service: Service) -> list[dict[str, Any]]:
+    url = f"{service.url}/api/v2/alerts/fired?limit=1000"
+    items: list[dict[str, Any]] = httpx.get(url, timeout=10, trust_env=False).json()["items"]
+    return [alert for alert in items if alert["symbol"]]
+
+
+def keys(alerts: list[dict[str, Any]]) -> set[tuple[str, str]]:
+    return {(alert["symbol"], alert["rule_id"]) for alert in alerts}
+
+
+def test_a_second_start_gives_what_the_first_gave(tmp_path: Path) -> None:
+    with running(tmp_path, replay_session_s=2) as service:
+        wait_until(lambda: len(given(service)) > 3, 30, "alerts of the first run")
+        before = given(service)
+
+    with running(tmp_path, replay_session_s=2) as service:
+        wait_until(lambda: keys(before) & keys(given(service)), 30, "one of them again")
+        now = given(service)
+    assert not {alert["alert_id"] for alert in before} & {alert["alert_id"] for alert in now}

@@ -15,6 +15,7 @@ from scipy import stats as scipy_stats  # type: ignore[import-untyped]
 
 from actors.cache.memory_book import MemoryBook, Sample
 from actors.reporting import Order, obey
+from infra.caches.hit_rate import Reads
 from infra.caches.named import NamedCaches
 from infra.memory.decorators import auto_memory_optimization, measure_time, memory_monitor
 from infra.memory.health import cache_health, recommendations, status_of, worries
@@ -34,7 +35,7 @@ def sample(at_s: float, rss: int = 100 * MIB, **changed: object) -> Sample:
     values: dict[str, object] = {
         "at_s": at_s, "use": use(), "processes_bytes": {"feed-1": rss}, "tree_bytes": rss,
         "tree_processes": 1, "store_used_bytes": 0, "store_bytes": 0, "cached_items": 1,
-        "cache_bytes": 10, "reads": 0.0, "hits": 0.0, "hit_rate_pct": None, "uncollectable": 0,
+        "cache_bytes": 10, "reads": Reads(), "new_reads": Reads(), "uncollectable": 0,
     }  # fmt: skip
     return Sample(**(values | changed))  # type: ignore[arg-type]
 
@@ -90,8 +91,8 @@ def test_a_lasting_worry_is_one_alert() -> None:
 
 def test_a_low_hit_rate_warns_once_enough_was_read() -> None:
     book = MemoryBook(30.0)
-    few = book.take(sample(0.0, reads=50.0, hit_rate_pct=10.0))
-    many = book.take(sample(300.0, reads=1_050.0, hit_rate_pct=10.0))
+    few = book.take(sample(0.0, new_reads=Reads(5, 44)))
+    many = book.take(sample(300.0, new_reads=Reads(100, 900)))
 
     assert few == []
     assert [worry.message for worry in many] == ["caches found 10 % of 1000 reads"]

@@ -40,7 +40,8 @@ CALM = Reading(
     at_s=10.0, span_s=10.0, cpu_percent=20.0, service_cpu_percent=30.0, memory_percent=40.0,
     memory_used_mb=4_000.0, service_memory_mb=900.0, disk_usage_percent=50.0,
     avg_response_ms=100.0, p95_response_ms=300.0, error_rate_percent=0.5, cache_hit_rate=90.0,
-    hit_rates={}, active_connections=5, requests=100, failed=0, total_requests=1_000,
+    cache_reads=100, hit_rates={},
+    active_connections=5, requests=100, failed=0, total_requests=1_000,
     total_failed=0, requests_per_second=10.0, event_loop_lag_ms=1.0, tasks_unfinished=0,
     tasks_ended=0, tasks_failed=0, haproxy_processes=1,
 )  # fmt: skip

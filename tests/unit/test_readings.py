@@ -60,9 +60,11 @@ IDLE = Reading(
 
 
 def reading(minute: float = 0.0, **figures: Any) -> Reading:
-    """Return a reading so many minutes after `NOW_S`; with a response time it has 100 requests."""
-    if figures.get("avg_response_ms") is not None:
+    """Return a reading so many minutes after `NOW_S`; what was measured is of 100."""
+    if any(figures.get(name) is not None for name in ("avg_response_ms", "error_rate_percent")):
         figures = {"requests": 100, "requests_per_second": 100 / 60} | figures
+    if "cache_hit_rate" in figures:
+        figures = {"cache_reads": 100} | figures
     return replace(IDLE, at_s=NOW_S + 60 * minute, **figures)
 
 
@@ -248,7 +250,8 @@ def test_a_read_that_was_missed_near_and_found_behind_is_one_hit() -> None:
     assert found.hit_rates == {"news": None, "price_data": 10.0, "technical_analysis": 85.0}
     assert found.cache_hit_rate == pytest.approx(60.0)
     shown = cache_stats(reads(counts))
-    assert found.cache_hit_rate == overall_rate_pct(shown)
+    assert found.cache_hit_rate == overall_rate_pct(reads(counts))
+    assert found.cache_reads == 30
     assert all(shown[cache]["hit_rate"] == rate for cache, rate in found.hit_rates.items())
 
 
@@ -470,7 +473,13 @@ def test_recommendations_by_what_was_measured(
 
 def test_an_idle_service_gets_no_recommendation() -> None:
     assert recommendations([]) == []
-    assert recommendations([reading(m, cache_hit_rate=0.0, requests=1) for m in range(40)]) == []
+    few = [reading(m, cache_hit_rate=0.0, cache_reads=1) for m in range(40)]
+    assert recommendations(few) == []
+    assert summary(few, 24, NOW_S + 2_400)["cache_hit_rate"] == {
+        "avg": 0.0,
+        "max": None,
+        "min": None,
+    }
 
 
 def test_slower_than_before_is_recommended_upon() -> None:

@@ -230,7 +230,7 @@ def test_a_condition_that_lasts_is_one_alert() -> None:
     assert watched.see(50, *[200 + i for i in range(100)]) == [(30, "triggered")]
 
     alert = watched.alert
-    assert alert.id == f"slow_{int(NOW_S) + 30}"
+    assert alert.id == f"slow_{round(1_000 * (NOW_S + 30))}"
     assert (alert.current_value, alert.threshold, alert.repeats) == (299, 100, 0)
     assert alert.message == "The mean response time is 299 ms, above 100 ms."
     assert (alert.title, alert.severity, alert.triggered_at_s) == ("Slow", "warning", NOW_S + 30)
@@ -326,7 +326,7 @@ def test_a_return_within_the_cool_down_is_the_same_alert_and_untold() -> None:
 
     assert watched.see(200) == []
 
-    assert (watched.alert.id, watched.alert.repeats) == (f"slow_{int(NOW_S)}", 1)
+    assert (watched.alert.id, watched.alert.repeats) == (f"slow_{round(1_000 * NOW_S)}", 1)
     assert watched.alert.resolved_at_s is None
     assert [alert.repeats for alert in watched.engine.changed] == [1]
     assert watched.see(50, 50) == []  # nobody was told that it was back
@@ -360,7 +360,7 @@ def test_a_return_after_the_cool_down_is_another_alert() -> None:
     watched = Watched(rule(cooldown_minutes=5))
     watched.see(200, 50, 50)
     assert watched.see(*[50] * 9, 200) == [(360, "triggered")]
-    assert (watched.alert.id, watched.alert.repeats) == (f"slow_{int(NOW_S) + 360}", 0)
+    assert (watched.alert.id, watched.alert.repeats) == (f"slow_{round(1_000 * (NOW_S + 360))}", 0)
 
 
 def test_a_flapping_condition_is_damped() -> None:

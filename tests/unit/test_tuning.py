@@ -131,21 +131,21 @@ def test_the_hub_collects_longer_only_under_load() -> None:
 
 def test_missed_caches_live_longer_and_prefetch_what_is_asked_most() -> None:
     asked = ("AAPL", "MSFT", "TSLA", "AMZN", "GOOGL", "NVDA")
-    low: dict[str, Any] = {"cache_hit_rate": 50.0, "requests": 50}
+    low: dict[str, Any] = {"cache_hit_rate": 50.0, "cache_reads": 50}
 
     change = decide(lasting(3, **low), most_asked=asked)
 
     assert change is not None
     assert change.after == Knobs(ttl_factor=1.5, batch_ms=3.0, task_at_once=4, prefetch=asked[:5])
     assert change.needs_rules == ()
-    assert decide(lasting(3, **low | {"requests": 49})) is None
+    assert decide(lasting(3, **low | {"cache_reads": 49})) is None
 
 
 @pytest.mark.parametrize(
     "figures",
     [
         {"memory_percent": 85.0}, {"avg_response_ms": 1_500.0},
-        {"cache_hit_rate": 60.0, "requests": 50}, {"cpu_percent": 99.0, "memory_percent": 84.0},
+        {"cache_hit_rate": 60.0, "cache_reads": 50}, {"cpu_percent": 99.0, "memory_percent": 84.0},
     ],
 )  # fmt: skip
 def test_at_the_limit_nothing_is_tuned(figures: dict[str, Any]) -> None:
@@ -153,7 +153,7 @@ def test_at_the_limit_nothing_is_tuned(figures: dict[str, Any]) -> None:
 
 
 def test_all_that_lasts_is_one_change() -> None:
-    low: dict[str, Any] = {"cache_hit_rate": 50.0, "requests": 50}
+    low: dict[str, Any] = {"cache_hit_rate": 50.0, "cache_reads": 50}
     change = decide(lasting(3, **FULL | low))
 
     assert change is not None
@@ -167,7 +167,7 @@ def test_all_that_lasts_is_one_change() -> None:
 def test_an_idle_service_is_not_tuned_for_hours() -> None:
     tuner = Tuner()
     idle = [
-        reading(m, **({"cache_hit_rate": 0.0, "requests": 1} if m % 10 == 0 else {}))
+        reading(m, **({"cache_hit_rate": 0.0, "cache_reads": 1} if m % 10 == 0 else {}))
         for m in range(600)
     ]
     assert changes(idle, tuner) == []
@@ -239,7 +239,7 @@ def test_what_the_operator_set_beyond_a_bound_is_not_pulled_back() -> None:
 
 def test_the_cool_down_is_shared_by_all_reasons() -> None:
     tuner = Tuner()
-    low: dict[str, Any] = {"cache_hit_rate": 50.0, "requests": 50}  # poor by no threshold
+    low: dict[str, Any] = {"cache_hit_rate": 50.0, "cache_reads": 50}  # poor by no threshold
     rows = [*lasting(3, **FULL), *lasting(40, 3, **low)]
 
     assert [minutes(change) for change in changes(rows, tuner)] == [2, 32]
@@ -383,7 +383,7 @@ def test_an_undo_begins_the_cool_down_anew() -> None:
     tuner = changed_at(9)
     rows = every_minute([86.0, 87.0] * 5 + [92.0, 93.0] * 6, "memory_percent")
     assert tuner.review(rows, NOW_S + 60 * 21) is not None
-    low = lasting(40, 22, cache_hit_rate=50.0, requests=50)
+    low = lasting(40, 22, cache_hit_rate=50.0, cache_reads=50)
 
     assert [minutes(change) for change in changes(low, tuner)] == [51]
 

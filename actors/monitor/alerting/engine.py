@@ -351,7 +351,7 @@ def _since(since_s: float | None, holds: bool, now_s: float) -> float | None:
 
 def _alert(rule: ServiceRule, value: float, now_s: float) -> ServiceAlert:
     return ServiceAlert(
-        id=f"{rule.id}_{int(now_s)}",
+        id=f"{rule.id}_{round(1_000 * now_s)}",
         rule_id=rule.id,
         title=rule.name,
         message=rule.sentence(value),

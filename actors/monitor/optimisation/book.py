@@ -81,7 +81,7 @@ class State:
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One switch. `number` counts up and is never used twice."""
+    """One switch, and who asked says why. `number` counts up and is never used twice."""
 
     number: int
     rule_id: str
@@ -91,6 +91,7 @@ class Event:
     performance_after: Performance | None = None
     error_message: str | None = None
     rollback_reason: str | None = None
+    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,6 +164,12 @@ class RuleBook:
         state = self._states[rule_id]
         return replace(state, status="testing") if rule_id in self._testing else state
 
+    def is_newest(self, event: Event) -> bool:
+        """Return whether a rule was not switched again since an event."""
+        return not any(
+            one.rule_id == event.rule_id and one.number > event.number for one in self._events
+        )
+
     def copy(self) -> RuleBook:
         """Return a book that can be changed by itself; what it holds never changes."""
         made = copy(self)
@@ -179,7 +186,12 @@ class RuleBook:
         self._testing = frozenset(rule_ids)
 
     def enable(
-        self, rule_id: str, force: bool, now_s: float, performance: Performance | None = None
+        self,
+        rule_id: str,
+        force: bool,
+        now_s: float,
+        performance: Performance | None = None,
+        reason: str = "",
     ) -> Switched:
         """Switch a rule on; no event if it is on.
 
@@ -191,12 +203,14 @@ class RuleBook:
         missing = tuple(name for name in rule.dependencies if not self._is_on(name))
         if missing and not force:
             raise DependencyMissing(rule_id, missing)
-        reason = f"by force, without {', '.join(missing)}" if missing else ""
+        forced = f"by force, without {', '.join(missing)}" if missing else ""
+        reason = "; ".join(filter(None, (reason, forced)))
         before = self._states[rule_id]
         self._states[rule_id] = replace(
             before, status="enabled", enabled_at_s=now_s, reason=reason
         )
-        return self._switched(rule_id, self._record(rule_id, "enabled", now_s, performance))
+        event = self._record(rule_id, "enabled", now_s, performance, reason)
+        return self._switched(rule_id, event)
 
     def disable(
         self, rule_id: str, reason: str, now_s: float, performance: Performance | None = None
@@ -229,6 +243,7 @@ class RuleBook:
         force: bool,
         now_s: float,
         performance: Performance | None = None,
+        reason: str = "",
     ) -> list[BatchResult]:
         """Switch rules on, each after those of the batch that it depends on.
 
@@ -239,7 +254,7 @@ class RuleBook:
         done: dict[str, BatchResult] = {}
         for name in sorted(dict.fromkeys(rule_ids), key=lambda name: order.get(name, -1)):
             try:
-                done[name] = _success(self.enable(name, force, now_s, performance))
+                done[name] = _success(self.enable(name, force, now_s, performance, reason))
             except (RuleUnknown, DependencyMissing) as error:
                 done[name] = self._failure(name, error)
         return [done[name] for name in dict.fromkeys(rule_ids)]
@@ -408,7 +423,7 @@ class RuleBook:
         performance: Performance | None,
         reason: str = "",
     ) -> Event:
-        is_error = status == "error"
+        is_error, is_off = status == "error", status in ("disabled", "rollback")
         event = Event(
             self._next_number,
             rule_id,
@@ -416,7 +431,8 @@ class RuleBook:
             now_s,
             performance_before=dict(performance or {}),
             error_message=reason if is_error else None,
-            rollback_reason=None if is_error else reason or None,
+            rollback_reason=(reason or None) if is_off else None,
+            reason=reason,
         )
         self._next_number += 1
         self._events.append(event)

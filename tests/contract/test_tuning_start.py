@@ -1,0 +1,69 @@
+"""A start decides by what is now: a day of readings is kept as history only."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from actors.monitor.performance_desk import READING
+from infra.clock import utc
+from infra.db.happenings import Happening
+from infra.db.unit import Unit
+from infra.metrics import snapshot
+from tests.local import LocalService
+from tests.monitor_desks import MACHINE, LocalMonitor
+from tests.unit.test_readings import reading
+
+POOR: dict[str, Any] = {"cpu_percent": 99.0, "memory_percent": 97.0, "avg_response_ms": 6_000.0}
+
+
+async def keep_minutes(local: LocalService, count: int, before_s: float) -> None:
+    """Put poor minutes into the store, the last of them so long ago."""
+    now_s = local.clock.time_s()
+    ats = [now_s - before_s - 60.0 * number for number in range(count)][::-1]
+    happened = [
+        Happening(READING, "", utc(at_s), replace(reading(**POOR), at_s=at_s).as_dict())
+        for at_s in ats
+    ]
+
+    async def work(unit: Unit) -> None:
+        await unit.happenings.add(happened)
+
+    await local.store.write(work)
+
+
+async def started(local: LocalService) -> LocalMonitor:
+    monitor = LocalMonitor(local.settings, local.services.store, local.clock)
+    await monitor.load()
+    return monitor
+
+
+@pytest.mark.parametrize("before_s", [30.0, 86_000.0])
+async def test_minutes_of_another_run_decide_nothing(local: LocalService, before_s: float) -> None:
+    await keep_minutes(local, 5, before_s)
+    for rule_id in ("caching_price_data", "async_api_endpoints"):
+        await local.monitor.rules.disable(rule_id, "by hand")
+    monitor = await started(local)
+    for _ in range(14):  # two minutes and some, all of them calm
+        await monitor.look(snapshot(), MACHINE)
+        local.clock.advance(10)
+    assert await monitor.tuning.history(24) == []
+    knobs = await monitor.tuning.status()
+    assert knobs["knobs"] == knobs["configured"]
+    assert monitor.rules.off == {"caching_price_data", "async_api_endpoints"}
+    assert await monitor.alerts.history(24) == []
+    assert (await monitor.performance.dashboard())["recommendations"] == []
+    assert (await monitor.performance.history(24))["total_measurements"] >= 5
+
+
+async def test_its_own_poor_minutes_do_decide(local: LocalService) -> None:
+    monitor = await started(local)
+    poor = replace(MACHINE, cpu_percent=99.0, memory_percent=97.0)
+    for _ in range(40):
+        await monitor.look(snapshot(), poor)
+        local.clock.advance(10)
+    names = [change["name"] for change in await monitor.tuning.history(24)]
+    assert names == ["force_auto_tuning_completed", "auto_tuning_completed"]
+    assert monitor.sheds == 1
