@@ -771,6 +771,12 @@ class OffsetGone(ActorError):
         return f"offset {self.asked} has left the history, which starts at {self.oldest}"
 
 
+class StartFailed(FinstageError):
+    """Raised when a start came to nothing, and all that it began has ended: one line, exit 1."""
+
+    code = "start_failed"
+
+
 class ConfigError(FinstageError):
     """Raised at start only, when a setting or the machine does not allow it: one line, exit 2."""
 

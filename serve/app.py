@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
+import time
+from collections.abc import Callable
 
 from ray import serve as ray_serve
 from ray.serve.api import RunTarget
+from ray.serve.schema import ApplicationStatus
 
 from actors.alerts.actor import AlertActor
 from actors.alerts.client import ALERT_ENGINE
@@ -20,6 +22,7 @@ from actors.indicators.client import INDICATORS
 from actors.monitor.actor import MonitorActor
 from actors.monitor.client import MONITOR
 from actors.runtime import ActorSpec
+from infra.errors import StartFailed
 from infra.settings import Settings
 from pipelines.queue.actor import TaskQueueActor
 from pipelines.queue.client import TASK_QUEUE
@@ -30,6 +33,8 @@ from serve.stream_replica import Stream
 
 API_APP = "finstage-api"
 STREAM_APP = "finstage-stream"
+
+_LOOK_EVERY_S = 0.1
 
 
 def first_actors(settings: Settings, started_at_s: float) -> list[ActorSpec]:
@@ -80,7 +85,26 @@ def applications(settings: Settings) -> list[RunTarget]:
     ]
 
 
-def run_applications(settings: Settings) -> list[Any]:
-    """Deploy both applications and wait until they run."""
-    handles: list[Any] = ray_serve.run_many(applications(settings))
-    return handles
+def run_applications(settings: Settings) -> None:
+    """Deploy both applications, and wait for none of them."""
+    ray_serve.run_many(
+        applications(settings),
+        wait_for_ingress_deployment_creation=False,
+        wait_for_applications_running=False,
+    )
+
+
+def await_applications(check: Callable[[], None]) -> None:
+    """Wait until both applications run; `check` may raise in between.
+
+    Raises StartFailed for one that Serve has given up.
+    """
+    waiting = {API_APP, STREAM_APP}
+    while waiting:
+        check()
+        for name, found in ray_serve.status().applications.items():
+            if found.status == ApplicationStatus.RUNNING:
+                waiting.discard(name)
+            elif found.status == ApplicationStatus.DEPLOY_FAILED and name in waiting:
+                raise StartFailed(f"the application {name} does not start: {found.message}")
+        time.sleep(_LOOK_EVERY_S)

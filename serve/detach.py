@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import os
-import signal
+import contextlib
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 
+import psutil
 from rich.console import Console
 
 from infra.settings import Settings
-from serve.processes import alive, end_all
-from serve.state import State, forget_state, read_state, take_lock
+from serve.processes import alive, await_end, end_all
+from serve.state import State, forget_state, living, lock_holder, read_state, take_lock
 from serve.up import overview
 
-_START_WITHIN_S = 180.0
 _STOP_BEYOND_S = 5.0
 
 
@@ -36,8 +36,8 @@ def start_detached(settings: Settings, address: str, console: Console) -> int:
             stderr=subprocess.STDOUT,
             start_new_session=True,
         )
-    with console.status("starting …"):
-        state = _await_ready(settings, child)
+    with console.status("starting …") as status:
+        state = _await_ready(settings, child, status.update)
     if state is None:
         console.print(log.read_text(errors="replace").strip(), markup=False)
         return child.poll() or 1
@@ -46,33 +46,37 @@ def start_detached(settings: Settings, address: str, console: Console) -> int:
     return 0
 
 
-def _await_ready(settings: Settings, child: subprocess.Popen[bytes]) -> State | None:
-    deadline_s = time.monotonic() + _START_WITHIN_S
-    while time.monotonic() < deadline_s and child.poll() is None:
+def _await_ready(
+    settings: Settings, child: subprocess.Popen[bytes], show: Callable[[str], None]
+) -> State | None:
+    """Return the state once it is ready, None where it ended, for which it has its own limit."""
+    while child.poll() is None:
         state = read_state(settings)
-        if state is not None and state.pid == child.pid and state.ready:
-            return state
+        if state is not None and state.pid == child.pid:
+            if state.ready:
+                return state
+            show(f"{state.stage or 'starting'} …")
         time.sleep(0.1)
     return None
 
 
 def stop_running(settings: Settings, console: Console) -> int:
-    """Stop the service of this data directory; return 0, also if nothing ran."""
+    """Stop the service of this data directory; return 0, also if nothing ran.
+
+    So it ends a start under way, and what one that was killed left behind.
+    """
     state = read_state(settings)
-    if state is None:
-        console.print(f"nothing runs on {settings.data_dir}")
-        return 0
-    if state.runs:
-        os.kill(state.pid, signal.SIGTERM)
-        deadline_s = time.monotonic() + settings.stop_s + _STOP_BEYOND_S
-        while state.runs and time.monotonic() < deadline_s:
-            time.sleep(0.1)
-    if state.runs:
-        console.print(f"pid {state.pid} did not stop in time and is ended by force")
-    left = alive(state.processes | {state.pid: state.created_s})
-    if left:
-        end_all({p.pid: p.create_time() for p in left}, patience_s=1)
-        console.print(f"ended {len(left)} processes that were left")
+    started = lock_holder(settings) or ({state.pid: state.created_s} if state is not None else {})
+    runs = alive(started)
+    for process in runs:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            process.terminate()
+    await_end(started, settings.stop_s + _STOP_BEYOND_S)
+    for process in alive(started):
+        console.print(f"pid {process.pid} did not stop in time and is ended by force")
+    ended = end_all(living(settings, state) | started, patience_s=1)
+    if ended:
+        console.print(f"ended {ended} processes that were left")
     forget_state(settings)
-    console.print("stopped")
+    console.print("stopped" if runs or ended else f"nothing runs on {settings.data_dir}")
     return 0

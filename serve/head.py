@@ -10,13 +10,19 @@ import os
 import resource
 import secrets
 import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from infra.errors import ConfigError
+import psutil
+
+from infra.errors import ConfigError, StartFailed
 from infra.files import read_whole, write_atomically
 from infra.settings import Settings
 from serve.ports import Ports
+from serve.processes import named
 
 LOOPBACK = "127.0.0.1"
 TASK_RESOURCE = "finstage_tasks"  # as the queue asks for it; it cannot be imported before Ray
@@ -25,6 +31,7 @@ _DESCRIPTORS_BESIDE = 4_800  # HAProxy with strict limits starts with 2 x maxcon
 _LEAST_MAXCONN = 200
 _LEAST_TOKEN = 16
 _DRAIN_S = 1
+_PATIENCE_S = 300  # of Ray with processes of its own that start on a slow machine
 
 
 def ingress_environment(settings: Settings, ports: Ports) -> dict[str, str]:
@@ -46,6 +53,8 @@ def ingress_environment(settings: Settings, ports: Ports) -> dict[str, str]:
         "PORT_QUARANTINE_S": 900,
         "PROXY_HEALTH_CHECK_PERIOD_S": 1,
         "PROXY_HEALTH_CHECK_TIMEOUT_S": 60,
+        "PROXY_READY_CHECK_TIMEOUT_S": _PATIENCE_S,
+        "HAPROXY_STARTUP_TIMEOUT_S": _PATIENCE_S,
         "PROXY_MIN_DRAINING_PERIOD_S": _DRAIN_S,
         "DIRECT_INGRESS_MIN_DRAINING_PERIOD_S": _DRAIN_S,
     }
@@ -53,6 +62,9 @@ def ingress_environment(settings: Settings, ports: Ports) -> dict[str, str]:
         serve_environment["ENABLE_HA_PROXY"] = 0
     return {f"RAY_SERVE_{name}": str(value) for name, value in serve_environment.items()} | {
         "RAY_worker_niceness": "0",
+        "RAY_worker_register_timeout_seconds": str(_PATIENCE_S),
+        "RAY_agent_register_timeout_ms": str(_PATIENCE_S * 1_000),
+        "RAY_gcs_server_port_wait_time_s": str(_PATIENCE_S),
         # Processes that were started for tasks stay for the next ones.
         "RAY_num_workers_soft_limit": str(settings.ray_cpus + settings.task_workers),
         "RAY_USAGE_STATS_ENABLED": "0",
@@ -134,4 +146,31 @@ def start_head(settings: Settings, ports: Ports) -> Any:
         include_log_monitor=True,
         no_monitor=True,
     )
-    return Node(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
+    with _patience_with_raylet():
+        return Node(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
+
+
+@contextmanager
+def _patience_with_raylet() -> Iterator[None]:
+    """Let Ray wait for its raylet while that lives; the 30 s after which it gives up are fixed."""
+    from ray._private import services
+
+    ask = services.get_node
+
+    def ask_patiently(*question: Any) -> Any:
+        deadline_s = time.monotonic() + _PATIENCE_S
+        while True:
+            try:
+                return ask(*question)
+            except RuntimeError as error:  # Ray's word for a node that is not there, yet
+                if time.monotonic() > deadline_s:
+                    raise StartFailed(f"no raylet within {_PATIENCE_S} s: {error}") from None
+            if not named(psutil.Process().children(), "raylet"):
+                raise StartFailed("the raylet ended")
+            time.sleep(0.1)
+
+    services.get_node = ask_patiently
+    try:
+        yield
+    finally:
+        services.get_node = ask

@@ -11,10 +11,12 @@ from contextlib import contextmanager
 
 import ray
 from ray import serve
+from ray.serve._private import api, client
 from ray.serve._private.constants import SERVE_CONTROLLER_NAME, SERVE_NAMESPACE
 from ray.serve.config import HTTPOptions
 
 from infra.settings import Settings
+from serve.start_watch import START_WITHIN_S
 
 _LOOK_EVERY_S = 0.05
 
@@ -28,6 +30,8 @@ def started_serve(settings: Settings) -> Iterator[Callable[[], None]]:
     their own without our options.
     """
     logging.getLogger("ray.serve").setLevel(logging.ERROR)
+    for module in (api, client):  # who both have it as a name of their own
+        module.HTTP_PROXY_TIMEOUT = START_WITHIN_S
     options = HTTPOptions(host=settings.host, port=settings.port)
     ended: Future[None] = Future()
 

@@ -13,12 +13,14 @@ from infra.errors import ConfigError
 from infra.logs import setup_logs
 from infra.net import listens
 from infra.settings import Settings
+from serve.start_watch import StartWatch
 from serve.state import State, forget_state, own_created_s, take_lock
 from serve.up import (
     RayDied,
     Stopped,
     StopSignals,
     await_ready,
+    check_files,
     check_source,
     deploy,
     deploy_rest,
@@ -27,6 +29,7 @@ from serve.up import (
     overview,
     say_goodbye,
     shown_host,
+    start_failed,
 )
 from serve.upgrade import upgrade_store
 
@@ -46,31 +49,44 @@ class JoinedService:
         self._goes = threading.Event()
         self._ray_address = ""
         self._deployed = False
+        self._stage = f"joining Ray at {address}"
 
     def run(self) -> int:
         """Run until stopped; return the exit code."""
         lock = take_lock(self._settings)
+        check_files(self._settings)
         check_source(self._settings)
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
         upgrade_store(self._settings, self._console)
+        failed = None
         with StopSignals(self._goes) as signals:
             try:
-                self._start(signals)
+                with StartWatch(self._say) as watch:
+                    watch.stage = self._stage
+                    self._start(signals)
                 while not self._goes.wait(_WATCH_EVERY_S):
                     self._check_ray()
             except RayDied as error:
                 self._console.print(f"[red]Ray died under the service: {error}[/red]")
                 forget_state(self._settings)
                 os._exit(1)  # Ray's own end waits a minute for what is gone
-            except BaseException:
-                if not self._goes.is_set():
-                    raise
-                # Stopped, or what the code that it interrupted made of it
-                self._console.print("\nstopping …")
-            finally:
-                self._stop()
-                lock.close()
+            except BaseException as error:
+                if self._goes.is_set():  # Stopped, or what the code that it interrupted made of it
+                    self._console.print("\nstopping …")
+                else:
+                    failed = error
+        try:
+            self._stop()
+        except Exception as error:  # of a Ray in which something failed before
+            failed = failed or error
+            logger.exception("stop.step_failed")
+        lock.close()
+        if failed is not None:
+            raise start_failed(self._settings, self._stage, failed) from failed
         return 0
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def _start(self, signals: StopSignals) -> None:
         started_at_s = self._settings.replay_started_at_s or time.time()
@@ -88,8 +104,8 @@ class JoinedService:
                 ) from None
             self._refuse_taken_prefixes()
             self._deployed = True
-            deploy(self._settings, started_at_s)
-            await_ready(self._settings, self._check_ray)
+            check = deploy(self._settings, started_at_s, self._check_ray)
+            await_ready(self._settings, check)
             deploy_rest(self._settings, self._check_ray)
         state = self._new_state(self._ray_address, started_at_s)
         self._console.print(overview(self._settings, state))

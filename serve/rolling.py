@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from rich.console import Console
 
 from infra.clock import Clock, SystemClock
-from infra.errors import ActorUnavailable, ConfigError
+from infra.errors import ActorUnavailable, ConfigError, StartFailed
 from infra.messages import ENDED, LEAVING, Message
 from infra.net import listens
 from infra.settings import Settings
@@ -265,7 +265,7 @@ class RollingRestart:
                 self._replace_actors()
             rollout = asyncio.run(self._replace_replicas())
             await_ready(self._settings, self._check_time)
-        except (RestartFailed, ConfigError, RayError, RayServeException) as error:
+        except (RestartFailed, ConfigError, StartFailed, RayError, RayServeException) as error:
             self._console.print(f"[red]not restarted: {_line(error)}[/red]", soft_wrap=True)
             self._console.print("see `finstage status` and `finstage logs`")
             return 1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -14,14 +15,18 @@ import psutil
 from infra.errors import ConfigError
 from infra.files import read_whole, write_atomically
 from infra.settings import Settings
-from serve.processes import Known, is_running
+from serve.processes import Known, alive, is_running, marked
 
 _STATE = "state.json"
+_LOCK = "lock"
 
 
 @dataclass(slots=True)
 class State:
-    """`ready` turns true when the service answers; `address` is Ray's, for drivers."""
+    """`ready` turns true when the service answers, `stage` is what a start does until then.
+
+    `address` is Ray's, for drivers.
+    """
 
     pid: int
     created_s: float
@@ -32,6 +37,7 @@ class State:
     session_dir: str
     started_at_s: float
     ready: bool = False
+    stage: str = ""
     store: str = ""
     processes: Known = field(default_factory=dict)
 
@@ -69,6 +75,33 @@ def forget_state(settings: Settings) -> None:
     (settings.run_dir / _STATE).unlink(missing_ok=True)
 
 
+def living(settings: Settings, state: State | None) -> Known:
+    """Return what runs of this data directory, without the `finstage up` that started it."""
+    recorded = state.processes if state is not None else {}
+    return _created(alive(recorded | marked(settings.run_dir)))
+
+
+def _created(processes: Iterable[psutil.Process]) -> Known:
+    return {process.pid: process.create_time() for process in processes}
+
+
+def lock_holder(settings: Settings) -> Known:
+    """Return the `finstage up` that has this data directory, also before it has written a state.
+
+    Raises ConfigError for a damaged file.
+    """
+    path = settings.run_dir / _LOCK
+    mend = f"remove it, once `fuser {path}` shows that no process has it"
+    return _created(alive(read_whole(path, _holder_of, mend) or {}))
+
+
+def _holder_of(content: bytes) -> Known:
+    if not content.strip():  # written on a full disk
+        return {}
+    pid, created_s = content.split()
+    return {int(pid): float(created_s)}
+
+
 def own_created_s() -> float:
     """Return when this process was created, Unix seconds."""
     return psutil.Process().create_time()
@@ -79,7 +112,7 @@ def take_lock(settings: Settings) -> IO[str]:
 
     Raises ConfigError if the directory cannot be written, or another Finstage has it.
     """
-    path: Path = settings.run_dir / "lock"
+    path: Path = settings.run_dir / _LOCK
     try:
         settings.run_dir.mkdir(parents=True, exist_ok=True)
         lock = path.open("a+")
@@ -99,4 +132,10 @@ def take_lock(settings: Settings) -> IO[str]:
             "FINSTAGE_PORT and FINSTAGE_DATA_DIR"
         ) from None
     os.set_inheritable(lock.fileno(), False)
+    try:
+        lock.truncate(0)
+        lock.write(f"{os.getpid()} {own_created_s()}")
+        lock.flush()
+    except OSError as error:
+        raise ConfigError(f"cannot write to {settings.data_dir} ({error.strerror})") from None
     return lock

@@ -7,8 +7,8 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.settings import Settings
-from serve.processes import alive, named
-from serve.state import read_state
+from serve.processes import alive, named, proportional_bytes
+from serve.state import State, living, lock_holder, read_state
 from serve.up import overview
 
 NOTHING_RUNS = 3
@@ -18,9 +18,11 @@ def show_status(settings: Settings, console: Console) -> int:
     """Print what runs where and how it does; return 0 ready, 1 not ready, 3 nothing runs."""
     state = read_state(settings)
     if state is None or not state.runs:
-        console.print(f"nothing runs on {settings.data_dir}; `finstage up` starts it")
-        return NOTHING_RUNS
+        return _show_remains(settings, console, state)
     console.print(overview(settings, state))
+    if not state.ready:
+        console.print(f"pid {state.pid} starts it: {state.stage or 'starting'} …")
+        return 1
     try:
         answer = httpx.get(f"{state.url}/health/ready", timeout=10, trust_env=False)
         checks = answer.json()["checks"]
@@ -32,11 +34,28 @@ def show_status(settings: Settings, console: Console) -> int:
         colour = "green" if check["status"] == "ok" else "yellow"
         table.add_row(name, f"[{colour}]{check['status']}[/{colour}]", check["detail"])
     console.print(table)
-    processes = alive(state.processes)
-    resident = sum(process.memory_info().rss for process in processes)
+    processes = alive(living(settings, state))
     haproxies = len(named(processes, "haproxy"))
     console.print(
         f"{len(processes)} processes, {haproxies} of them haproxy; "
-        f"{resident / 2**20:,.0f} MB resident, shared pages counted in each"
+        f"{proportional_bytes(processes) / 2**20:,.0f} MB, shared pages counted once (PSS)"
     )
     return 0 if answer.status_code == 200 else 1
+
+
+def _show_remains(settings: Settings, console: Console, state: State | None) -> int:
+    """Say what lives without its `finstage up`, or before that has written what it starts."""
+    for pid in lock_holder(settings):
+        console.print(f"pid {pid} begins to start it on {settings.data_dir}")
+        return 1
+    left = alive(living(settings, state))
+    if not left:
+        console.print(f"nothing runs on {settings.data_dir}; `finstage up` starts it")
+        return NOTHING_RUNS
+    pids = ", ".join(str(process.pid) for process in left)
+    console.print(
+        f"the `finstage up` on {settings.data_dir} has ended, but {len(left)} processes that it "
+        f"started live ({pids}): `finstage down` ends them, so does the next `finstage up`",
+        soft_wrap=True,
+    )
+    return 1

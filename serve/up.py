@@ -10,9 +10,9 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 import httpx
 import orjson
@@ -21,7 +21,14 @@ from rich.console import Console
 from rich.table import Table
 
 from infra.clock import SystemClock
-from infra.errors import ActorUnavailable, ConfigError, SymbolUnknown
+from infra.errors import (
+    ActorUnavailable,
+    ConfigError,
+    FinstageError,
+    StartFailed,
+    StoreError,
+    SymbolUnknown,
+)
 from infra.logs import remove_old_logs, setup_logs
 from infra.messages import GOING_AWAY, SYSTEM, Message
 from infra.settings import Settings
@@ -30,12 +37,18 @@ from infra.symbols import nearest
 from infra.universe import load_universe
 from serve.head import LOOPBACK, prepare_environment, start_head, token_path
 from serve.ports import Ports, choose_ports
-from serve.processes import Known, ProcessTree, alive, end_all, named
-from serve.state import State, forget_state, own_created_s, take_lock
+from serve.processes import Known, ProcessTree, alive, await_end, end_all, named
+from serve.start_watch import START_WITHIN_S, StartWatch
+from serve.state import State, forget_state, living, own_created_s, read_state, take_lock
 from serve.store import describe_store
 from serve.upgrade import upgrade_store
 
+if TYPE_CHECKING:  # nothing here imports Ray before its environment is set
+    from actors.runtime import ActorSpec
+
 logger = logging.getLogger(__name__)
+
+Check = Callable[[], None]
 
 _GOODBYE_S = 1.0
 _DRAIN_S = 2.0
@@ -43,8 +56,9 @@ _LEAVE_S = 3.0
 _DRAIN_TASKS_S = 1.5  # to stop those that outlast their grace, and to say so in the store
 _STOP_BESIDE_S = 8.5  # of the stop's time, what is not for tasks that run
 _FORCE_S = 3.0  # the end of the stop's time, kept for SIGKILL
-_READY_WITHIN_S = 120.0
 _WATCH_EVERY_S = 0.5
+_LONGEST_REASON = 300  # characters
+_SWEEPS = 3
 
 
 class Stopped(BaseException):
@@ -61,21 +75,28 @@ class LocalService:
     def __init__(self, settings: Settings, console: Console) -> None:
         self._settings = settings
         self._console = console
-        self._tree = ProcessTree()
+        self._tree = ProcessTree(settings.run_dir)
         self._node: Any = None
         self._state: State | None = None
+        self._stage = "starting"
+        self._serves = False  # before, an actor's client would start a Ray of its own to ask
         self._goes = threading.Event()
 
     def run(self) -> int:
-        """Run until stopped; return the exit code."""
+        """Run until stopped; return the exit code.
+
+        Raises ConfigError where it cannot start so, and StartFailed where something in it fails;
+        by then all that it began has ended.
+        """
         lock = take_lock(self._settings)
+        end_remains(self._settings, self._console)
+        check_files(self._settings)
         check_source(self._settings)
-        load_universe(self._settings.thresholds_file)
         ports = choose_ports(self._settings)
         setup_logs(self._settings.log_dir, "up", self._settings.log_level)
         remove_old_logs(self._settings.log_dir)
         upgrade_store(self._settings, self._console)
-        code = 0
+        code, failed = 0, None
         with StopSignals(self._goes) as signals:
             try:
                 self._start(ports, signals)
@@ -83,48 +104,53 @@ class LocalService:
             except RayDied as error:
                 self._console.print(f"[red]Ray died under the service: {error}[/red]")
                 code = 1
-            except BaseException:
-                if not self._goes.is_set():
-                    self._stop(gently=False)
-                    raise
-                # Stopped, or what the code that it interrupted made of it
-                self._console.print("\nstopping …")
-        self._stop(gently=code == 0)
+            except BaseException as error:
+                if self._goes.is_set():  # Stopped, or what the code that it interrupted made of it
+                    self._console.print("\nstopping …")
+                else:
+                    failed = error
+        self._stop(gently=code == 0 and failed is None)
         lock.close()
+        if failed is not None:
+            raise start_failed(self._settings, self._stage, failed) from failed
         return code
 
     def _start(self, ports: Ports, signals: StopSignals) -> None:
-        started_s = time.monotonic()
-        with self._console.status("starting Ray …") as status:
+        with StartWatch(self._say) as watch, self._console.status("") as status:
+
+            def begin(stage: str) -> None:
+                self._stage = watch.stage = stage
+                status.update(f"{stage} …")
+                self._note(stage)
+
+            self._tree.mark()
             prepare_environment(self._settings, ports)
             self._state = self._new_state(ports)
             self._settings = self._settings.begun(self._state.started_at_s)
             self._state.store = asyncio.run(describe_store(self._settings))
-            self._state.write(self._settings)
+            begin("starting Ray")
             import_ahead()
             self._node = start_head(self._settings, ports)
             self._state.address = self._node.address
             self._state.session_dir = self._node.get_session_dir_path()
-            self._note_processes()
-            status.update("starting the actors and the ingress …")
+            begin("starting the actors and the ingress")
             join_ray(self._node.address)
             signals.install()
-            deploy(self._settings, self._state.started_at_s)
-            self._note_processes()
-            status.update("waiting for the first answer …")
-            await_ready(self._settings, self._check_ray)
-            answered_s = time.monotonic() - started_s
+            check = deploy(self._settings, self._state.started_at_s, self._check_ray)
+            self._serves = True
+            begin("waiting for the first answer")
+            await_ready(self._settings, check)
             self._console.print(overview(self._settings, self._state))
-            self._console.print(f"prices and indicators answer after {answered_s:.1f} s")
-            status.update("starting jobs, tasks, alerts and the monitor …")
+            self._console.print(f"prices and indicators answer after {watch.took_s:.1f} s")
+            begin("starting jobs, tasks, alerts and the monitor")
             deploy_rest(self._settings, self._check_ray)
-        took_s = time.monotonic() - started_s
-        self._console.print(f"ready in {took_s:.1f} s; Ctrl-C stops it")
+        self._console.print(f"ready in {watch.took_s:.1f} s; Ctrl-C stops it")
         self._state.ready = True
-        self._tree.look()
-        self._state.processes = dict(self._tree.known)
-        self._state.write(self._settings)
-        logger.info("service.ready", extra={"took_s": round(took_s, 2)})
+        self._note("")
+        logger.info("service.ready", extra={"took_s": round(watch.took_s, 2)})
+
+    def _say(self, line: str) -> None:
+        self._console.print(line, markup=False, soft_wrap=True)
 
     def _new_state(self, ports: Ports) -> State:
         return State(
@@ -138,11 +164,12 @@ class LocalService:
             started_at_s=self._settings.replay_started_at_s or time.time(),
         )
 
-    def _note_processes(self) -> None:
+    def _note(self, stage: str) -> None:
+        """Write what runs, and which stage of the start this is, for `down`, `status` and `up`."""
         assert self._state is not None
         known = self._tree.look()
-        if known != self._state.processes:
-            self._state.processes = dict(known)
+        if (known, stage) != (self._state.processes, self._state.stage):
+            self._state.processes, self._state.stage = dict(known), stage
             self._state.write(self._settings)
 
     def _check_ray(self) -> None:
@@ -156,13 +183,19 @@ class LocalService:
     def _watch(self) -> None:
         while not self._goes.wait(_WATCH_EVERY_S):
             self._check_ray()
-            self._note_processes()
+            self._note_running()
         raise Stopped
+
+    def _note_running(self) -> None:
+        try:
+            self._note("")
+        except StoreError as error:  # a full disk: those that it does not tell of bear the mark
+            logger.warning("service.unnoted", extra={"reason": error.message})
 
     def _stop(self, gently: bool) -> None:
         """Share the stop's time: goodbye, drain, Ray's own end, and force for what is left."""
         deadline_s = time.monotonic() + self._settings.stop_s - _FORCE_S
-        if gently and self._node is not None:
+        if gently and self._serves:
             grace_s = max(0.0, self._settings.stop_s - _STOP_BESIDE_S)
             draining = _begin(lambda: drain_tasks(grace_s))
             _within(_GOODBYE_S, say_goodbye)
@@ -173,9 +206,52 @@ class LocalService:
             _within(_LEAVE_S, _leave_ray)
             with contextlib.suppress(Exception):  # what it leaves is ended below
                 self._node.kill_all_processes(check_alive=False, allow_graceful=False)
-        end_all(self._tree.known, patience_s=max(0.2, min(2.0, deadline_s - time.monotonic())))
-        forget_state(self._settings)
+        for _ in range(_SWEEPS):  # what was started while the others ended
+            patience_s = max(0.2, min(2.0, deadline_s - time.monotonic()))
+            if not end_all(self._tree.look_everywhere(), patience_s):
+                break
+        if not alive(self._tree.known):
+            forget_state(self._settings)
         self._console.print("stopped")
+
+
+def end_remains(settings: Settings, console: Console) -> None:
+    """End what a start or a service before left on this data directory, and say so.
+
+    Nobody else runs it: this process has its lock.
+    """
+    ended = end_all(living(settings, read_state(settings)), patience_s=1.0)
+    if ended:
+        console.print(f"ended {ended} processes that the `finstage up` before had left")
+
+
+def check_files(settings: Settings) -> None:
+    """Raise ConfigError, which names it, for a damaged file that a part of the service reads."""
+    from actors.feed.core import read_monitored
+    from actors.feed.pins import read_pins
+    from pipelines.scheduler.core import read_schedule
+
+    load_universe(settings.thresholds_file)
+    read_monitored(settings.data_dir / "monitored.json")
+    read_pins(settings.data_dir / "pins.json")
+    read_schedule(settings.data_dir / "scheduler.json")
+
+
+def start_failed(settings: Settings, stage: str, error: BaseException) -> FinstageError:
+    """Return the one line of a start that failed, and log the whole of it."""
+    logger.error("service.start_failed", exc_info=error, extra={"stage": stage})
+    if isinstance(error, ConfigError):
+        return error
+    log = settings.log_dir / f"up-{os.getpid()}.jsonl"
+    return StartFailed(f"no start, {stage}: {one_line(error)}; all of it is in {log}")
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, of a traceback that came from another process its last line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if any(line.startswith("Traceback") or line.startswith("ray::") for line in lines):
+        lines = lines[-1:]
+    return " ".join(lines)[:_LONGEST_REASON] or type(error).__name__
 
 
 def check_source(settings: Settings) -> None:
@@ -238,49 +314,73 @@ def import_ahead() -> None:
     _begin(lambda: importlib.import_module("serve.app"))
 
 
-def deploy(settings: Settings, started_at_s: float) -> None:
-    """Start what prices and indicators need, and both applications, on the Ray that was joined."""
+def deploy(settings: Settings, started_at_s: float, check: Check) -> Check:
+    """Start what prices and indicators need, and both applications, on the Ray that was joined.
+
+    Returns `check` and more: it raises StartFailed too where one of those actors has ended.
+    """
     from serve.ingress import started_serve
 
     with started_serve(settings) as await_controller:
-        from actors.runtime import start_actor
-        from serve.app import first_actors, run_applications
+        from serve.app import await_applications, first_actors, run_applications
 
-        for spec in first_actors(settings, started_at_s):
-            start_actor(spec)
+        actors = StartedActors(first_actors(settings, started_at_s))
+
+        def check_all() -> None:
+            check()
+            actors.check()
+
         await_controller()
         run_applications(settings)
+        await_applications(check_all)
+    return check_all
 
 
-def deploy_rest(settings: Settings, check: Any) -> None:
+class StartedActors:
+    """Actors that were started, until each has answered once."""
+
+    def __init__(self, specs: Sequence[ActorSpec]) -> None:
+        from actors.runtime import start_actor
+
+        self.awaited = {start_actor(spec).ping.remote(): spec.name for spec in specs}
+
+    def check(self, wait_s: float = 0.0) -> None:
+        """Take the answers that came; raises StartFailed for one that has ended instead."""
+        import ray
+        from ray.exceptions import RayError
+
+        if not self.awaited:
+            return
+        for answered in ray.wait(list(self.awaited), timeout=wait_s)[0]:
+            name = self.awaited.pop(answered)
+            try:
+                ray.get(answered)
+            except RayError as error:
+                logger.exception("actor.not_started", extra={"actor": name})
+                raise StartFailed(f"{name} ended: {one_line(error)}") from None
+
+
+def deploy_rest(settings: Settings, check: Check) -> None:
     """Start the other actors and wait until each answers; `check` may raise in between.
 
     One that does not come is logged: prices go on without, and `/health/ready` says `degraded`.
     """
-    import ray
-    from ray.exceptions import RayError
-
-    from actors.runtime import start_actor
     from serve.app import later_actors
 
-    pings = {start_actor(spec).ping.remote(): spec.name for spec in later_actors(settings)}
-    deadline_s = time.monotonic() + _READY_WITHIN_S
-    while pings and time.monotonic() < deadline_s:
+    actors = StartedActors(later_actors(settings))
+    deadline_s = time.monotonic() + START_WITHIN_S
+    while actors.awaited and time.monotonic() < deadline_s:
         check()
-        for answered in ray.wait(list(pings), timeout=0.2)[0]:
-            name = pings.pop(answered)
-            try:
-                ray.get(answered)
-            except RayError:
-                logger.exception("actor.not_started", extra={"actor": name})
-    if pings:
-        logger.error("actor.not_started", extra={"actors": ", ".join(pings.values())})
+        with contextlib.suppress(StartFailed):
+            actors.check(wait_s=0.2)
+    if actors.awaited:
+        logger.error("actor.not_started", extra={"actors": ", ".join(actors.awaited.values())})
 
 
-def await_ready(settings: Settings, check: Any) -> None:
+def await_ready(settings: Settings, check: Check) -> None:
     """Wait until the service says that it is ready; `check` may raise in between."""
     url = f"http://{shown_host(settings.host)}:{settings.port}/health/ready"
-    deadline_s = time.monotonic() + _READY_WITHIN_S
+    deadline_s = time.monotonic() + START_WITHIN_S
     last = "no answer"
     with httpx.Client(timeout=5, trust_env=False) as client:
         while time.monotonic() < deadline_s:
@@ -293,7 +393,7 @@ def await_ready(settings: Settings, check: Any) -> None:
             except httpx.HTTPError as error:
                 last = type(error).__name__
             time.sleep(0.05)
-    raise ConfigError(f"not ready within {_READY_WITHIN_S:g} s: {last}; see `finstage logs`")
+    raise StartFailed(f"not ready within {START_WITHIN_S:g} s: {last}")
 
 
 def say_goodbye() -> None:
@@ -334,7 +434,7 @@ def _drain_haproxy(known: Known, patience_s: float) -> None:
     for process in proxies:
         with contextlib.suppress(psutil.NoSuchProcess):
             process.send_signal(signal.SIGUSR1)
-    psutil.wait_procs(proxies, timeout=patience_s)
+    await_end({process.pid: process.create_time() for process in proxies}, patience_s)
 
 
 def _leave_ray() -> None:

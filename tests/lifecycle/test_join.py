@@ -63,7 +63,7 @@ def head(tmp_path: Path, env: dict[str, str], host: str) -> Iterator[dict[str, s
     try:
         yield env | {"RAY_ADDRESS": f"{host}:{port}"}
     finally:
-        end_all(ProcessTree().look(), patience_s=5)
+        end_all(ProcessTree(tmp_path).look(), patience_s=5)
         process.wait(timeout=30)
 
 
@@ -119,7 +119,7 @@ def test_it_ends_when_the_ray_it_joined_dies(other_ray: dict[str, str], tmp_path
     env = environment(tmp_path, task_modules="") | other_ray
     service = start(env, "--address", env["RAY_ADDRESS"])
 
-    (head_process,) = [p for p in alive(ProcessTree().look()) if p.name() == "gcs_server"]
+    (head_process,) = [p for p in alive(ProcessTree(tmp_path).look()) if p.name() == "gcs_server"]
     head_process.kill()
     service.process.wait(timeout=75)
 
