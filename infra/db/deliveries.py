@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.tables import deliveries as table
@@ -59,7 +59,7 @@ class Deliveries:
         rows = [
             {
                 "notice_id": notice_id,
-                "target_hash": hashlib.sha256(target.encode()).hexdigest(),
+                "target_hash": _hashed(target),
                 "target": target,
                 "secret": secret,
                 "body": body,
@@ -74,12 +74,24 @@ class Deliveries:
             insert = insert_new(self._connection.dialect.name, table, _KEY)
             await self._connection.execute(insert, rows)
 
-    async def due(self, now: datetime, limit: int) -> list[Delivery]:
-        """Return what is to be sent by now, the longest waiting first."""
+    async def due(self, now: datetime, limit: int, but: Collection[str] = ()) -> list[Delivery]:
+        """Return what is to be sent by now: of each target what waits longest, but of none `but`.
+
+        The longest waiting first. One row a target, so none is hidden behind those of another.
+        """
+        waiting = table.c.next_at, table.c.id
+        place = func.row_number().over(partition_by=table.c.target_hash, order_by=waiting)
+        of_target = (
+            select(table.c.id, place.label("place"))
+            .where(table.c.state == WAITING, table.c.next_at <= now)
+            .where(table.c.target_hash.not_in([_hashed(target) for target in but]))
+            .subquery()
+        )
         query = (
             select(*(table.c[name] for name in _COLUMNS))
-            .where(table.c.state == WAITING, table.c.next_at <= now)
-            .order_by(table.c.next_at, table.c.id)
+            .join(of_target, of_target.c.id == table.c.id)
+            .where(of_target.c.place == 1)
+            .order_by(*waiting)
             .limit(limit)
         )
         return [Delivery(*row) for row in await self._connection.execute(query)]
@@ -100,6 +112,10 @@ class Deliveries:
             .values(state=state, tries=tries, next_at=next_at, last_error=_short(error))
         )
         await self._connection.execute(change)
+
+
+def _hashed(target: str) -> str:
+    return hashlib.sha256(target.encode()).hexdigest()
 
 
 def _short(error: str | None) -> str | None:

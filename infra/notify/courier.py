@@ -25,7 +25,7 @@ logger = logging.getLogger(__name__)
 
 MOST_TRIES = 10
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 5.0, 3_600.0
-_AT_ONCE = 64
+_AT_ONCE, _MOST_TARGETS = 64, 640  # under way, looked at
 _LOOK_EVERY_S = 1.0  # for what others added, and what is due again
 
 
@@ -60,8 +60,9 @@ class Courier:
     """Sends what the store says is due. State: what is under way, soft.
 
     At least once: where the answer of a target, or the store's, was lost, the notice goes again,
-    with the same id. One at a time to each target, so one that hangs holds up only itself. After
-    `MOST_TRIES`, about three hours of growing pauses, a delivery has failed.
+    with the same id. One at a time to each target, and targets take turns, so those that hang hold
+    up only themselves, whatever waits for them. After `MOST_TRIES`, about three hours of growing
+    pauses, a delivery has failed.
     """
 
     def __init__(
@@ -72,6 +73,8 @@ class Courier:
         self._clock = clock
         self._draws = draws or random.Random()
         self._under_way: dict[str, asyncio.Task[None]] = {}  # by target
+        self._turn = 0
+        self._turns: dict[str, int] = {}  # the last turn of targets
         self._awake = asyncio.Event()
 
     def wake(self) -> None:
@@ -89,18 +92,20 @@ class Courier:
 
     async def look(self) -> int:
         """Begin to send what is due and whose target is free; return how many were begun."""
-        now = utc(self._clock.time_s())
-        busy = set(self._under_way)  # what is read may say they wait, and they were just sent
-        due = await self._store.read(lambda unit: unit.deliveries.due(now, 10 * _AT_ONCE))
-        begun = 0
-        for delivery in due:
-            target = delivery.target
-            if target in busy or target in self._under_way or len(self._under_way) >= _AT_ONCE:
-                continue
+        room = _AT_ONCE - len(self._under_way)
+        if room <= 0:
+            return 0
+        now, busy = utc(self._clock.time_s()), tuple(self._under_way)
+        due = await self._store.read(lambda unit: unit.deliveries.due(now, _MOST_TARGETS, busy))
+        due.sort(key=lambda delivery: self._turns.get(delivery.target, 0))
+        for delivery in due[:room]:
+            self._turn += 1
+            self._turns[delivery.target] = self._turn
             task = asyncio.create_task(self._bring(delivery))
-            self._under_way[target] = task
-            begun += 1
-        return begun
+            self._under_way[delivery.target] = task
+        if len(self._turns) > _MOST_TARGETS:
+            self._turns = {t: n for t, n in self._turns.items() if n > self._turn - _MOST_TARGETS}
+        return len(due[:room])
 
     async def idle(self) -> None:
         """Wait until nothing is under way."""

@@ -6,7 +6,7 @@ import asyncio
 import random
 from collections import Counter
 from collections.abc import AsyncIterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -18,9 +18,12 @@ from infra.db.unit import Unit
 from infra.notify.courier import MOST_TRIES, Courier, deliver_later
 from infra.notify.notice import Notice
 from infra.notify.outcome import Outcome, Refused, Sent, TryAgain
+from infra.notify.signing import new_secret
+from infra.notify.webhook import WebhookSender
 from tests.databases import KINDS, database
 
 AT = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
+SECRET = new_secret()
 
 
 @pytest.fixture(params=KINDS)
@@ -107,6 +110,63 @@ async def test_one_that_hangs_holds_up_no_other(store: Store) -> None:
     await settled(courier)
     assert set(targets.came.values()) == {1}
     assert len(targets.came) == 40
+
+
+async def test_a_queue_for_one_that_hangs_hides_no_other(store: Store) -> None:
+    clock, hung, good = FakeClock(), asyncio.Event(), list[bytes]()
+
+    async def hang(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await hung.wait()
+        writer.close()
+
+    async def take(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        good.append(await reader.readuntil(b"\r\n\r\n"))
+        writer.write(b"HTTP/1.1 204 No Content\r\n\r\n")
+        await writer.drain()
+        writer.close()
+
+    bad_server = await asyncio.start_server(hang, "127.0.0.1", 0)
+    good_server = await asyncio.start_server(take, "127.0.0.1", 0)
+    bad, fine = (
+        f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        for server in (bad_server, good_server)
+    )
+
+    async def work(unit: Unit) -> None:
+        for number in range(700):
+            await deliver_later(unit, notice(f"n{number}"), [(bad, SECRET)], AT)
+        await deliver_later(unit, notice("n700"), [(fine, SECRET)], AT + timedelta(seconds=1))
+
+    await store.write(work)
+    clock.advance(AT.timestamp() + 60.0 - clock.time_s())
+    async with bad_server, good_server, WebhookSender(clock, "t", allow_private=True) as sender:
+        courier = Courier(store, sender, clock)
+        assert await courier.look() == 2  # one of the seven hundred, and the last
+        await courier._under_way[fine]
+        assert await courier.look() == 0
+        hung.set()
+        await courier.idle()
+
+    assert len(good) == 1
+    (told,) = await of(store, "n700")
+    assert told.state == SENT
+
+
+async def test_more_that_hang_than_go_at_once_take_turns_with_the_others(store: Store) -> None:
+    clock, targets = FakeClock(), Targets()
+    courier = Courier(store, targets, clock)
+    bad = [f"bad{number}" for number in range(80)]
+    targets.answers = {name: [TryAgain("no answer")] * 10 for name in bad}
+    for number in range(3):
+        await add(store, f"n{number}", *bad, clock=clock)
+    clock.advance(1.0)
+    await add(store, "last", "good", clock=clock)
+
+    for _ in range(2):
+        await courier.look()
+        await courier.idle()
+
+    assert targets.came["good", "last"] == 1
 
 
 async def test_pauses_grow_and_an_end_comes(store: Store) -> None:
