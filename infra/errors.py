@@ -213,9 +213,11 @@ class TargetInvalid(RequestError):
 
     code = "target_invalid"
 
-    def __init__(self, shown: str, reason: str) -> None:
-        super().__init__(shown, reason)
-        self.location = ("body", "targets")
+    def __init__(
+        self, shown: str, reason: str, location: Sequence[str] = ("body", "targets")
+    ) -> None:
+        super().__init__(shown, reason, tuple(location))
+        self.location = tuple(location)
         self.shown = shown
         self.reason = reason
 

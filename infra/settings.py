@@ -275,7 +275,7 @@ class Settings(BaseSettings):
     )
     # True lets whoever may make rules reach what this machine reaches.
     notify_private: bool = Field(
-        False, description="Send webhooks to private addresses too, of this machine and network."
+        False, description="Tell private addresses too, of this machine and network."
     )
 
     # -- tasks -----------------------------------------------------------------------------
@@ -358,7 +358,7 @@ class Settings(BaseSettings):
     def _targets_can_be_told(self) -> Self:
         for target in self.targets:
             if not is_webhook(target):
-                checked_channel(target)
+                checked_channel(target, self.notify_private)
                 continue
             checked_target(target, self.notify_private)
             if not self.notify_secret.get_secret_value():

@@ -85,7 +85,8 @@ class AlertActor(ServiceActor):
             self._clock, f"Finstage/{version('finstage')}", settings.notify_timeout_s,
             settings.notify_private,
         )  # fmt: skip
-        sender = AnySender(self._sender, ChannelSender(settings.notify_timeout_s))
+        channels = ChannelSender(settings.notify_timeout_s, settings.notify_private)
+        sender = AnySender(self._sender, channels)
         self._courier = Courier(self._store, sender, self._clock)
         secret = settings.notify_secret.get_secret_value()
         operators = [(target, secret) for target in settings.targets]

@@ -37,7 +37,9 @@ class EmailServer:
             "to": ",".join(self.to_emails),
             "mode": "insecure" if self.security == "none" else self.security,
         }
-        return f"{scheme}://{who}{self.smtp_server}:{self.smtp_port}?{urlencode(query)}"
+        # It was checked when it was configured, by this version or another.
+        host = f"[{self.smtp_server}]" if ":" in self.smtp_server else self.smtp_server
+        return f"{scheme}://{who}{quote(host, '[]:')}:{self.smtp_port}?{urlencode(query)}"
 
     def masked(self) -> dict[str, Any]:
         """Return it for people, without its password."""

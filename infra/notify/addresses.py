@@ -1,8 +1,37 @@
-"""Which addresses a webhook may go to: none of this machine's or its network's, unless allowed."""
+"""Which hosts may be told: none of this machine or its network, unless that is allowed."""
 
 from __future__ import annotations
 
 import ipaddress
+import re
+
+_LABEL = re.compile(r"(?!-)[a-z0-9_-]{1,63}(?<!-)")
+_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")  # of which some resolvers make an address
+_LONGEST = 253
+
+
+class HostInvalid(ValueError):
+    """Raised for what is no host, or none that may be told; its text is the reason."""
+
+
+def checked_host(text: str, allow_private: bool) -> str:
+    """Return a name, or an IP address in its usual form; raises HostInvalid.
+
+    A name is looked up only when something is sent: what it means then decides.
+    """
+    host = text.lower()
+    labels = host.removesuffix(".").split(".")
+    is_private = labels[-1] == "localhost"
+    if is_literal(host) and "%" not in host:
+        host = host.strip("[]")
+        is_private = not is_public(host)
+    elif len(host) > _LONGEST or not all(map(_LABEL.fullmatch, labels)):
+        raise HostInvalid("it is no host: a name such as mail.example.com, or an IP address")
+    elif _NUMBER.fullmatch(labels[-1]):
+        raise HostInvalid("an IPv4 address is written as four numbers, 192.0.2.1")
+    if is_private and not allow_private:
+        raise HostInvalid("its address is private (see FINSTAGE_NOTIFY_PRIVATE)")
+    return host
 
 
 def is_public(address: str) -> bool:

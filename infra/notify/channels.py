@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import functools
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from infra.errors import TargetInvalid
+from infra.notify.addresses import is_literal, is_public
+from infra.notify.guard import guarded
 from infra.notify.notice import Notice
 from infra.notify.outcome import Outcome, Refused, Sent, TryAgain
+from infra.notify.resolver import AddressRefused
 from infra.notify.targets import shown
 
 _KINDS = {"info": "info", "warning": "warning", "error": "failure", "critical": "failure"}
@@ -19,10 +23,21 @@ def is_webhook(target: str) -> bool:
     return target.lower().startswith(("http://", "https://"))
 
 
-def checked_channel(target: str) -> str:
-    """Return a target that Apprise knows; raises TargetInvalid, which shows no secret."""
-    if _channel(target) is None:
+def checked_channel(target: str, allow_private: bool) -> str:
+    """Return a target that Apprise knows; raises TargetInvalid, which shows no secret.
+
+    Of many channels the host is a token, so only an address says something here; what is
+    connected to is looked at when something is sent.
+    """
+    channel = _channel(target)
+    if channel is None:
         raise TargetInvalid(shown(target), "no channel has such a URL (see Apprise's list)")
+    for name in ("host", "smtp_host"):
+        host = str(getattr(channel, name, None) or "").lower()
+        is_private = host == "localhost" or (is_literal(host) and not is_public(host))
+        if is_private and not allow_private:
+            why = "its address is private (see FINSTAGE_NOTIFY_PRIVATE)"
+            raise TargetInvalid(shown(target), why)
     return target
 
 
@@ -36,12 +51,13 @@ class Sender(Protocol):
 class ChannelSender:
     """Sends through Apprise, which waits in a thread for as long as its server takes.
 
-    A thread that outlasts `timeout_s` goes on by itself; its notice counts as not sent, so it may
-    come twice.
+    Unless `allow_private`, that thread connects to addresses of the internet only. One that
+    outlasts `timeout_s` goes on by itself; its notice counts as not sent, so it may come twice.
     """
 
-    def __init__(self, timeout_s: float = 10.0) -> None:
+    def __init__(self, timeout_s: float = 10.0, allow_private: bool = False) -> None:
         self._timeout_s = timeout_s
+        self._allow_private = allow_private
 
     async def send(self, url: str, secret: str, notice: Notice) -> Outcome:
         """Send once, and say what came of it."""
@@ -49,17 +65,30 @@ class ChannelSender:
         if channel is None:
             return Refused("no channel has such a URL")
         kind = _KINDS.get(notice.severity, "info")
-        send = functools.partial(
+        notify = functools.partial(
             channel.notify, body=notice.text, title=notice.title, notify_type=kind
         )
         try:
             async with asyncio.timeout(self._timeout_s):
-                is_sent = await asyncio.to_thread(send)
+                return await asyncio.to_thread(self._outcome, notify)
         except TimeoutError:
             return TryAgain(f"no answer within {self._timeout_s:g} s")
         except Exception as error:  # of one of its hundred plugins
             return TryAgain(f"{type(error).__name__}: {error}"[:200])
-        return Sent(200) if is_sent else TryAgain("the channel did not take it")
+
+    def _outcome(self, notify: Callable[[], Any]) -> Outcome:
+        if self._allow_private:
+            return _said(notify())
+        with guarded() as guard:
+            try:
+                is_sent = notify()
+            except AddressRefused:
+                is_sent = False
+        return Refused(guard.refused) if guard.refused and not is_sent else _said(is_sent)
+
+
+def _said(is_sent: object) -> Outcome:
+    return Sent(200) if is_sent else TryAgain("the channel did not take it")
 
 
 class AnySender:

@@ -2,32 +2,37 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from yarl import URL
 
 from infra.errors import TargetInvalid
-from infra.notify.addresses import is_literal, is_public
+from infra.notify.addresses import HostInvalid, checked_host
 
 _LONGEST = 2_000
 
 
-def checked_target(text: str, allow_private: bool) -> str:
+def checked_target(
+    text: str, allow_private: bool, location: Sequence[str] = ("body", "targets")
+) -> str:
     """Return a URL that a webhook can go to; raises TargetInvalid.
 
-    A name is looked up only when something is sent: what it means then decides.
+    A name is looked up only when something is sent: what it means then decides. `location` is
+    where the URL came from, FastAPI's way.
     """
     try:
         url = URL(text.strip())
+        host = url.raw_host or ""
     except ValueError:
-        raise TargetInvalid("this target", "it is no URL") from None
-    host = url.host or ""
+        raise TargetInvalid("this target", "it is no URL", location) from None
     if url.scheme not in ("http", "https") or not host:
-        raise TargetInvalid(shown(text), "use http:// or https:// and a host")
+        raise TargetInvalid(shown(text), "use http:// or https:// and a host", location)
     if len(text) > _LONGEST:
-        raise TargetInvalid(shown(text), f"it is longer than {_LONGEST} characters")
-    is_own = host == "localhost" or host.endswith(".localhost")
-    is_private = is_own or (is_literal(host) and not is_public(host))
-    if is_private and not allow_private:
-        raise TargetInvalid(shown(text), "its address is private (see FINSTAGE_NOTIFY_PRIVATE)")
+        raise TargetInvalid(shown(text), f"it is longer than {_LONGEST} characters", location)
+    try:
+        checked_host(host, allow_private)
+    except HostInvalid as error:
+        raise TargetInvalid(shown(text), str(error), location) from None
     return str(url)
 
 

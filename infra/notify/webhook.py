@@ -13,11 +13,12 @@ from yarl import URL
 
 from infra.clock import Clock
 from infra.digits import whole_number
-from infra.notify.addresses import is_literal, is_public
+from infra.errors import TargetInvalid
 from infra.notify.notice import Notice
 from infra.notify.outcome import Outcome, Refused, Sent, TryAgain
 from infra.notify.resolver import AddressRefused, GuardedResolver
 from infra.notify.signing import signed_headers
+from infra.notify.targets import checked_target
 
 _AGAIN = frozenset({408, 425, 429})  # and those of 500 and above
 _LONGEST_WAIT_S = 3_600.0
@@ -62,10 +63,10 @@ class WebhookSender:
     async def send(self, url: str, secret: str, notice: Notice) -> Outcome:
         """Send a notice and say what came of it; raises nothing of the network's."""
         assert self._session is not None, "use it as `async with`"
-        target = URL(url)
-        if not self._allow_private and is_literal(target.host or ""):
-            if not is_public(target.host or ""):
-                return Refused("it is no public address")
+        try:  # again: it may be older than the check, and what counts as an address is libc's
+            target = URL(checked_target(url, self._allow_private))
+        except TargetInvalid as error:
+            return Refused(error.reason)
         body = _body(notice)
         headers = signed_headers(secret, notice.id, int(self._clock.time_s()), body)
         headers["content-type"] = "application/json"

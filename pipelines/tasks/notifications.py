@@ -78,7 +78,8 @@ async def send_notifications(
 def _target(recipient: str, settings: Settings) -> str:
     """Return where a notice goes; raises TargetInvalid.
 
-    What Apprise knows reaches any address, so only an operator may name it.
+    What Apprise knows may act on this machine without a connection, so only an operator may name
+    it.
     """
     if is_webhook(recipient):
         return checked_target(recipient, settings.notify_private)
@@ -87,7 +88,7 @@ def _target(recipient: str, settings: Settings) -> str:
             shown(recipient),
             "of what is no webhook only FINSTAGE_NOTIFY_TARGETS are told",
         )
-    return checked_channel(recipient)
+    return checked_channel(recipient, settings.notify_private)
 
 
 async def _add(

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Path, Query
 from starlette.responses import Response
 
 from infra.errors import TargetInvalid
-from infra.notify.addresses import is_literal, is_public
+from infra.notify.addresses import HostInvalid, checked_host
 from infra.notify.targets import checked_target
 from serve.monitor_schemas import (
     CheckInterval,
@@ -118,10 +118,10 @@ async def stop(services: State) -> Response:
 async def set_email(services: State, body: EmailConfig) -> Response:
     """Send email of rules with the channel `email` through this server."""
     server = body.model_dump()
-    host = body.smtp_server.lower()
-    is_private = host == "localhost" or (is_literal(host) and not is_public(host))
-    if is_private and not services.settings.notify_private:
-        raise TargetInvalid(host, "a private address; FINSTAGE_NOTIFY_PRIVATE=true allows it")
+    try:
+        server["smtp_server"] = checked_host(body.smtp_server, services.settings.notify_private)
+    except HostInvalid as error:
+        raise TargetInvalid("this server", str(error), ("body", "smtp_server")) from None
     server["to_emails"] = body.to_emails or [body.from_email]
     server["security"] = body.security or _SECURITY.get(body.smtp_port, "none")
     await services.monitor.alerts.set_email(server)
@@ -131,7 +131,8 @@ async def set_email(services: State, body: EmailConfig) -> Response:
 @router.post("/config/webhook", response_model=Figures, responses=documented(503))
 async def add_webhook(services: State, body: WebhookConfig) -> Response:
     """Tell a URL of alerts of rules with the channel `webhook`; `secret` signs what it gets."""
-    url = checked_target(body.webhook_url, services.settings.notify_private)
+    allow_private = services.settings.notify_private
+    url = checked_target(body.webhook_url, allow_private, ("body", "webhook_url"))
     secret = await services.monitor.alerts.add_webhook(url)
     return _done(services, "webhook_url", url, "added_at", {"secret": secret})
 

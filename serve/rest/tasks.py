@@ -111,7 +111,8 @@ async def submitted(
     secret = hook = None
     if request.webhook is not None:
         secret = new_secret()
-        hook = (checked_target(request.webhook, services.settings.notify_private), secret)
+        allow_private = services.settings.notify_private
+        hook = (checked_target(request.webhook, allow_private, ("body", "webhook")), secret)
     chosen = None if request.priority is None else TaskPriority[request.priority.upper()]
     options = Options(
         chosen, request.max_retries, request.timeout_s, request.delay_s, key, webhook=hook

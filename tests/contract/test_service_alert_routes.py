@@ -20,6 +20,7 @@ from tests.monitor_desks import MACHINE
 A = "/api/v2/alerts"
 HOOK = "https://hooks.example.org/finstage"
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
+EMAIL = {"smtp_server": "mail.example.com", "smtp_port": 25, "from_email": "a@example.com"}
 RULE = {
     "id": "full_disk", "name": "Disk", "metric_name": "disk_usage_percent", "condition": ">",
     "threshold": 90, "severity": "critical", "channels": ["websocket", "log", "webhook"],
@@ -166,14 +167,33 @@ async def test_channels_are_configured_and_secrets_are_not_shown(tmp_path: Any) 
         assert (gone.status_code, again.status_code) == (200, 404)
 
 
-async def test_private_addresses_are_refused(client: httpx.AsyncClient) -> None:
-    hook = await client.post(f"{A}/config/webhook", json={"webhook_url": "http://127.0.0.1/x"})
-    mail = await client.post(
-        f"{A}/config/email",
-        json={"smtp_server": "10.0.0.1", "smtp_port": 25, "from_email": "a@b.c"},
-    )
+@pytest.mark.parametrize(
+    "host",
+    [
+        "127.0.0.1", "10.0.0.1", "127.1", "2130706433", "0177.0.0.1", "0x7f000001", "localhost",
+        "LOCALHOST.", "::1", "[::1]", "a.localhost", "127.0.0.1.",
+    ],
+)  # fmt: skip
+async def test_private_addresses_are_refused(client: httpx.AsyncClient, host: str) -> None:
+    name = f"[{host}]" if ":" in host and "[" not in host else host
+    hook = await client.post(f"{A}/config/webhook", json={"webhook_url": f"http://{name}/x"})
+    mail = await client.post(f"{A}/config/email", json=EMAIL | {"smtp_server": host})
 
-    assert (hook.status_code, mail.status_code) == (422, 422)
+    for answer, field in ((hook, "webhook_url"), (mail, "smtp_server")):
+        assert answer.status_code == 422, answer.text
+        assert answer.json()["detail"][0]["loc"] == ["body", field]
+    config = (await client.get(f"{A}/config")).json()
+    assert (config["email_config"], config["webhook_urls"]) == (None, [])
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["mail.example.com:25/?smtp=127.0.0.1&x=", "a@b.example", "a b", "", "%31", "fe80::1%/?x="],
+)
+async def test_a_server_is_a_host_and_nothing_more(client: httpx.AsyncClient, host: str) -> None:
+    mail = await client.post(f"{A}/config/email", json=EMAIL | {"smtp_server": host})
+    assert mail.status_code == 422, mail.text
+    assert mail.json()["detail"][0]["loc"] == ["body", "smtp_server"]
 
 
 async def test_looking_can_be_stopped(local: LocalService, client: httpx.AsyncClient) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
+from typing import Any
 
 import orjson
 import pytest
@@ -19,6 +21,12 @@ from infra.notify.webhook import WebhookSender
 SECRET = new_secret()
 AT = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)
 NOTICE = Notice("n-1", "price_alert", "AAPL", "AAPL rose", "info", AT, {"price": 201.5})
+
+
+HERE = (
+    "127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "127.1", "2130706433", "0177.0.0.1",
+    "0x7f000001", "0x7f.1", "127.0.0.1.", "localhost.",
+)  # fmt: skip
 
 
 class Receiver:
@@ -117,10 +125,28 @@ async def test_nothing_goes_to_this_machine_unless_allowed(
     taker, url = receiver
     port = url.rpartition(":")[2]
     async with WebhookSender(FakeClock(), "Finstage/1") as sender:
-        for host in ("127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]"):
+        for host in HERE:
             outcome = await sender.send(f"http://{host}:{port}/200", SECRET, NOTICE)
             assert isinstance(outcome, Refused), host
     assert taker.taken == []
+
+
+async def test_a_name_is_what_it_means_when_it_is_connected_to(
+    receiver: tuple[Receiver, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taker, url = receiver
+    port = url.rpartition(":")[2]
+    real, answers = socket.getaddrinfo, ["127.0.0.1", "10.0.0.1"]
+
+    def lookup(host: Any, *args: Any, **more: Any) -> Any:
+        return real(answers.pop() if host == "hook.test" else host, *args, **more)
+
+    monkeypatch.setattr(socket, "getaddrinfo", lookup)
+    async with WebhookSender(FakeClock(), "Finstage/1") as sender:
+        for _ in range(2):
+            outcome = await sender.send(f"http://hook.test:{port}/200", SECRET, NOTICE)
+            assert outcome == Refused("hook.test is no public address")
+    assert (taker.taken, answers) == ([], [])
 
 
 async def test_a_receiver_that_is_not_there_is_tried_again(
