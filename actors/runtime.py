@@ -1,7 +1,8 @@
 """Start, find and call actors: everything that knows Ray's actor API, once.
 
-Callers retry with jitter while an actor restarts, so calls are at least once: every exposed
-method must be safe to run twice.
+Callers retry with jitter while an actor restarts, so calls are at least once, and an exposed
+method is safe to run twice. One that is not says so with `once`: its callers wait until the actor
+answers and ask a single time, so it runs at most once.
 """
 
 from __future__ import annotations
@@ -185,7 +186,7 @@ class ActorClient:
 
     async def ping_once(self, wait_s: float = 1.0) -> int:
         """Return the same, without waiting for an actor that is not there or restarts."""
-        pid: int = await self._once(lambda handle: handle.ping.remote(), wait_s)
+        pid: int = await self._now(lambda handle: handle.ping.remote(), wait_s)
         return pid
 
     async def _ask(self, method: str, *args: Any, wait_s: float | None = None) -> Any:
@@ -195,14 +196,25 @@ class ActorClient:
             self._wait_s if wait_s is None else wait_s,
         )
 
-    async def _ask_once(self, method: str, *args: Any, wait_s: float) -> Any:
+    async def _ask_once(self, method: str, *args: Any, wait_s: float | None = None) -> Any:
+        """Ask for what must not be done twice; raises ActorUnavailable, and it may be done then.
+
+        An actor that is away is waited for before it is asked: only if it ends in the short time
+        between does nobody know.
+        """
+        deadline_s = time.monotonic() + (self._wait_s if wait_s is None else wait_s)
+        await self._retrying(lambda handle: handle.ping.remote(), deadline_s - time.monotonic())
+        left_s = max(0.05, deadline_s - time.monotonic())
+        return await self._ask_now(method, *args, wait_s=left_s)
+
+    async def _ask_now(self, method: str, *args: Any, wait_s: float) -> Any:
         """Ask without waiting for an actor that restarts; raises ActorUnavailable."""
         request_id = current_request_id()
-        return await self._once(
+        return await self._now(
             lambda handle: getattr(handle, method).remote(request_id, *args), wait_s
         )
 
-    async def _once(self, call: Callable[[Any], Awaitable[Any]], wait_s: float) -> Any:
+    async def _now(self, call: Callable[[Any], Awaitable[Any]], wait_s: float) -> Any:
         try:
             async with asyncio.timeout(wait_s):
                 if await self._found():

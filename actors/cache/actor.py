@@ -16,6 +16,7 @@ import ray
 from actors.cache.core import SharedCaches
 from actors.cache.memory_book import MemoryBook, Sample
 from actors.cache.ray_metrics import RayMetrics
+from actors.calls import once
 from actors.hub.client import HubClient, follow_changes
 from actors.reporting import Order, OrderKind, Told, obeyed, report_metrics
 from actors.runtime import ServiceActor, exposed
@@ -151,6 +152,7 @@ class CacheActor(ServiceActor):
     # -- orders -----------------------------------------------------------------------------
 
     @exposed
+    @once
     async def order(
         self, kind: OrderKind, cache: str | None, aggressive: bool
     ) -> dict[str, dict[str, Any] | None]:

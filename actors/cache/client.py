@@ -30,26 +30,26 @@ class CacheClient(ActorClient):
     async def fetch(self, cache: str, key: str, claim_s: float) -> Found | None:
         """Return a value, or None to the caller who is to make it within `claim_s` seconds."""
         wait_s = self._wait_s + claim_s
-        found: Found | None = await self._ask_once("fetch", cache, key, claim_s, wait_s=wait_s)
+        found: Found | None = await self._ask_now("fetch", cache, key, claim_s, wait_s=wait_s)
         return found
 
     async def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime) -> bool:
         """Keep a value; False where it is not kept."""
-        kept: bool = await self._ask_once("give", cache, key, value, lifetime, wait_s=self._wait_s)
+        kept: bool = await self._ask_now("give", cache, key, value, lifetime, wait_s=self._wait_s)
         return kept
 
     async def release(self, cache: str, key: str) -> None:
         """Let another caller make what this one could not."""
-        await self._ask_once("release", cache, key, wait_s=self._wait_s)
+        await self._ask_now("release", cache, key, wait_s=self._wait_s)
 
     async def delete(self, cache: str, key: str) -> bool:
         """Forget a value; say whether it was there."""
-        was_there: bool = await self._ask_once("delete", cache, key, wait_s=self._wait_s)
+        was_there: bool = await self._ask_now("delete", cache, key, wait_s=self._wait_s)
         return was_there
 
     async def clear(self, cache: str | None) -> int:
         """Forget all values of a cache, or of all caches; return how many there were."""
-        count: int = await self._ask_once("clear", cache, wait_s=self._wait_s)
+        count: int = await self._ask_now("clear", cache, wait_s=self._wait_s)
         return count
 
     async def cache_settings(self) -> tuple[str, str]:
@@ -80,7 +80,7 @@ class CacheClient(ActorClient):
 
         Takes two to six seconds; None stands for a process that did not answer.
         """
-        results: dict[str, dict[str, Any] | None] = await self._ask(
+        results: dict[str, dict[str, Any] | None] = await self._ask_once(
             "order", kind, cache, aggressive, wait_s=_ORDER_S
         )
         return results

@@ -38,7 +38,7 @@ class FeedClient(ActorClient):
 
     async def trouble(self, wait_s: float = 1.0) -> Trouble | None:
         """Return why the source does not answer, None while it does; waits for no restart."""
-        trouble: Trouble | None = await self._ask_once("trouble", wait_s=wait_s)
+        trouble: Trouble | None = await self._ask_now("trouble", wait_s=wait_s)
         return trouble
 
     async def want(self, symbols: Sequence[str]) -> dict[str, FinstageError]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import orjson
 
+from actors.calls import once
 from actors.monitor.alerting.engine import AlertEngine, Happening, Resolved, ServiceAlert
 from actors.monitor.alerting.history import shown
 from actors.monitor.alerting.history import statistics as statistics_of
@@ -207,6 +208,7 @@ class AlertDesk:
         await self._keep_rules([*self._engine.rules(), rule])
         return await self._kept(self._engine.put(rule, self._keeping.clock.time_s()))
 
+    @once
     async def remove_rule(self, rule_id: str) -> None:
         """Delete a rule; its alert ends."""
         async with self._turn:
@@ -260,6 +262,7 @@ class AlertDesk:
             await self._set_channels(self._channels.with_webhook(url))
             return self._channels.secret_of(url)
 
+    @once
     async def remove_webhook(self, url: str) -> None:
         """Tell this URL no more."""
         async with self._turn:

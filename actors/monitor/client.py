@@ -33,17 +33,31 @@ __all__ = [
 MONITOR = "finstage-monitor"
 
 
+# Methods of desks that are marked `once`: the desks themselves are not imported here.
+ONCE = {
+    "alerts": frozenset({"remove_rule", "remove_webhook"}),
+    "rules": frozenset({"add", "remove"}),
+    "trials": frozenset({"create", "move", "record", "remove", "take"}),
+    "tuning": frozenset({"take_asked"}),
+}
+
+Ask = Callable[..., Awaitable[Any]]
+
+
 class _Remote:
     """A desk in the actor: every method of it, to be awaited."""
 
-    def __init__(self, ask: Callable[..., Awaitable[Any]], desk: str) -> None:
+    def __init__(self, ask: Ask, ask_once: Ask, desk: str) -> None:
         self._ask = ask
+        self._ask_once = ask_once
         self._desk = desk
 
-    def __getattr__(self, method: str) -> Callable[..., Awaitable[Any]]:
+    def __getattr__(self, method: str) -> Ask:
         if method.startswith("_"):
             raise AttributeError(method)
-        return lambda *args, **named: self._ask("ask", self._desk, method, args, named)
+        is_once = method in ONCE.get(self._desk, ())
+        ask = self._ask_once if is_once else self._ask
+        return lambda *args, **named: ask("ask", self._desk, method, args, named)
 
 
 class MonitorClient(ActorClient):
@@ -56,11 +70,14 @@ class MonitorClient(ActorClient):
 
     def __init__(self, wait_s: float = 5.0) -> None:
         super().__init__(wait_s)
-        self.performance = cast("PerformanceDesk", _Remote(self._ask, "performance"))
-        self.alerts = cast("AlertDesk", _Remote(self._ask, "alerts"))
-        self.rules = cast("RuleDesk", _Remote(self._ask, "rules"))
-        self.trials = cast("TrialDesk", _Remote(self._ask, "trials"))
-        self.tuning = cast("TuningDesk", _Remote(self._ask, "tuning"))
+        self.performance = cast("PerformanceDesk", self._desk("performance"))
+        self.alerts = cast("AlertDesk", self._desk("alerts"))
+        self.rules = cast("RuleDesk", self._desk("rules"))
+        self.trials = cast("TrialDesk", self._desk("trials"))
+        self.tuning = cast("TuningDesk", self._desk("tuning"))
+
+    def _desk(self, name: str) -> _Remote:
+        return _Remote(self._ask, self._ask_once, name)
 
     async def log_level(self) -> dict[str, str]:
         """Return the level from which processes log, and the configured one."""

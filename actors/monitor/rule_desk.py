@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
+from actors.calls import once
 from actors.monitor.keeping import Keeping
 from actors.monitor.optimisation.book import (
     BatchResult,
@@ -174,6 +175,7 @@ class RuleDesk:
             done = book.disable_all(rule_ids, reason, self._now_s, self._performance())
         return [_result(one) for one in done]
 
+    @once
     async def add(self, body: dict[str, Any]) -> None:
         """Add a rule of a user's, off."""
         try:
@@ -182,6 +184,7 @@ class RuleDesk:
         except RuleInvalid as error:
             raise RangeInvalid(("body", error.place), error.reason) from None
 
+    @once
     async def remove(self, rule_id: str) -> None:
         """Delete a user's rule that is off."""
         try:

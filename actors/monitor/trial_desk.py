@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
+from actors.calls import once
 from actors.monitor.experiments import definition
 from actors.monitor.experiments.analysis import analyse, horizon_reached
 from actors.monitor.experiments.assignment import Assigner, hashed
@@ -87,6 +88,7 @@ class TrialDesk:
 
     # -- measuring --------------------------------------------------------------------------
 
+    @once
     async def take(self, tallies: dict[str, Any]) -> None:
         """Add what a process counted; nothing of a test that does not run any more."""
         for test_id, tally in tallies.items():
@@ -129,6 +131,7 @@ class TrialDesk:
             frozen = {"at_s": trial.frozen_at_s, "ledger": trial.frozen.as_dict()}
             await self._keeping.put(FROZEN, test_id, frozen)
 
+    @once
     async def record(
         self,
         test_id: str,
@@ -163,6 +166,7 @@ class TrialDesk:
 
     # -- tests ------------------------------------------------------------------------------
 
+    @once
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Make a test, a draft."""
         async with self._turn:
@@ -196,6 +200,7 @@ class TrialDesk:
             place = tuple(str(part) for part in error.place)
             raise RangeInvalid(("body", *place), error.reason) from None
 
+    @once
     async def move(self, test_id: str, to: str, reason: str = "") -> dict[str, Any]:
         """Let a test be `started`, `paused`, `resumed`, `stopped` or `completed`."""
         async with self._turn:
@@ -215,6 +220,7 @@ class TrialDesk:
         await self._changed()
         return self._shown(trial)
 
+    @once
     async def remove(self, test_id: str) -> None:
         """Delete a test that does not run, and all that was measured."""
         async with self._turn:

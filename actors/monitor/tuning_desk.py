@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
+from actors.calls import once
 from actors.monitor.keeping import Keeping
 from actors.monitor.performance_desk import PerformanceDesk
 from actors.monitor.reading import Reading
@@ -72,6 +73,7 @@ class TuningDesk:
         now = self.knobs.task_at_once
         return None if now == self._first.task_at_once else now
 
+    @once
     async def take_asked(self, symbols: dict[str, int]) -> None:
         """Take how often the answers of symbols were made anew, by a replica."""
         self._asked.update(symbols)

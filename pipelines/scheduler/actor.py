@@ -11,6 +11,7 @@ import ray
 from ray.exceptions import RayError
 
 from actors.cache.client import CacheClient
+from actors.calls import once
 from actors.feed.client import FeedClient
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
@@ -169,6 +170,7 @@ class SchedulerActor(ServiceActor):
         return self._schedule.rows()
 
     @exposed
+    @once
     async def run_now(self, name: str) -> str:
         """Start a job now, paused or not; raises JobUnknown, JobRunning."""
         due = self._schedule.run_now(name, self._clock.time_s())

@@ -34,7 +34,7 @@ class SchedulerClient(ActorClient):
 
     async def run_now(self, name: str) -> str:
         """Start a job and return the run's id; raises JobUnknown, JobRunning."""
-        run_id: str = await self._ask("run_now", name)
+        run_id: str = await self._ask_once("run_now", name)
         return run_id
 
     async def pause(self, name: str) -> None:
@@ -47,7 +47,7 @@ class SchedulerClient(ActorClient):
 
     async def store_state(self) -> StoreState:
         """Return whether the store answers; does not wait for a scheduler that restarts."""
-        state: StoreState = await self._ask_once("store_state", wait_s=1.0)
+        state: StoreState = await self._ask_now("store_state", wait_s=1.0)
         return state
 
     async def store_reports(self) -> list[StoreReport]:
