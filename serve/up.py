@@ -31,6 +31,7 @@ from infra.errors import (
 )
 from infra.logs import remove_old_logs, setup_logs
 from infra.messages import GOING_AWAY, SYSTEM, Message
+from infra.saved_symbols import read_monitored, read_pins
 from infra.settings import Settings
 from infra.sources import build_source
 from infra.symbols import nearest
@@ -227,8 +228,6 @@ def end_remains(settings: Settings, console: Console) -> None:
 
 def check_files(settings: Settings) -> None:
     """Raise ConfigError, which names it, for a damaged file that a part of the service reads."""
-    from actors.feed.core import read_monitored
-    from actors.feed.pins import read_pins
     from pipelines.scheduler.core import read_schedule
 
     load_universe(settings.thresholds_file)

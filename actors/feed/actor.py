@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from actors.cache.client import CacheClient
-from actors.feed.core import FeedCore, Interest, MonitoredSet, read_monitored
+from actors.feed.core import FeedCore, Interest, MonitoredSet
 from actors.feed.known import KnownSymbols, Listing
 from actors.feed.minutes import MinuteBars
 from actors.feed.pins import Pins
@@ -34,6 +34,7 @@ from infra.errors import (
 )
 from infra.messages import Message
 from infra.metrics import STAGE_SECONDS, TICKS, UPSTREAM_BREAKER, UPSTREAM_RATE, UPSTREAM_WAITING
+from infra.saved_symbols import read_monitored
 from infra.settings import Settings
 from infra.sources import build_source
 from infra.sources.base import (

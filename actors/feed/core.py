@@ -8,7 +8,7 @@ from pathlib import Path
 import orjson
 
 from infra.bars import Quote
-from infra.files import read_whole, write_atomically
+from infra.files import write_atomically
 from infra.messages import (
     ACTIONS,
     ENDED,
@@ -136,20 +136,6 @@ def _restart_notice(event: VersionChanged, source: str) -> Message:
         "source": source,
     }
     return Message(SYSTEM, orjson.dumps(body))
-
-
-def read_monitored(file: Path) -> tuple[str, ...] | None:
-    """Return the monitored set that was saved, None if none was; raises ConfigError."""
-    return read_whole(
-        file, _monitored_of, "put a backup in its place, or remove it to begin with the first set"
-    )
-
-
-def _monitored_of(saved: bytes) -> tuple[str, ...]:
-    symbols = orjson.loads(saved)["symbols"]
-    if not isinstance(symbols, list) or not all(isinstance(one, str) for one in symbols):
-        raise ValueError("its symbols are no list of names")
-    return tuple(symbols)
 
 
 class MonitoredSet:

@@ -7,19 +7,8 @@ from pathlib import Path
 
 import orjson
 
-from infra.files import read_whole, write_atomically
-
-
-def read_pins(file: Path) -> dict[str, bool]:
-    """Return what was pinned, and what of it has live indicators too; raises ConfigError."""
-    return read_whole(file, _pins_of, "remove it, and pin again what shall be streamed") or {}
-
-
-def _pins_of(saved: bytes) -> dict[str, bool]:
-    pins: dict[str, bool] = orjson.loads(saved)
-    if not all(isinstance(is_live, bool) for is_live in pins.values()):
-        raise ValueError("its values are not all true or false")
-    return pins
+from infra.files import write_atomically
+from infra.saved_symbols import read_pins
 
 
 class Pins:

@@ -10,12 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from actors.feed.core import MonitoredSet, read_monitored
-from actors.feed.pins import Pins, read_pins
+from actors.feed.core import MonitoredSet
+from actors.feed.pins import Pins
 from infra.archive import write_archive
 from infra.clock import utc
 from infra.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
 from infra.files import replacing, write_atomically
+from infra.saved_symbols import read_monitored, read_pins
 from pipelines.driver import ray_address
 from pipelines.scheduler.core import read_schedule
 from serve.head import make_token, token_path
