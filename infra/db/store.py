@@ -23,6 +23,7 @@ from infra.db.watch import QueryWatch, StoreReport
 from infra.errors import (
     StoreBusy,
     StoreError,
+    StoreRefused,
     StoreUnavailable,
     StoreVersion,
 )
@@ -167,6 +168,9 @@ class Store:
                 is_gone = isinstance(told, StoreUnavailable) and attempt == _TRIES_AWAY
                 if attempt == _TRIES or is_gone or unsure or not _is_passing(told):
                     self._note_away(told)
+                    if isinstance(told, StoreRefused):  # the caller is told in our words
+                        said = str(getattr(error, "orig", error))
+                        logger.warning("store.refused", extra={"reason": said})
                     raise told from error
                 logger.info("store.again", extra={"reason": told.code, "attempt": attempt})
             await self._clock.sleep(pause_s * random.uniform(0.5, 1.5))

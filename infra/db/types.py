@@ -8,6 +8,8 @@ from sqlalchemy import DateTime, Dialect, Double, String, Text, TypeDecorator
 from sqlalchemy.dialects import mysql
 from sqlalchemy.types import TypeEngine
 
+from infra.errors import StoreRefused
+
 
 class UtcTime(TypeDecorator[datetime]):
     """An instant, to the microsecond: aware on this side, UTC without a zone in the database."""
@@ -34,10 +36,29 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
-def code(length: int) -> String:
-    """Return the type of symbols and other short names: ASCII, compared byte by byte."""
-    exact = mysql.VARCHAR(length, charset="ascii", collation="ascii_bin")
-    return String(length).with_variant(exact, "mysql")
+class Code(TypeDecorator[str]):
+    """A short name: ASCII in every database, as MySQL neither keeps nor compares another there."""
+
+    impl = String
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """Return the type that compares byte by byte."""
+        if dialect.name == "mysql":
+            exact = mysql.VARCHAR(self.impl.length, charset="ascii", collation="ascii_bin")
+            return dialect.type_descriptor(exact)
+        return dialect.type_descriptor(String(self.impl.length))
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return the name; raises StoreRefused for one that no column of names can hold."""
+        if value is not None and not value.isascii():
+            raise StoreRefused(f"{ascii(value[:40])} is no name here: names are ASCII")
+        return value
+
+
+def code(length: int) -> Code:
+    """Return the type of symbols and other short names."""
+    return Code(length)
 
 
 def long_text() -> Text:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -18,6 +19,7 @@ from infra.db.imports import Import
 from infra.db.store import Store
 from infra.db.stored_bars import rows_of
 from infra.db.tables import bars as bars_table
+from infra.db.tasks import StoredTask, TaskFilter
 from infra.db.unit import Unit
 from infra.db.url import shown, store_url
 from infra.errors import (
@@ -330,9 +332,48 @@ async def test_a_row_that_does_not_fit_is_refused_and_nothing_of_its_unit_stays(
             rows = [dict(zip(columns, row, strict=True)) for row in twice]
             await unit.connection.execute(bars_table.insert(), rows)
 
-        with pytest.raises(StoreRefused):
+        with pytest.raises(StoreRefused, match="^the store does not take this: a value.*already"):
             await store.write(insert)
         assert len(await read(store)) == 0
+        await store.close()
+
+
+@pytest.mark.parametrize("text", ["größe", "заря", "😀", "\ud800", "a\ud800"])
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_name_outside_ascii_is_refused_alike_and_in_our_words(
+    kind: str, text: str, tmp_path: Path
+) -> None:
+    now = datetime.now(UTC)
+    task = StoredTask(text, "q", 1, text, text, "{}", 2, "pending", 0, 0, 0, 0.0, None, now, now)
+    asked: list[Callable[[Unit], Awaitable[Any]]] = [
+        lambda unit: unit.tasks.add([task]),
+        lambda unit: unit.tasks.get(text),
+        lambda unit: unit.tasks.states(["a", text]),
+        lambda unit: unit.tasks.page(TaskFilter(name=text), 1, 0),
+        lambda unit: unit.alert_rules.get(text),
+        lambda unit: unit.documents.put("kind", text, {}, now),
+        lambda unit: unit.contents.latest(text, 1),
+    ]
+    async with database(kind, tmp_path) as url:
+        store = Store(url)
+        await store.migrate()
+        for ask in asked:
+            with pytest.raises(StoreRefused, match=r"names are ASCII$"):
+                await store.write(ask)
+        await store.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_half_a_character_in_a_text_is_refused(kind: str, tmp_path: Path) -> None:
+    now = datetime.now(UTC)
+    task = StoredTask(
+        "id", "q", 1, "t", "m:t", "\ud800", 2, "pending", 0, 0, 0, 0.0, None, now, now
+    )
+    async with database(kind, tmp_path) as url:
+        store = Store(url)
+        await store.migrate()
+        with pytest.raises(StoreRefused, match="half a character"):
+            await store.write(lambda unit: unit.tasks.add([task]))
         await store.close()
 
 
