@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from infra.errors import ConfigError, FinstageError
@@ -175,6 +176,7 @@ app.add_typer(store_app, name="store")
 jobs_app = typer.Typer(help="The jobs that run by themselves: list, run, pause, resume.")
 app.add_typer(jobs_app, name="jobs")
 
+AsJson = Annotated[bool, typer.Option("--json", help="As the service answers.")]
 JobName = Annotated[str, typer.Argument(help="A job's name, such as bars.daily.")]
 
 
@@ -233,20 +235,21 @@ def submit(
 def tasks(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on until Ctrl-C.")] = False,
     last: Annotated[int, typer.Option(min=1, max=500, help="How many.")] = 20,
+    as_json: AsJson = False,
 ) -> None:
     """Show the tasks of the running service, those that run with their progress."""
     from serve.tasks import show_tasks
 
-    raise typer.Exit(show_tasks(load_settings(), console, follow, last))
+    raise typer.Exit(show_tasks(load_settings(), console, follow, last, as_json))
 
 
 @jobs_app.callback(invoke_without_command=True)
-def jobs(context: typer.Context) -> None:
+def jobs(context: typer.Context, as_json: AsJson = False) -> None:
     """Show the jobs of the running service."""
     if context.invoked_subcommand is None:
         from serve.jobs import show_jobs
 
-        raise typer.Exit(show_jobs(load_settings(), console))
+        raise typer.Exit(show_jobs(load_settings(), console, as_json))
 
 
 @jobs_app.command("run")
@@ -274,20 +277,32 @@ def resume_job(name: JobName) -> None:
 
 
 @app.command()
-def config() -> None:
+def config(
+    as_json: Annotated[bool, typer.Option("--json", help="For a program to read.")] = False,
+) -> None:
     """Show every setting, its value and where it came from; keys are masked."""
+    from serve.listing import print_json, print_table
+
     settings = load_settings()
-    table = Table(box=None, pad_edge=False)
-    for heading in ("setting", "value", "from", "meaning"):
-        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
-    for field, info in Settings.model_fields.items():
-        table.add_row(
+    headings = ("setting", "value", "from", "meaning")
+    rows = [
+        (
             PREFIX + field.upper(),
             masked(settings, field),
             origin_of(settings, field),
-            info.description,
+            info.description or "",
         )
-    console.print(table)
+        for field, info in Settings.model_fields.items()
+    ]
+    if as_json:
+        print_json(console, [dict(zip(headings, row, strict=True)) for row in rows])
+        return
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
+    for row in rows:
+        table.add_row(*map(escape, row))
+    print_table(console, table)
 
 
 @app.command()

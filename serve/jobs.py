@@ -5,20 +5,35 @@ from __future__ import annotations
 import time
 from typing import Any
 
+from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from infra.settings import Settings
+from serve.listing import print_json, print_table
 from serve.local_http import Client, asked, local_client
 
 _LOOK_EVERY_S = 0.3
 
 
-def show_jobs(settings: Settings, console: Console) -> int:
+def show_jobs(settings: Settings, console: Console, as_json: bool) -> int:
     """Print all jobs; return 0. Raises ConfigError if nothing runs."""
     with local_client(settings) as client:
         rows = _jobs(client)
-    table = Table("job", "schedule", "next (UTC)", "last", "took", "what came of it")
+    if as_json:
+        print_json(console, rows)
+    else:
+        print_table(console, jobs_table(rows))
+    return 0
+
+
+def jobs_table(rows: list[dict[str, Any]]) -> Table:
+    """Return jobs as people read them."""
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for heading in ("job", "schedule", "next (UTC)", "last", "took"):
+        table.add_column(heading, no_wrap=heading != "schedule", overflow="fold")
+    table.add_column("what came of it", overflow="fold", min_width=12)
     for row in rows:
         state = "[yellow]paused[/yellow]" if row["paused"] else _clock(row["next_run_at"])
         last = "running" if row["running"] else row["last_outcome"] or "never ran"
@@ -30,10 +45,9 @@ def show_jobs(settings: Settings, console: Console) -> int:
             state,
             f"[{colour}]{last}[/{colour}]" if row["runs"] else last,
             "" if took_s is None else f"{took_s:.1f} s",
-            row["last_message"],
+            escape(row["last_message"]),
         )
-    console.print(table)
-    return 0
+    return table
 
 
 def run_job(settings: Settings, console: Console, name: str) -> int:

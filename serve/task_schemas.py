@@ -131,9 +131,10 @@ class QueueStatus(Shape):
 
 
 class WorkerFigures(Shape):
-    """A process that runs tasks."""
+    """A process that runs tasks; `current_task_id` is an older name of `task_id`."""
 
     worker_id: str
+    task_id: str | None
     is_running: bool
     current_task_id: str | None
     processed_tasks: int
@@ -187,9 +188,10 @@ class RecentTask(Shape):
 
 
 class WorkerShort(Shape):
-    """A worker in short."""
+    """A worker in short; `current_task` is an older name of `task_id`."""
 
     worker_id: str
+    task_id: str | None
     processed_tasks: int
     success_rate: float
     current_task: str | None

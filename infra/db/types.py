@@ -42,12 +42,16 @@ class Code(TypeDecorator[str]):
     impl = String
     cache_ok = True
 
+    def __init__(self, length: int) -> None:
+        super().__init__(length)
+        self.length = length
+
     def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
         """Return the type that compares byte by byte."""
         if dialect.name == "mysql":
-            exact = mysql.VARCHAR(self.impl.length, charset="ascii", collation="ascii_bin")
+            exact = mysql.VARCHAR(self.length, charset="ascii", collation="ascii_bin")
             return dialect.type_descriptor(exact)
-        return dialect.type_descriptor(String(self.impl.length))
+        return dialect.type_descriptor(String(self.length))
 
     def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
         """Return the name; raises StoreRefused for one that no column of names can hold."""

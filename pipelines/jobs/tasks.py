@@ -72,6 +72,6 @@ JOBS = (
     _job("tasks.comprehensive_report", daily(6, 0, "UTC"), report_comprehensively),
     _job("tasks.historical_collection", daily(2, 0, "UTC", "sat"), collect_history),
     _job("tasks.technical_batch", daily(14, 0, "UTC"), analyse_batch),
-    _job("tasks.daily_report", daily(8, 0, "Asia/Seoul"), report_daily),
-    _job("tasks.weekly_report", daily(8, 30, "Asia/Seoul", "sat"), report_weekly),
+    _job("tasks.daily_report", daily(8, 0, "UTC"), report_daily),
+    _job("tasks.weekly_report", daily(8, 30, "UTC", "sat"), report_weekly),
 )

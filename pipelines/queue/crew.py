@@ -81,6 +81,7 @@ class Crew:
             {
                 "worker_id": name,
                 "is_running": worker.task_id is not None,
+                "task_id": worker.task_id,
                 "current_task_id": worker.task_id,
                 "processed_tasks": worker.processed,
                 "failed_tasks": worker.failed,

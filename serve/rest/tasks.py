@@ -334,9 +334,10 @@ async def read_dashboard(services: State) -> Response:
         "worker_performance": [
             {
                 "worker_id": worker["worker_id"],
+                "task_id": worker["task_id"],
                 "processed_tasks": worker["processed_tasks"],
                 "success_rate": worker["success_rate"],
-                "current_task": worker["current_task_id"],
+                "current_task": worker["task_id"],
             }
             for worker in workers
         ],

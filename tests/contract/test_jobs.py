@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
@@ -428,3 +429,22 @@ async def test_rows_are_expired_by_their_own_age(context: JobContext) -> None:
     )
 
     assert rows == []
+
+
+def test_every_job_is_listed_with_its_time_and_none_keeps_a_zone_of_its_own() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "store.md").read_text()
+    listed: dict[str, str] = {}
+    for line in page.splitlines():
+        cells = line.split("|")
+        if len(cells) < 4:
+            continue
+        names = re.findall(r"`(\.?[a-z_.]+)`", cells[1])
+        for name in names:
+            full = name if not name.startswith(".") else names[0].partition(".")[0] + name
+            listed[full] = cells[2]
+    for name, job in all_jobs().items():
+        assert name in listed, f"{name} is not in docs/store.md"
+        at = re.search(r"(\d\d:\d\d) (\S+)$", job.spec.trigger.text)
+        if at is not None:
+            assert at[2] == "UTC", f"{name}: {job.spec.trigger.text}"
+            assert f"{at[1]} UTC" in listed[name]
