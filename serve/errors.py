@@ -21,7 +21,6 @@ from infra.errors import (
     RateLimited,
     TargetInvalid,
     TaskArgumentsInvalid,
-    TaskError,
     TaskQueueFull,
 )
 from serve.scope import TOO_LARGE
@@ -59,7 +58,7 @@ def error_body(error: FinstageError) -> bytes:
         return orjson.dumps({"detail": [item]})
     if isinstance(error, TaskArgumentsInvalid):
         return orjson.dumps({"detail": _argument_items(error)})
-    if isinstance(error, TaskError) and error.status_code == 422:
+    if error.status_code == 422:
         item = {"type": error.code, "loc": ["body"], "msg": error.message, "ctx": error.context}
         return orjson.dumps({"detail": [item]})
     return orjson.dumps({"detail": error_detail(error)})
