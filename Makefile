@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed-$(shell cat requirements.lock pyproject.toml | cksum | cut -d' ' -f1)
 
-.PHONY: run test check bench soak format lock clean setup
+.PHONY: run test test-all check chaos fuzz bench soak format lock clean setup
 
 run: setup  ## Set up, then start Finstage in the foreground.
 	@exec $(BIN)/finstage up
@@ -31,6 +31,16 @@ check: setup  ## Format, lint, types, layers.
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/mypy
 	@$(BIN)/pytest --quiet tests/unit/test_layers.py
+
+test-all: test  ## The tests, and three minutes each of chaos and of fuzz.
+	@$(BIN)/python -m tests.chaos --minutes 3
+	@$(BIN)/python -m tests.fuzz --minutes 3
+
+chaos: setup  ## Kill processes at random, count what is lost; MINUTES=10 SEED=. Writes docs/bench/chaos.md.
+	@$(BIN)/python -m tests.chaos --page --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
+
+fuzz: setup  ## Send what makes no sense, look for what breaks; MINUTES=10 SEED=. Writes docs/bench/chaos.md.
+	@$(BIN)/python -m tests.fuzz --page --minutes $(or $(MINUTES),10) $(if $(SEED),--seed $(SEED))
 
 bench: setup  ## Each claim beside its peer; results in docs/bench.
 	@$(BIN)/python -m benchmarks

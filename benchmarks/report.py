@@ -32,7 +32,10 @@ class Table:
 
 @dataclass(slots=True)
 class Report:
-    """One benchmark's results; `samples` is everything that was measured, by name."""
+    """One benchmark's results; `samples` is everything that was measured, by name.
+
+    `command`: what measures it again, where that is not `python -m benchmarks NAME`.
+    """
 
     name: str
     title: str
@@ -40,6 +43,7 @@ class Report:
     claims: list[Claim] = field(default_factory=list)
     tables: list[Table] = field(default_factory=list)
     samples: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
 
     def write(self, folder: Path, machine: Machine, load_after: float) -> None:
         """Write NAME.md and NAME.json."""
@@ -51,7 +55,7 @@ class Report:
 
     @property
     def _command(self) -> str:
-        return f"python -m benchmarks {self.name}"
+        return self.command or f"python -m benchmarks {self.name}"
 
     def _page(self, facts: dict[str, Any]) -> str:
         parts = [

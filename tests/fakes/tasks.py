@@ -206,3 +206,16 @@ def runs_of(symbol: str, path: str) -> int:
     with Path(path).open("a") as file:
         file.write(symbol + "\n")
     return len(Path(path).read_text().splitlines())
+
+
+@task(max_retries=20, retry_delay_s=0.05)
+def marks(folder: str, name: str, seconds: float = 0.0) -> str:
+    """Leave a line with the task and its try when it begins, and one when it comes to its end."""
+    running = current_task()
+    assert running is not None
+    for what in ("begun", "ended"):
+        with (Path(folder) / name).open("a") as file:
+            file.write(f"{what} {running.task_id} {running.attempt}\n")
+        if what == "begun":
+            time.sleep(seconds)
+    return name
