@@ -18,17 +18,20 @@ import shutil
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
 from rich.console import Console
 
 from benchmarks.machine import describe_machine
+from benchmarks.processes import Tree
 from benchmarks.report import Claim, Report, Table
 from tests.chaos import page
 from tests.chaos.__main__ import show, stopped
-from tests.chaos.kills import victims
+from tests.chaos.kills import KINDS, victims
 from tests.fuzz import files, frames, http
 from tests.fuzz.findings import Finding, Findings, LogWatch
 from tests.fuzz.http import Answer, Request, Routes, sent
@@ -38,6 +41,7 @@ _REQUESTERS, _STREAMERS, _TALKERS, _READERS = 4, 1, 2, 1
 _MOST_MB = 600  # of growth: near caches, the hub's log, live indicators and tasks fill up
 _PLACES_WITHIN_S = 60.0
 _TRIES = 40  # to make a request smaller
+_FAULTS = "Faults"  # told as they were found, so that only the page has the table
 _PASSING = {"a task's process", "an idle worker of Ray", "a job's process"}
 
 _METHOD = f"""`finstage up` with the defaults. {_REQUESTERS} clients send requests of a route drawn
@@ -48,7 +52,7 @@ files as `finstage import` does, in a process of its own. What is counted as a f
 5xx that the route does not document, or none; a socket that ends with 1006 or 1011, or stays
 silent; a line in the service's logs with a traceback or of level ERROR; an actor, a replica or
 HAProxy that is another process; a connection whose place is not given back in
-{_PLACES_WITHIN_S:g} s; memory of the tree more than {_MOST_MB} MB over what it was; a file that
+{_PLACES_WITHIN_S:g} s; memory of actors, replicas and ingress together more than {_MOST_MB} MB over what it was; a file that
 ends the reader, is neither read nor refused, or takes more than {files.MOST_MB} MB."""
 
 
@@ -61,14 +65,15 @@ class Fuzz:
         self._numbers = itertools.count(1)
         self.found = Findings()
         self.left_open = 0
-        self.memory_mb = (0.0, 0.0)
+        self.before_mb: dict[str, float] = {}
+        self.after_mb: dict[str, float] = {}
 
     async def run(self, minutes: float) -> None:
         """Send for so long, then look whether all is as it was."""
         async with httpx.AsyncClient(base_url=self._url, timeout=60, trust_env=False) as client:
             routes = Routes((await client.get("/openapi.json")).json())
             watch = LogWatch(self._service.settings.log_dir)
-            processes, before_mb = self._processes(), await _memory_mb(client)
+            processes, self.before_mb = self._processes(), self._memory_mb()
             self._until_s = time.monotonic() + 60 * minutes
             await asyncio.gather(
                 *(self._request(routes, n) for n in range(_REQUESTERS)),
@@ -79,7 +84,7 @@ class Fuzz:
             )
             self.left_open = await self._places(client)
             self._look_once(watch, processes)
-            self.memory_mb = (before_mb, await _memory_mb(client))
+            self.after_mb = self._memory_mb()
 
     def _draws(self, name: str, number: int) -> random.Random:
         return random.Random(f"{self._seed}-{name}-{number}")
@@ -141,7 +146,7 @@ class Fuzz:
         try:
             while self._goes_on():
                 path = await asyncio.to_thread(files.made, draws, self._folder)
-                told = await asyncio.to_thread(reader.read, path)
+                told = await self._told(reader, path)
                 self.found.tried["file"] += 1
                 self.found.answers[f"file: {told.split(' ')[0].lstrip('!')}"] += 1
                 if told.startswith("!") and self.found.is_new(key := f"file {told[:50]}"):
@@ -152,6 +157,15 @@ class Fuzz:
                 path.unlink()
         finally:
             reader.end()
+
+    async def _told(self, reader: files.Reader, path: Path) -> str:
+        reading = asyncio.create_task(asyncio.to_thread(reader.read, path))
+        done, _ = await asyncio.wait([reading], timeout=files.PATIENCE_S)
+        if not done:
+            reader.end()
+            await reading
+            return f"!not read in {files.PATIENCE_S:g} s"
+        return reading.result()
 
     async def _look(self, watch: LogWatch, processes: dict[str, set[int]]) -> None:
         while self._goes_on():
@@ -176,6 +190,15 @@ class Fuzz:
     def _processes(self) -> dict[str, set[int]]:
         there = victims(self._service.process.pid)
         return {k: {p.pid for p in v} for k, v in there.items() if k not in _PASSING}
+
+    def _memory_mb(self) -> dict[str, float]:
+        """Return what each part holds, shared pages shared out."""
+        found: dict[str, float] = defaultdict(float)
+        for held in Tree(self._service.process.pid).memory():
+            kind = KINDS.get(held.role, "")
+            if kind and kind not in _PASSING:
+                found[kind] += held.pss_mb
+        return dict(found)
 
     async def _places(self, client: httpx.AsyncClient) -> int:
         """Return how many connections the service still counts when nobody is connected."""
@@ -206,15 +229,10 @@ def _shape(path: str) -> str:
     )[:60]
 
 
-async def _memory_mb(client: httpx.AsyncClient) -> float:
-    answer = await client.get("/api/memory/status")
-    return float(answer.json()["system_memory"]["tree_mb"])
-
-
 def report(fuzz: Fuzz, seed: int, minutes: float) -> Report:
     """Return the page's part."""
     found = fuzz.found
-    before_mb, after_mb = fuzz.memory_mb
+    before_mb, after_mb = sum(fuzz.before_mb.values()), sum(fuzz.after_mb.values())
     said = {
         "answer": "no 5xx that is not documented, and no request without an answer",
         "log": "no traceback and no error in the logs",
@@ -237,10 +255,14 @@ def report(fuzz: Fuzz, seed: int, minutes: float) -> Report:
         Table("Answered", ("answer", "count"),
               [(k, f"{n:,}") for k, n in sorted(found.answers.items())]),
     ]  # fmt: skip
+    tables.append(Table("Memory, MB", ("what", "before", "after"), [
+        (kind, f"{fuzz.before_mb.get(kind, 0.0):.0f}", f"{mb:.0f}")
+        for kind, mb in sorted(fuzz.after_mb.items())
+    ]))  # fmt: skip
     if found.by_key:
         rows = [(f.kind, str(f.count), _cell(f.what), f"`{_cell(f.again)}`")
                 for f in found.by_key.values()]  # fmt: skip
-        tables.append(Table("Faults", ("kind", "times", "what", "again"), rows))
+        tables.append(Table(_FAULTS, ("kind", "times", "what", "again"), rows))
     samples = {
         "seed": seed,
         "minutes": minutes,
@@ -279,7 +301,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made = report(fuzz, seed, given.minutes)
     for line in left_over:
         made.claims.append(Claim("a stop leaves nothing behind", line, False))
-    show(made, console)
+    show(replace(made, tables=[t for t in made.tables if t.title != _FAULTS]), console)
     if given.page:
         page.write(made, machine)
     return 0 if all(claim.holds for claim in made.claims) else 1
