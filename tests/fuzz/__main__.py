@@ -44,16 +44,17 @@ _TRIES = 40  # to make a request smaller
 _FAULTS = "Faults"  # told as they were found, so that only the page has the table
 _PASSING = {"a task's process", "an idle worker of Ray", "a job's process"}
 
-_METHOD = f"""`finstage up` with the defaults. {_REQUESTERS} clients send requests of a route drawn
-at random, byte by byte, one thing in each odd: a parameter, a part of the body, a header, the
-path's spelling, or a parameter more; a seventh goes to the stream's routes and to pages.
+_METHOD = f"""`finstage up` with the defaults. {_REQUESTERS} clients send requests of a route
+drawn at random, byte by byte, one thing in each odd: a parameter, a part of the body, a header,
+the path's spelling, or a parameter more; a seventh goes to the stream's routes and to pages.
 {_STREAMERS} asks for server-sent events, {_TALKERS} say frames on sockets, and {_READERS} reads
-files as `finstage import` does, in a process of its own. What is counted as a fault: an answer of
-5xx that the route does not document, or none; a socket that ends with 1006 or 1011, or stays
+files as `finstage import` does, in a process of its own. What is counted as a fault: an answer
+of 5xx that the route does not document, or none; a socket that ends with 1006 or 1011, or stays
 silent; a line in the service's logs with a traceback or of level ERROR; an actor, a replica or
 HAProxy that is another process; a connection whose place is not given back in
-{_PLACES_WITHIN_S:g} s; memory of actors, replicas and ingress together more than {_MOST_MB} MB over what it was; a file that
-ends the reader, is neither read nor refused, or takes more than {files.MOST_MB} MB."""
+{_PLACES_WITHIN_S:g} s; memory of actors, replicas and ingress together more than {_MOST_MB} MB
+over what it was; a file that ends the reader, is neither read nor refused, or takes more than
+{files.MOST_MB} MB."""
 
 
 class Fuzz:
