@@ -17,7 +17,9 @@ from fastapi import FastAPI
 from actors.alerts.client import AlertClient
 from actors.alerts.core import AlertBook
 from actors.alerts.giving import give, of_price
+from actors.alerts.rule_changes import RuleChanges
 from actors.alerts.rules import reference_of
+from actors.alerts.user_rules import UserRule, UserRules
 from actors.cache.client import CacheClient, MemoryBook, Sample
 from actors.feed.client import FeedClient
 from actors.feed.core import FeedCore, MonitoredSet
@@ -436,6 +438,9 @@ class LocalAlerts:
             lambda iso: datetime.fromisoformat(iso).timestamp(),
         )
 
+        self.rules = UserRules()
+        self._changes = RuleChanges(store, self.rules, indicators.live_condition, self._check)
+
     async def ping_once(self, wait_s: float = 1.0) -> int:
         return 6
 
@@ -454,21 +459,22 @@ class LocalAlerts:
         given: int = await self._store.write(work)
         return given
 
-    async def put_rule(self, rule: StoredRule) -> None:
-        await self._indicators.live_condition(rule.expression)
+    async def _check(self, rule: UserRule) -> None:
         for answer in (await self._indicators.references(rule.symbols)).values():
             if isinstance(answer, FinstageError):
                 raise answer
 
-        async def work(unit: Unit) -> None:
-            if not await unit.alert_rules.put(rule):
-                await unit.alert_rules.add(rule)
+    async def add_rule(self, rule: StoredRule, most: int) -> None:
+        await self._changes.add(rule, most)
 
-        await self._store.write(work)
+    async def change_rule(self, rule: StoredRule) -> None:
+        await self._changes.change(rule)
+
+    async def enable_rule(self, rule_id: str, enabled: bool, at: datetime) -> StoredRule:
+        return await self._changes.enable(rule_id, enabled, at)
 
     async def remove_rule(self, rule_id: str) -> bool:
-        was_there: bool = await self._store.write(lambda unit: unit.alert_rules.remove(rule_id))
-        return was_there
+        return await self._changes.remove(rule_id)
 
 
 class LocalScheduler:

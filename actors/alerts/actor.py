@@ -12,10 +12,12 @@ from typing import Any
 from actors.alerts.core import AlertBook, Given
 from actors.alerts.giving import Pending, give, message_of, of_price
 from actors.alerts.intake import AlertIntake
+from actors.alerts.rule_changes import RuleChanges
 from actors.alerts.rules import reference_of
 from actors.alerts.system import News, SystemWatch, of_news
 from actors.alerts.user_rules import UserRule, UserRules
 from actors.cache.client import CacheClient
+from actors.calls import once
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient, LiveWant
@@ -29,7 +31,6 @@ from infra.db.store import open_store
 from infra.db.unit import Unit
 from infra.errors import (
     ActorUnavailable,
-    ExpressionInvalid,
     FinstageError,
     SourceError,
     StoreError,
@@ -80,6 +81,9 @@ class AlertActor(ServiceActor):
             lambda iso: datetime.fromisoformat(iso).timestamp(),
         )
         self._rules = UserRules()
+        self._changes = RuleChanges(
+            self._store, self._rules, self._indicators.live_condition, self._check_symbols
+        )
         self._feed = FeedClient(settings.actor_wait_s)
         self._sender = WebhookSender(
             self._clock, f"Finstage/{version('finstage')}", settings.notify_timeout_s,
@@ -187,7 +191,7 @@ class AlertActor(ServiceActor):
         """Know what was given before, and the rules; without that nothing is given."""
         while True:
             try:
-                await self._take_rules()
+                await self._changes.load()
                 states = await self._states()
             except (StoreError, ActorUnavailable) as error:
                 logger.info("alerts.starting", extra={"reason": error.code})
@@ -206,29 +210,6 @@ class AlertActor(ServiceActor):
             fired_s = state.fired_at.timestamp()
             self._rules.remember(state.rule_id, state.symbol, fired_s, state.is_armed)
         return states
-
-    async def _take_rules(self) -> None:
-        for stored in await self._store.read(lambda unit: unit.alert_rules.enabled()):
-            try:
-                self._rules.put(await self._compiled(stored))
-            except ExpressionInvalid as error:  # of a former version's language
-                logger.warning("alerts.rule_unread", extra={"rule": stored.id, "why": str(error)})
-
-    async def _compiled(self, stored: StoredRule) -> UserRule:
-        condition = await self._indicators.live_condition(stored.expression)
-        return UserRule(
-            id=stored.id,
-            name=stored.name,
-            symbols=stored.symbols,
-            condition=condition,
-            interval=stored.interval,
-            repeat=stored.repeat,
-            cool_down_s=stored.cooldown_s,
-            hysteresis_pct=stored.hysteresis_pct,
-            severity=stored.severity,
-            targets=stored.targets,
-            secret=stored.secret,
-        )
 
     async def _renew(self) -> None:
         """Let the ticks and live values go on that rules look at."""
@@ -316,25 +297,19 @@ class AlertActor(ServiceActor):
         return await self._store.read(lambda unit: unit.alerts.newest())
 
     @exposed
-    async def put_rule(self, rule: StoredRule) -> None:
-        """Keep a rule, in the store before this returns, and follow it from now on, armed.
+    async def add_rule(self, rule: StoredRule, most: int) -> None:
+        """Keep a rule, in the store before this returns, and follow it from now on, armed."""
+        await self._changes.add(rule, most)
 
-        One that is not enabled is not followed. Raises ExpressionInvalid, StoreError, and what
-        the indicators or the feed say of its symbols; then nothing changed.
-        """
-        compiled = await self._compiled(rule)
-        if rule.enabled:
-            await self._check_symbols(compiled)
+    @exposed
+    async def change_rule(self, rule: StoredRule) -> None:
+        """Put a rule in the place of the one of its id, armed."""
+        await self._changes.change(rule)
 
-        async def work(unit: Unit) -> None:
-            if not await unit.alert_rules.put(rule):
-                await unit.alert_rules.add(rule)
-
-        await self._store.write(work)
-        if rule.enabled:
-            self._rules.put(compiled)
-        else:
-            self._rules.remove(rule.id)
+    @exposed
+    async def enable_rule(self, rule_id: str, enabled: bool, at: datetime) -> StoredRule:
+        """Let a rule count, armed, or not; return it."""
+        return await self._changes.enable(rule_id, enabled, at)
 
     async def _check_symbols(self, rule: UserRule) -> None:
         """Ask for what a rule looks at; raises why it cannot be had."""
@@ -347,11 +322,10 @@ class AlertActor(ServiceActor):
                 raise error
 
     @exposed
+    @once
     async def remove_rule(self, rule_id: str) -> bool:
         """Delete a rule; False if there is none of this id."""
-        was_there = await self._store.write(lambda unit: unit.alert_rules.remove(rule_id))
-        self._rules.remove(rule_id)
-        return was_there
+        return await self._changes.remove(rule_id)
 
     @exposed
     async def check(self, updates: Sequence[dict[str, Any]]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from actors.runtime import ActorClient
@@ -26,11 +27,23 @@ class AlertClient(ActorClient):
         given: int = await self._ask("check", tuple(updates))
         return given
 
-    async def put_rule(self, rule: StoredRule) -> None:
-        """Keep a rule and follow it; raises ExpressionInvalid, SymbolUnknown, StoreError."""
-        await self._ask("put_rule", rule)
+    async def add_rule(self, rule: StoredRule, most: int) -> None:
+        """Keep a rule, of `most` at most, and follow it.
+
+        Raises RangeInvalid, ExpressionInvalid, SymbolUnknown, StoreError.
+        """
+        await self._ask("add_rule", rule, most)
+
+    async def change_rule(self, rule: StoredRule) -> None:
+        """Put a rule in the place of the one of its id; raises AlertRuleUnknown, as `add_rule`."""
+        await self._ask("change_rule", rule)
+
+    async def enable_rule(self, rule_id: str, enabled: bool, at: datetime) -> StoredRule:
+        """Let a rule count, or not, and return it; raises AlertRuleUnknown, as `add_rule`."""
+        rule: StoredRule = await self._ask("enable_rule", rule_id, enabled, at)
+        return rule
 
     async def remove_rule(self, rule_id: str) -> bool:
         """Delete a rule; False if there is none of this id."""
-        was_there: bool = await self._ask("remove_rule", rule_id)
+        was_there: bool = await self._ask_once("remove_rule", rule_id)
         return was_there

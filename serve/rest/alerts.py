@@ -15,7 +15,7 @@ from infra.clock import utc
 from infra.db.alert_rules import StoredRule
 from infra.db.alerts import Alert
 from infra.db.unit import Unit
-from infra.errors import AlertRuleUnknown, RangeInvalid
+from infra.errors import AlertRuleUnknown
 from infra.notify.signing import new_secret
 from infra.notify.targets import checked_target, shown
 from infra.sources.runs import present_run
@@ -46,16 +46,12 @@ async def make_rule(services: State, body: AlertRuleRequest) -> Response:
     The condition is of quotes (`price`, `change_pct`, …) and live indicators. One that holds
     already fires at once. Webhooks are signed with `secret`, which is not shown again.
     """
-    count = await services.store.read(lambda unit: unit.alert_rules.count())
-    limit = services.settings.max_alert_rules
-    if count >= limit:
-        raise RangeInvalid(("body",), f"there are {count} rules, the limit is {limit}", limit)
     now = utc(services.clock.time_s())
     values = _values(services, body)
     rule = StoredRule(
         id=str(uuid.uuid4()), secret=new_secret(), created_at=now, updated_at=now, **values
     )
-    await services.alerts.put_rule(rule)
+    await services.alerts.add_rule(rule, services.settings.max_alert_rules)
     return fresh(_shown(rule) | {"secret": rule.secret}, 201)
 
 
@@ -92,7 +88,7 @@ async def change_rule(services: State, rule_id: RuleId, body: AlertRuleRequest) 
     before = await _rule(services, rule_id)
     now = utc(services.clock.time_s())
     rule = replace(before, updated_at=now, **_values(services, body))
-    await services.alerts.put_rule(rule)
+    await services.alerts.change_rule(rule)
     return fresh(_shown(rule))
 
 
@@ -112,7 +108,8 @@ async def disable_rule(services: State, rule_id: RuleId) -> Response:
 async def remove_rule(services: State, rule_id: RuleId) -> Response:
     """Delete a rule and return it; the alerts that it gave stay."""
     rule = await _rule(services, rule_id)
-    await services.alerts.remove_rule(rule_id)
+    if not await services.alerts.remove_rule(rule_id):
+        raise AlertRuleUnknown(rule_id)
     return fresh(_shown(rule))
 
 
@@ -167,10 +164,8 @@ async def read_deliveries(
 
 
 async def _enabled(services: Services, rule_id: str, enabled: bool) -> Response:
-    before = await _rule(services, rule_id)
-    rule = replace(before, enabled=enabled, updated_at=utc(services.clock.time_s()))
-    await services.alerts.put_rule(rule)
-    return fresh(_shown(rule))
+    at = utc(services.clock.time_s())
+    return fresh(_shown(await services.alerts.enable_rule(rule_id, enabled, at)))
 
 
 async def _rule(services: Services, rule_id: str) -> StoredRule:

@@ -37,7 +37,7 @@ from pipelines.scheduler.client import SchedulerClient
 # Twice does what once does: they read, put what is there in place of what was, or know the id of
 # what comes again.
 REPEATABLE: dict[type, str] = {
-    AlertActor: "check put_rule remove_rule",
+    AlertActor: "add_rule change_rule check enable_rule",
     CacheActor: (
         "cache_settings clear delete direct fetch give memory memory_book metrics metrics_text "
         "note notes obeyed processes release report_metrics"
@@ -58,6 +58,7 @@ REPEATABLE: dict[type, str] = {
     TaskQueueActor: "cancel drain expire live note results set_running stats submit task",
 }
 ONLY_ONCE: dict[type, str] = {
+    AlertActor: "remove_rule",
     CacheActor: "order",
     SchedulerActor: "run_now",
     TaskQueueActor: "requeue",

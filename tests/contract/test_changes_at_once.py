@@ -5,12 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable
+from typing import cast
 
 import httpx
 import pytest
 
 from actors.turn import Turn
-from tests.local import LocalService
+from tests.local import LocalAlerts, LocalService
 from tests.monitor_desks import LocalMonitor
 
 HOOKS = "/api/v2/alerts/config/webhook"
@@ -165,3 +166,47 @@ async def test_who_has_the_turn_does_not_wait_for_itself() -> None:
         with pytest.raises(LookupError):
             await wanted
     await change(10)
+
+
+PRICE_RULES = "/api/v2/alerts/price"
+PRICE_RULE = {"symbols": ["AAPL"], "expression": "price > 1000000"}
+
+
+async def test_price_rules_are_no_more_than_the_limit(
+    local: LocalService, client: httpx.AsyncClient
+) -> None:
+    limited = local.settings.model_copy(update={"max_alert_rules": 5})
+    object.__setattr__(local.services, "settings", limited)
+    made = await statuses(*(client.post(PRICE_RULES, json=PRICE_RULE) for _ in range(12)))
+    assert made == {201: 5, 422: 7}
+
+
+async def test_a_price_rule_that_is_deleted_stays_so(
+    local: LocalService, client: httpx.AsyncClient
+) -> None:
+    rules = cast(LocalAlerts, local.services.alerts).rules
+    for _ in range(5):
+        rule_id = (await client.post(PRICE_RULES, json=PRICE_RULE)).json()["id"]
+        one = f"{PRICE_RULES}/{rule_id}"
+        codes = await statuses(
+            client.put(one, json=PRICE_RULE), client.put(f"{one}/enable"), client.delete(one),
+            client.put(f"{one}/disable"), client.put(one, json=PRICE_RULE), client.delete(one),
+        )  # fmt: skip
+        assert codes.keys() <= {200, 404}
+        assert (await client.get(one)).status_code == 404
+        assert len(rules) == 0
+
+
+async def test_what_is_followed_is_what_the_store_has(
+    local: LocalService, client: httpx.AsyncClient
+) -> None:
+    rules = cast(LocalAlerts, local.services.alerts).rules
+    one = f"{PRICE_RULES}/{(await client.post(PRICE_RULES, json=PRICE_RULE)).json()['id']}"
+    for _ in range(5):
+        codes = await statuses(
+            *(client.put(f"{one}/{what}") for what in ("enable", "disable") * 3),
+            client.put(one, json=PRICE_RULE | {"symbols": ["META"]}),
+        )
+        assert codes == {200: 7}
+        kept = (await client.get(one)).json()
+        assert rules.symbols == (tuple(kept["symbols"]) if kept["enabled"] else ())
