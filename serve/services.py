@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
@@ -23,6 +23,7 @@ from infra.periods import DAILY_INTERVALS
 from infra.quotes import price_update
 from infra.settings import Settings
 from infra.sources.facts import SourceFacts
+from infra.sources.runs import REPEATED
 from infra.symbols import normalise
 from infra.universe import Universe
 from pipelines.queue.client import TaskClient
@@ -106,6 +107,21 @@ class Services:
     def joined(self, sources: Iterable[str]) -> str:
         """Return the sources of what is answered as one text; the service's own without any."""
         return joined_sources(sources) or self.source.name
+
+    async def market_day(self) -> datetime | None:
+        """Return the session under way of a source that plays the past; else, or unknown, None.
+
+        What the store has of later days is of a run before.
+        """
+        if self.source.name not in REPEATED:
+            return None
+        try:
+            symbols = await self.feed.monitored()
+        except ActorError:
+            return None
+        prices = [p for s in symbols if (p := self.near.price(s)) is not None]
+        days = [p["session"] for p in prices if p["source"] == self.source.name]
+        return datetime.fromisoformat(max(days)).replace(tzinfo=UTC) if days else None
 
     def age_s(self, at_iso: str) -> float:
         """Return the seconds since an ISO time of this service."""

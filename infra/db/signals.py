@@ -89,6 +89,7 @@ class Signals:
         since: datetime | None = None,
         limit: int = 100,
         offset: int = 0,
+        before: datetime | None = None,
     ) -> list[tuple[int, StoredSignal]]:
         """Return signals with their ids, newest first."""
         columns = [table.c.id, *(table.c[name] for name in StoredSignal.__slots__)]
@@ -99,6 +100,8 @@ class Signals:
             query = query.where(table.c.signal_type == signal_type)
         if since is not None:
             query = query.where(table.c.triggered_at >= since)
+        if before is not None:
+            query = query.where(table.c.triggered_at < before)
         order = table.c.triggered_at.desc(), table.c.id.desc()
         rows = await self._connection.execute(query.order_by(*order).limit(limit).offset(offset))
         return [(row[0], StoredSignal(*row[1:])) for row in rows]

@@ -67,16 +67,21 @@ async def read_kept(
     limit: Limit = 50,
     offset: Annotated[int, Query(ge=0, le=1_000_000)] = 0,
 ) -> Response:
-    """Signals of the monitored symbols as the job kept them, newest first."""
+    """Signals of the monitored symbols as the job kept them, newest first.
+
+    Of a replay: those up to the session under way.
+    """
     name = None if symbol is None else normalise(symbol)
     _check_type(signal_type)
     now = utc(services.clock.time_s())
     since = None if hours is None else now - timedelta(hours=hours)
-    source = services.source.name
+    source, today = services.source.name, await services.market_day()
     kept = await services.last_good.ask(
-        ("signals", name, signal_type, hours, limit, offset),
+        ("signals", name, signal_type, hours, limit, offset, today),
         lambda: services.store.read(
-            lambda unit: unit.signals.latest(source, name, signal_type, since, limit, offset)
+            lambda unit: unit.signals.latest(
+                source, name, signal_type, since, limit, offset, today
+            )
         ),
     )
     rows = [_kept_row(number, signal) for number, signal in kept.value]
