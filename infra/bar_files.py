@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import gzip
-import os
-import tempfile
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,22 +14,12 @@ import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from infra.bars import NS_PER_DAY, NS_PER_MINUTE, Bars, Floats, Ints
-from infra.errors import ImportUnreadable
-from infra.file_times import NOT_A_TIME, opened_at
-
-FORMATS = ".csv, .csv.gz or .parquet"
+from infra.file_tables import PRICE_COLUMNS, Part, ending_of, opened_table
+from infra.file_times import MOST_REASONS, NOT_A_TIME, FileTimes
+from infra.files import replacing
 
 _SAME = 1e-9  # relative: prices of some vendors are rounded apart from each other
 _MOST_VOLUME = 2**62
-_NAMES = {
-    "time": ("openedat", "datetime", "timestamp", "date/time", "date", "time", "t"),
-    "open": ("open", "o"),
-    "high": ("high", "h"),
-    "low": ("low", "l"),
-    "close": ("close", "close/last", "last", "c"),
-    "volume": ("volume", "vol", "v"),
-}
-_PRICES = ("open", "high", "low", "close")
 
 _Bools = NDArray[np.bool_]
 
@@ -49,10 +34,14 @@ class Refused:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class ReadBars:
-    """The good rows in order of time, the refused ones in order of line, columns not used."""
+    """The good rows in order of time, and columns not used.
+
+    `refused` are the first thousand in order of line, `refused_count` is how many there are.
+    """
 
     bars: Bars
     refused: tuple[Refused, ...]
+    refused_count: int
     ignored_columns: tuple[str, ...]
 
 
@@ -64,143 +53,92 @@ def read_bars(path: Path, interval: str, time_zone: str, now_ns: int) -> ReadBar
     whole, times after `now_ns`, twice, out of order (a file that wholly goes back in time is read
     backwards), and for bars under a day off the whole minute.
 
-    Raises ImportUnreadable for a file that cannot be read as bars at all.
+    The file is read in parts, in memory of about 100 bytes a bar. Raises ImportUnreadable for a
+    file that cannot be read as bars at all, or is larger than `infra.file_tables` allows.
     """
-    frame, first_line = _frame(path)
-    columns = _columns(frame)
-    times, kinds = opened_at(_time_texts(frame, columns), interval, time_zone)
-    table = _Table(first_line, times, kinds)
-    prices = {name: _numbers(frame[columns[name]]) for name in _PRICES}
-    volume = _numbers(frame[columns["volume"]]) if "volume" in columns else None
-    for name in _PRICES:
-        _check_price(table, name, prices[name], frame[columns[name]])
-    _check_range(table, prices)
-    counts = _check_volume(table, volume, frame[columns["volume"]] if volume is not None else None)
-    _check_times(table, interval, now_ns)
-    order = _check_order(table)
-    rows = order[table.is_good[order]]
-    open_, high, low, close = (prices[name][rows] for name in _PRICES)
-    bars = Bars(times[rows], open_, high, low, close, counts[rows])
-    used = {columns[name] for name in columns}
-    ignored = tuple(c for c in frame.columns if c not in used and c != columns.get("clock"))
-    return ReadBars(bars, table.refused(), ignored)
+    times = FileTimes(interval, time_zone)
+    checked = _Checked()
+    with opened_table(path) as table:
+        for part in table.parts():
+            times.take(part.times)
+            checked.take(part)
+        first_line, ignored = table.first_line, table.ignored
+    opened_at_ns, no_times = times.opened_at()
+    del times
+    rows = _Rows(first_line, opened_at_ns, checked.are_good(), checked.reasons | no_times)
+    rows.refuse(opened_at_ns > now_ns, lambda _: "the time is in the future")
+    rows.refuse(
+        opened_at_ns % NS_PER_MINUTE != 0, lambda _: f"the time of a {interval} bar has seconds"
+    )
+    return ReadBars(
+        checked.bars(opened_at_ns, rows.in_order()), rows.refused(), rows.refused_count, ignored
+    )
 
 
 def write_bars(path: Path, bars: Bars) -> None:
     """Write bars, the format by the name's ending; the file is there whole or not at all.
 
-    Raises ImportUnreadable for another ending.
+    Raises ImportUnreadable for another ending, StoreError where it cannot be written.
     """
-    ending = _ending(path)
+    ending = ending_of(path)
     is_daily = bool(np.all(bars.opened_at_ns % NS_PER_DAY == 0))
     frame = pd.DataFrame({name: getattr(bars, name) for name in Bars.__slots__[1:]})
     stamps = pd.DatetimeIndex(bars.opened_at_ns.astype("datetime64[ns]")).tz_localize("UTC")
-    if ending == ".parquet":
-        frame.insert(0, "opened_at", stamps)
-        _atomically(path, lambda name: pq.write_table(pa.Table.from_pandas(frame), name))
-        return
-    form = "%Y-%m-%d" if is_daily else "%Y-%m-%dT%H:%M:%S+00:00"
-    frame.insert(0, "opened_at", stamps.strftime(form))
-    packed: Literal["gzip"] | None = "gzip" if ending == ".csv.gz" else None
-    _atomically(path, lambda name: frame.to_csv(name, index=False, compression=packed))
-
-
-def _atomically(path: Path, write: Callable[[str], object]) -> None:
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-    os.close(handle)
-    try:
-        write(temporary)
-        os.chmod(temporary, 0o644)
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
-
-
-# -- reading -----------------------------------------------------------------------------------
-
-
-def _ending(path: Path) -> str:
-    for ending in (".csv", ".csv.gz", ".parquet"):
-        if path.name.lower().endswith(ending):
-            return ending
-    raise ImportUnreadable(f"{path.name}: what kind of file is that? Use {FORMATS}")
-
-
-def _frame(path: Path) -> tuple[pd.DataFrame, int]:
-    """Return all cells as text, Parquet's as they are, and the line of the first row."""
-    ending = _ending(path)
-    try:
+    with replacing(path, 0o644) as new:
         if ending == ".parquet":
-            frame = pq.read_table(path).to_pandas(ignore_metadata=True)
-            return frame.rename(columns=str), 1
-        text = _text(path, ending)
-    except FileNotFoundError:
-        raise ImportUnreadable(f"{path} is not there") from None
-    except (pa.ArrowInvalid, gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
-        reason = str(error).splitlines()[0]
-        raise ImportUnreadable(f"{path.name} is no {ending} file: {reason}") from None
-    except OSError as error:
-        raise ImportUnreadable(f"{path.name} cannot be read: {error.strerror}") from None
-    header = text.split("\n", 1)[0]
-    if not header.strip():
-        raise ImportUnreadable(f"{path.name} is empty")
-    mark = max(",;\t", key=header.count)
-    return _csv_frame(text, mark, path.name), 2
+            frame.insert(0, "opened_at", stamps)
+            pq.write_table(pa.Table.from_pandas(frame), new)
+            return
+        form = "%Y-%m-%d" if is_daily else "%Y-%m-%dT%H:%M:%S+00:00"
+        frame.insert(0, "opened_at", stamps.strftime(form))
+        packed: Literal["gzip"] | None = "gzip" if ending == ".csv.gz" else None
+        frame.to_csv(new, index=False, compression=packed)
 
 
-def _text(path: Path, ending: str) -> str:
-    raw = path.read_bytes()
-    return (gzip.decompress(raw) if ending == ".csv.gz" else raw).decode("utf-8-sig")
+# -- checking a part of the rows ---------------------------------------------------------------
 
 
-def _csv_frame(text: str, mark: str, name: str) -> pd.DataFrame:
-    lines = text.splitlines()
-    plain = '"' not in text
-    rows = (
-        [line.split(mark) for line in lines] if plain else list(csv.reader(lines, delimiter=mark))
-    )
-    header = [cell.strip() for cell in rows[0]]
-    if len(set(header)) < len(header):
-        raise ImportUnreadable(f"{name} names a column twice: {', '.join(header)}")
-    width = len(header)
-    # Lines that are short or empty keep their number, and are refused for what they lack.
-    cells = [row if len(row) == width else (row + [""] * width)[:width] for row in rows[1:]]
-    frame = pd.DataFrame(cells, columns=header, dtype=object)
-    if mark == ";":  # where commas are decimal points
-        return frame.map(lambda cell: cell.replace(",", "."))
-    return frame
+class _Checked:
+    """The numbers of a file, taken part by part, and which rows they are wrong in."""
+
+    def __init__(self) -> None:
+        self.reasons: dict[int, str] = {}
+        self._good: list[_Bools] = []
+        self._columns: dict[str, list[NDArray[Any]]] = {
+            name: [] for name in (*PRICE_COLUMNS, "volume")
+        }
+        self._count = 0
+
+    def take(self, part: Part) -> None:
+        """Take the next rows."""
+        checks = _PartChecks(part, self._count, self.reasons)
+        prices = {name: numbers(part.cells[name]) for name in PRICE_COLUMNS}
+        for name in PRICE_COLUMNS:
+            checks.price(name, prices[name])
+        checks.range(prices)
+        columns: dict[str, NDArray[Any]] = {**prices, "volume": checks.volume()}
+        for name, values in columns.items():
+            self._columns[name].append(values)
+        self._good.append(checks.are_good)
+        self._count += len(checks.are_good)
+
+    def are_good(self) -> _Bools:
+        """Return which rows have nothing wrong."""
+        return np.concatenate(self._good) if self._good else np.empty(0, np.bool_)
+
+    def bars(self, opened_at_ns: Ints, rows: Ints) -> Bars:
+        """Return some rows as bars; what was taken is let go."""
+
+        def column(name: str, kind: type) -> NDArray[Any]:
+            parts = self._columns.pop(name)
+            whole = np.concatenate(parts) if parts else np.empty(0, kind)
+            return whole[rows]
+
+        open_, high, low, close = (column(name, np.float64) for name in PRICE_COLUMNS)
+        return Bars(opened_at_ns[rows], open_, high, low, close, column("volume", np.int64))
 
 
-def _columns(frame: pd.DataFrame) -> dict[str, str]:
-    """Return which column is what; `clock` is a time of day beside a date."""
-    known = {_plain(column): column for column in frame.columns}
-    found: dict[str, str] = {}
-    for name, spellings in _NAMES.items():
-        match = next((known[s] for s in spellings if s in known), None)
-        if match is not None:
-            found[name] = match
-    if "date" in known and "time" in known:
-        found |= {"time": known["date"], "clock": known["time"]}
-    missing = [name for name in ("time", *_PRICES) if name not in found]
-    if missing:
-        there = ", ".join(map(str, frame.columns[:20]))
-        raise ImportUnreadable(f"no column for {', '.join(missing)}; there are {there}")
-    return found
-
-
-def _plain(column: str) -> str:
-    return str(column).lower().translate(str.maketrans("", "", " _."))
-
-
-def _time_texts(frame: pd.DataFrame, columns: dict[str, str]) -> pd.Series[Any]:
-    times: pd.Series[Any] = frame[columns["time"]]
-    if "clock" in columns:
-        return times.astype(str) + " " + frame[columns["clock"]].astype(str)
-    return times
-
-
-def _numbers(cells: pd.Series[Any]) -> Floats:
+def numbers(cells: pd.Series[Any]) -> Floats:
     """Return numbers, NaN for what is none; `$` and commas between thousands are understood."""
     if cells.dtype == object or pd.api.types.is_string_dtype(cells):
         texts = cells.astype(str)
@@ -210,102 +148,121 @@ def _numbers(cells: pd.Series[Any]) -> Floats:
     return np.asarray(pd.to_numeric(cells, errors="coerce"), np.float64)
 
 
-# -- checking ----------------------------------------------------------------------------------
+class _PartChecks:
+    """What is wrong with the numbers of some rows; the first reason of a row stands."""
+
+    def __init__(self, part: Part, first_row: int, reasons: dict[int, str]) -> None:
+        self.are_good: _Bools = np.ones(len(part.times), np.bool_)
+        self._cells = part.cells
+        self._first_row = first_row
+        self._reasons = reasons
+
+    def price(self, name: str, values: Floats) -> None:
+        """Check that prices are above 0."""
+        cells = self._cells[name]
+
+        def said(row: int) -> str:
+            cell = str(cells.iloc[row]).strip()
+            if not cell:
+                return f"{name} is missing"
+            if not np.isfinite(values[row]):
+                return f"{name} {cell[:30]!r} is no number"
+            return f"{name} {cell[:30]} is not above 0"
+
+        with np.errstate(invalid="ignore"):
+            self._refuse(~(np.isfinite(values) & (values > 0)), said)
+
+    def range(self, prices: dict[str, Floats]) -> None:
+        """Check that open and close lie between low and high."""
+        low, high = prices["low"], prices["high"]
+        slack = _SAME * np.abs(high)
+        with np.errstate(invalid="ignore"):
+            self._refuse(
+                low > high + slack, lambda row: f"low {low[row]:g} is above high {high[row]:g}"
+            )
+            for name in ("open", "close"):
+                values = prices[name]
+                self._refuse(
+                    (values > high + slack) | (values < low - slack),
+                    lambda row, n=name, v=values: (  # type: ignore[misc]
+                        f"{n} {v[row]:g} is outside low {low[row]:g} to high {high[row]:g}"
+                    ),
+                )
+
+    def volume(self) -> Ints:
+        """Check that volumes are whole, and return them; without any they are 0."""
+        cells = self._cells.get("volume")
+        if cells is None:
+            return np.zeros(len(self.are_good), np.int64)
+        is_empty = cells.isna() | (cells.astype(str).str.strip() == "")
+        values = np.where(np.asarray(is_empty), 0.0, numbers(cells))
+        with np.errstate(invalid="ignore"):
+            wrong = ~((values >= 0) & (values < _MOST_VOLUME) & (values == np.floor(values)))
+        self._refuse(wrong, lambda row: f"volume {str(cells.iloc[row])[:30]!r} is no whole number")
+        return np.where(wrong, 0, np.nan_to_num(values)).astype(np.int64)
+
+    def _refuse(self, wrong: _Bools, reason: Callable[[int], str]) -> None:
+        wrong = wrong & self.are_good
+        self.are_good &= ~wrong
+        for row in np.flatnonzero(wrong)[: MOST_REASONS - len(self._reasons)]:
+            self._reasons[self._first_row + int(row)] = reason(int(row))
 
 
-class _Table:
-    """Which rows are good, and what was wrong with the others; the first reason stands."""
+# -- checking all rows -------------------------------------------------------------------------
 
-    def __init__(self, first_line: int, times: Ints, kinds: list[str | None]) -> None:
-        self.first_line = first_line
-        self.times = times
-        self.is_good: _Bools = np.ones(len(times), np.bool_)
-        self._reasons: dict[int, str] = {}
-        for row in np.flatnonzero(times == NOT_A_TIME):
-            self._refuse(int(row), kinds[row] or "no time")
+
+class _Rows:
+    """Which rows are good, and what is wrong with the first thousand others."""
+
+    def __init__(
+        self, first_line: int, times: Ints, are_good: _Bools, reasons: dict[int, str]
+    ) -> None:
+        self._first_line = first_line
+        self._times = times
+        self._are_good = are_good & (times != NOT_A_TIME)
+        self._reasons = reasons
+
+    @property
+    def refused_count(self) -> int:
+        """Return how many are not good."""
+        return int(np.count_nonzero(~self._are_good))
+
+    def refused(self) -> tuple[Refused, ...]:
+        """Return the first that are not good, in order of line."""
+        rows = sorted(self._reasons)[:MOST_REASONS]
+        return tuple(Refused(self._first_line + row, self._reasons[row]) for row in rows)
 
     def refuse(self, wrong: _Bools, reason: Callable[[int], str]) -> None:
         """Refuse rows that were good so far."""
-        for row in np.flatnonzero(wrong & self.is_good):
-            self._refuse(int(row), reason(int(row)))
+        wrong = wrong & self._are_good
+        self._are_good &= ~wrong
+        for row in np.flatnonzero(wrong)[:MOST_REASONS]:
+            self._reasons[int(row)] = reason(int(row))
 
-    def line(self, row: int) -> int:
-        """Return the line of a row in the file."""
-        return self.first_line + row
+    def in_order(self) -> Ints:
+        """Refuse rows twice or out of order; return the good ones in order of time."""
+        rows = np.flatnonzero(self._are_good)
+        times = self._times[rows]
+        steps = np.diff(times)
+        goes_back = len(steps) > 0 and bool(np.all(steps <= 0)) and bool(np.any(steps < 0))
+        if not goes_back and not np.all(steps > 0):
+            late = np.zeros(len(self._times), np.bool_)
+            late[rows[1:]] = times[1:] < np.maximum.accumulate(times)[:-1]
+            self.refuse(late, lambda _: "the time is before that of an earlier line")
+        if not np.all(steps > 0):
+            self._refuse_twice(rows[self._are_good[rows]])
+        return np.flatnonzero(self._are_good)[:: -1 if goes_back else 1]
 
-    def refused(self) -> tuple[Refused, ...]:
-        """Return the refused rows in order of line."""
-        return tuple(Refused(self.line(r), self._reasons[r]) for r in sorted(self._reasons))
+    def _refuse_twice(self, rows: Ints) -> None:
+        """Refuse all but the first of rows with the same time; they are in order, or all back."""
+        times = self._times[rows]
+        keys = times if times[0] <= times[-1] else -times
+        again = np.zeros(len(self._times), np.bool_)
+        again[rows[1:]] = keys[1:] == keys[:-1]
+        firsts = np.searchsorted(keys, keys)
 
-    def _refuse(self, row: int, reason: str) -> None:
-        self.is_good[row] = False
-        self._reasons.setdefault(row, reason)
+        def said(row: int) -> str:
+            first = rows[firsts[np.searchsorted(rows, row)]]
+            return f"the same time as line {self._first_line + first}"
 
-
-def _check_price(table: _Table, name: str, values: Floats, cells: pd.Series[Any]) -> None:
-    def said(row: int) -> str:
-        cell = str(cells.iloc[row]).strip()
-        if not cell:
-            return f"{name} is missing"
-        if not np.isfinite(values[row]):
-            return f"{name} {cell[:30]!r} is no number"
-        return f"{name} {cell[:30]} is not above 0"
-
-    with np.errstate(invalid="ignore"):
-        table.refuse(~(np.isfinite(values) & (values > 0)), said)
-
-
-def _check_range(table: _Table, prices: dict[str, Floats]) -> None:
-    low, high = prices["low"], prices["high"]
-    slack = _SAME * np.abs(high)
-    with np.errstate(invalid="ignore"):
-        table.refuse(
-            low > high + slack, lambda row: f"low {low[row]:g} is above high {high[row]:g}"
-        )
-        for name in ("open", "close"):
-            values = prices[name]
-            table.refuse(
-                (values > high + slack) | (values < low - slack),
-                lambda row, n=name, v=values: (  # type: ignore[misc]
-                    f"{n} {v[row]:g} is outside low {low[row]:g} to high {high[row]:g}"
-                ),
-            )
-
-
-def _check_volume(table: _Table, values: Floats | None, cells: pd.Series[Any] | None) -> Ints:
-    if values is None or cells is None:
-        return np.zeros(len(table.times), np.int64)
-    is_empty = cells.isna() | (cells.astype(str).str.strip() == "")
-    values = np.where(np.asarray(is_empty), 0.0, values)
-    with np.errstate(invalid="ignore"):
-        wrong = ~((values >= 0) & (values < _MOST_VOLUME) & (values == np.floor(values)))
-    table.refuse(wrong, lambda row: f"volume {str(cells.iloc[row])[:30]!r} is no whole number")
-    return np.where(wrong, 0, np.nan_to_num(values)).astype(np.int64)
-
-
-def _check_times(table: _Table, interval: str, now_ns: int) -> None:
-    table.refuse(table.times > now_ns, lambda _: "the time is in the future")
-    table.refuse(
-        table.times % NS_PER_MINUTE != 0, lambda _: f"the time of a {interval} bar has seconds"
-    )
-
-
-def _check_order(table: _Table) -> Ints:
-    """Refuse rows twice or out of order; return all rows in order of time."""
-    rows = np.flatnonzero(table.is_good)
-    steps = np.diff(table.times[rows])
-    goes_back = len(steps) > 0 and bool(np.all(steps <= 0)) and bool(np.any(steps < 0))
-    order = np.arange(len(table.times))[:: -1 if goes_back else 1]
-    seen: dict[int, int] = {}
-    latest = np.iinfo(np.int64).min
-    if goes_back or not np.all(steps > 0):
-        for row in rows:  # in the order of the file: the first of a time stands
-            at = int(table.times[row])
-            if at in seen:
-                table._refuse(int(row), f"the same time as line {table.line(seen[at])}")
-            elif not goes_back and at < latest:
-                table._refuse(int(row), "the time is before that of an earlier line")
-            else:
-                seen[at] = int(row)
-                latest = max(latest, at)
-    return order
+        self.refuse(again, said)

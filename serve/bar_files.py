@@ -68,7 +68,7 @@ def import_file(
                 path.name[:255],
                 count.accepted,
                 count.replaced,
-                len(read.refused),
+                read.refused_count,
                 utc(clock.time_s()),
             )
             await store.write(lambda unit: unit.imports.append(made))
@@ -92,7 +92,10 @@ def export_file(
             held = await store.read(lambda unit: unit.bars.coverage(name))
             there = ", ".join(f"{c.interval} of {c.source}" for c in held) or "none at all"
             raise ConfigError(f"no {interval} bars of {name} in the store; there are {there}")
-        write_bars(path, bars)
+        try:
+            write_bars(path, bars)
+        except StoreError as error:  # of the file, not of the store
+            raise ConfigError(error.message) from None
         console.print(f"{path}: {len(bars):,} bars of {name} at {interval}, {_span(bars)}")
         return 0
 
@@ -152,7 +155,7 @@ def _report(
         "replaced": f"{count.replaced:,} of an earlier import",
         "left to the source": f"{count.kept_live:,} that a source of ours has"
         * bool(count.kept_live),
-        "refused": f"{len(read.refused):,}",
+        "refused": f"{read.refused_count:,}",
         "columns not used": ", ".join(read.ignored_columns),
     }
     for name, value in rows.items():
@@ -161,8 +164,8 @@ def _report(
     console.print(table)
     for refused in read.refused[:_SHOWN_REFUSALS]:
         console.print(f"line {refused.line}: {refused.reason}", style="yellow", markup=False)
-    if len(read.refused) > _SHOWN_REFUSALS:
-        console.print(f"and {len(read.refused) - _SHOWN_REFUSALS:,} more")
+    if read.refused_count > _SHOWN_REFUSALS:
+        console.print(f"and {read.refused_count - _SHOWN_REFUSALS:,} more")
 
 
 async def _tell_served(
@@ -202,7 +205,10 @@ def _closed_source(settings: Settings, clock: Clock) -> Source | None:
     started_at_s = settings.replay_started_at_s or clock.time_s()
     if state is not None and state.runs:
         started_at_s = state.started_at_s
-    return build_source(settings, clock, started_at_s)
+    try:
+        return build_source(settings, clock, started_at_s)
+    except ValueError:  # a recording that cannot be read, as `up` says
+        return None
 
 
 def delete_bars(settings: Settings, console: Console, symbol: str, interval: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import io
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
@@ -26,6 +27,7 @@ from serve.bar_files import delete_bars, export_file, import_file
 from serve.store import backup_store, copy_store, describe_store, restore_store
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
+from tests.service import environment, run_finstage
 from tests.settings import made_settings
 
 NOW = datetime(2026, 3, 4, 15, 30, 12, 345678, tzinfo=UTC)
@@ -272,3 +274,17 @@ async def test_an_import_is_deleted_by_the_command_line(url: URL, tmp_path: Path
     await store.close()
     with pytest.raises(ConfigError, match="nothing is imported of OWN"):
         await asyncio.to_thread(delete_bars, settings, console, "own", "")
+
+
+def test_a_file_that_unpacks_to_gigabytes_is_one_line_and_exit_2(tmp_path: Path) -> None:
+    zeros, field = tmp_path / "zeros.csv.gz", tmp_path / "field.csv"
+    zeros.write_bytes(gzip.compress(b"\0" * 2**24) * 20)
+    field.write_bytes(b"date,open,high,low,close\n2024-03-05," + b"1" * 50 * 2**20)
+    env = environment(tmp_path)
+
+    for file, line in ((zeros, 1), (field, 2)):
+        done = run_finstage("import", str(file), "--symbol", "OWN", "--dry-run", env=env)
+
+        assert done.returncode == 2
+        (said,) = done.stderr.splitlines()
+        assert f"{file.name}: line {line} is longer than 65,536 characters" in said

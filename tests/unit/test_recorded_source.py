@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 from pathlib import Path
 
 import pytest
@@ -152,3 +153,17 @@ def test_a_missing_file_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_recording_is_no_part_of_a_chain() -> None:
     with pytest.raises(ConfigError, match="no source"):
         load_settings(source="yahoo,replay:/tmp/x")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"\0" * 40 * 2**20, b"[1]\n", b'{"format": 1}\n', b'{"format": 1, "symbols": 3}\n'],
+)
+def test_what_unpacks_to_something_else_is_refused_in_words(
+    tmp_path: Path, content: bytes
+) -> None:
+    file = tmp_path / "other.rec"
+    file.write_bytes(gzip.compress(content))
+
+    with pytest.raises(ValueError, match="is no recording of `finstage record`"):
+        read_header(file)

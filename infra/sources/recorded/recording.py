@@ -35,6 +35,7 @@ from infra.sources.base import (
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+_MOST_LINE_BYTES = 32 * 2**20  # a history of all minutes that a source has is a tenth of it
 RECORDED_TOPICS = (PRICES, EXTENDED, SOURCE_DATA, ACTIONS)
 
 
@@ -124,10 +125,13 @@ class RecordingWriter:
 def read_header(path: Path) -> Header:
     """Return what a recording is of; raises ValueError that says what is wrong with the file."""
     first = next(_lines(path), None)
-    if first is None or first.get("format") != FORMAT:
-        raise ValueError(f"{path} is no recording of `finstage record`, or of a later version")
-    del first["format"]
-    return Header(**{**first, "symbols": tuple(first["symbols"])})
+    no_recording = f"{path} is no recording of `finstage record`, or of a later version"
+    if not isinstance(first, dict) or first.pop("format", None) != FORMAT:
+        raise ValueError(no_recording)
+    try:
+        return Header(**{**first, "symbols": tuple(first["symbols"])})
+    except (KeyError, TypeError):
+        raise ValueError(no_recording) from None
 
 
 def read_recording(path: Path) -> Iterator[Line]:
@@ -147,12 +151,18 @@ def read_recording(path: Path) -> Iterator[Line]:
 def _lines(path: Path) -> Iterator[dict[str, Any]]:
     try:
         with gzip.open(path, "rb") as file:
-            yield from map(orjson.loads, file)
+            while line := file.readline(_MOST_LINE_BYTES + 1):
+                if len(line) > _MOST_LINE_BYTES:
+                    told = f"a line of {path} is longer than {_MOST_LINE_BYTES // 2**20} MiB"
+                    raise ValueError(f"{told}: it is no recording of `finstage record`")
+                yield orjson.loads(line)
     except FileNotFoundError:
         raise ValueError(f"there is no file {path}") from None
     except gzip.BadGzipFile:
         raise ValueError(f"{path} is no recording of `finstage record`") from None
-    except (EOFError, orjson.JSONDecodeError):
+    except OSError as error:
+        raise ValueError(f"{path} cannot be read: {error.strerror}") from None
+    except (EOFError, zlib.error, orjson.JSONDecodeError):
         logger.warning("recording.cut", extra={"path": str(path)})
 
 
