@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 
 from actors.alerts.user_rules import UserRule, UserRules
-from actors.indicators.conditions import LiveCondition
+from actors.indicators.client import LiveCondition
 from actors.turn import Turn
 from infra.db.alert_rules import StoredRule
 from infra.db.store import Store
