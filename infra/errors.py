@@ -87,13 +87,19 @@ class ParameterInvalid(RequestError):
 
 
 class ExpressionInvalid(RequestError):
-    """Raised when an expression cannot be read; `column` counts from 1."""
+    """Raised when an expression cannot be read; `column` counts characters from 1."""
 
     code = "expression_invalid"
 
-    def __init__(self, column: int, reason: str, text: str) -> None:
-        super().__init__(column, reason, text)
-        self.location = ("expression",)
+    def __init__(
+        self,
+        column: int,
+        reason: str,
+        text: str,
+        location: Sequence[str] = ("body", "expression"),
+    ) -> None:
+        super().__init__(column, reason, text, tuple(location))
+        self.location = tuple(location)
         self.column = column
         self.reason = reason
         self.text = text

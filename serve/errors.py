@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import orjson
@@ -81,6 +83,18 @@ def error_headers(error: FinstageError) -> dict[str, str]:
     elif error.retryable:
         headers["retry-after"] = "1"
     return headers
+
+
+@contextmanager
+def of_body(**fields: str) -> Iterator[None]:
+    """Let errors of parameters name fields of the body; `fields`: those of another name there."""
+    try:
+        yield
+    except (ParameterInvalid, RangeInvalid) as error:
+        place, name = error.location[0], error.location[-1]
+        if place != "body":
+            error.location = ("body", fields.get(name, name))
+        raise
 
 
 def error_response(error: FinstageError) -> Response:

@@ -32,7 +32,7 @@ from actors.indicators.conditions import LiveCondition
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
 from actors.indicators.desk.desk import LiveDesk
-from actors.indicators.desk.wanted import Subject
+from actors.indicators.desk.wanted import LIVE_INTERVALS, Subject, live_sets
 from actors.indicators.desk.worker import Links, LiveWorker
 from actors.indicators.functions import functions
 from actors.indicators.language import parse_calls, parse_condition, parse_value
@@ -60,6 +60,7 @@ from infra.errors import (
 from infra.memory.usage import memory_use
 from infra.messages import DATA, Message
 from infra.metrics import Families, MetricsTable, ProcessReport, snapshot
+from infra.periods import check_interval
 from infra.settings import Settings
 from infra.sources.base import Lane
 from infra.sources.facts import source_facts
@@ -460,6 +461,9 @@ class LocalAlerts:
         return given
 
     async def _check(self, rule: UserRule) -> None:
+        if rule.condition.indicators:
+            check_interval(rule.interval, LIVE_INTERVALS)
+            live_sets(rule.condition.indicators, rule.interval)
         for answer in (await self._indicators.references(rule.symbols)).values():
             if isinstance(answer, FinstageError):
                 raise answer

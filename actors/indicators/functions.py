@@ -19,6 +19,7 @@ from actors.indicators.live.kernel import SESSION, Columns, LiveIndicator, Param
 from actors.indicators.live.registry import LIVE_INDICATORS
 from infra.bars import NS_PER_DAY, Bars, Floats
 from infra.errors import ParameterInvalid, RangeInvalid
+from infra.symbols import nearest
 
 _MOST_BARS = 500
 _MOST_TYPE = 20  # more than TA-Lib has of moving averages
@@ -173,18 +174,14 @@ def _talib_names() -> list[str]:
     return names
 
 
-def function_named(name: str) -> Function:
-    """Return an entry; raises ParameterInvalid that names those most alike."""
+def function_named(name: str, others: Sequence[str] = ()) -> Function:
+    """Return an entry; raises ParameterInvalid that names those most alike, `others` too."""
     found = functions().get(name)
     if found is None:
-        raise ParameterInvalid(("query", "indicators"), name, _alike(name))
+        alike = nearest(name, [*others, *functions()], 5)
+        alike.append("or see /api/v2/technical-analysis/catalog")
+        raise ParameterInvalid(("query", "indicators"), name, alike)
     return found
-
-
-def _alike(name: str) -> list[str]:
-    from infra.symbols import nearest
-
-    return [*nearest(name, functions(), 5), "or see /api/v2/technical-analysis/catalog"]
 
 
 def _ours(indicator: LiveIndicator) -> Function:

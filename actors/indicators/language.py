@@ -159,16 +159,17 @@ def parse_calls(text: str) -> tuple[Call, ...]:
 
 
 def parse_condition(text: str, names: Sequence[str] = ()) -> Condition:
-    """Return the condition that a text says; raises as `parse_calls`.
+    """Return the condition that a text says; raises ExpressionInvalid, which says where.
 
-    `names`: fields that it may name beside those of the bars.
+    `names`: fields of the values of now, that it may name beside those of the bars: then it looks
+    at no bar before.
     """
     parsed: Condition = _parsed(text, "condition", names)
     return parsed
 
 
 def parse_value(text: str) -> Value:
-    """Return the value that a text says, such as `close / sma(50)`; raises as `parse_calls`."""
+    """Return the value that a text says, such as `close / sma(50)`; raises ExpressionInvalid."""
     parsed: Value = _parsed(text, "value")
     return parsed
 
@@ -198,18 +199,23 @@ def _parser() -> Lark:
     return Lark(_GRAMMAR, start=["calls", "condition", "value"], parser="earley", lexer="dynamic")
 
 
+# Where each is asked for.
+_PLACES = {"calls": ("query", "indicators"), "condition": ("body", "expression"),
+           "value": ("query", "by")}  # fmt: skip
+
+
 def _parsed(text: str, start: str, names: Sequence[str] = ()) -> Any:
+    place = _PLACES[start]
     if len(text) > MOST_CHARS:
-        raise ExpressionInvalid(MOST_CHARS, f"at most {MOST_CHARS} characters", text)
+        raise ExpressionInvalid(MOST_CHARS, f"at most {MOST_CHARS} characters", text, place)
     try:
         tree = _parser().parse(text.lower(), start=start)
     except UnexpectedInput as error:
-        column = (
-            error.column if isinstance(error.column, int) and error.column > 0 else len(text) + 1
-        )
-        raise ExpressionInvalid(column, "this cannot be read here", text) from None
+        at = error.pos_in_stream
+        column = len(text) + 1 if at is None or at < 0 else at + 1
+        raise ExpressionInvalid(column, "this cannot be read here", text, place) from None
     try:
-        return _Builder(text, (*FIELDS, *names)).transform(tree)
+        return _Builder(text, place, names).transform(tree)
     except Exception as error:
         origin = getattr(error, "orig_exc", error)
         if isinstance(origin, (ExpressionInvalid, ParameterInvalid, RangeInvalid)):
@@ -221,50 +227,60 @@ def _parsed(text: str, start: str, names: Sequence[str] = ()) -> Any:
 class _Builder(Transformer[Token, Any]):
     """Makes values and conditions of what was parsed."""
 
-    def __init__(self, text: str, fields: Sequence[str]) -> None:
+    def __init__(self, text: str, place: tuple[str, ...], names: Sequence[str]) -> None:
         super().__init__()
         self._text = text
-        self._fields = fields
+        self._place = place
+        self._fields = (*FIELDS, *names)
+        self._is_live = bool(names)
         self._calls = 0
+
+    def _invalid(self, token: Token | None, reason: str) -> ExpressionInvalid:
+        start = 0 if token is None else token.start_pos
+        return ExpressionInvalid((start or 0) + 1, reason, self._text, self._place)
 
     def calls(self, *calls: Any) -> list[Call]:
         for call in calls:
             if isinstance(call, Field):
-                raise ExpressionInvalid(1, f"{call.name} is a price, not an indicator", self._text)
+                raise self._invalid(None, f"{call.name} is a price, not an indicator")
         return list(calls)
 
     def call(self, name: Token, *numbers: Token | None) -> Call | Field:
         given = [float(number) for number in numbers if number is not None]
-        if str(name) in self._fields and not given:
+        if str(name) in self._fields:
+            if given:
+                raise self._invalid(name, f"{name} takes no parameters")
             return Field(str(name))
         self._calls += 1
         if self._calls > MOST_CALLS:
-            raise ExpressionInvalid(
-                name.column or 1, f"at most {MOST_CALLS} indicators", self._text
-            )
-        function = function_named(str(name))
-        return Call(function, function.params(given))
+            raise self._invalid(name, f"at most {MOST_CALLS} indicators")
+        try:
+            function = function_named(str(name), self._fields)
+            return Call(function, function.params(given))
+        except (ParameterInvalid, RangeInvalid) as error:
+            if self._place == _PLACES["calls"]:
+                raise
+            raise self._invalid(name, _reason(error)) from None
 
     def output(self, call: Call | Field, name: Token | None) -> Value:
         if isinstance(call, Field):
             if name is not None:
-                raise ExpressionInvalid(
-                    name.column or 1, f"{call.name} has no outputs", self._text
-                )
+                raise self._invalid(name, f"{call.name} has no outputs")
             return call
         outputs = call.function.outputs
         if name is None:
             return Output(call, outputs[0])
         if str(name) not in outputs:
             said = f"{call.function.name} has {', '.join(outputs)}"
-            raise ExpressionInvalid(name.column or 1, said, self._text)
+            raise self._invalid(name, said)
         return Output(call, str(name))
 
     def before(self, value: Value, bars: Token) -> Value:
         back = int(bars)
         if back > MOST_BARS_BACK:
-            said = f"at most {MOST_BARS_BACK} bars before"
-            raise ExpressionInvalid(bars.column or 1, said, self._text)
+            raise self._invalid(bars, f"at most {MOST_BARS_BACK} bars before")
+        if back and self._is_live:
+            raise self._invalid(bars, "live conditions look at the values of now")
         return _moved(value, back)
 
     def number(self, text: Token) -> Number:
@@ -291,8 +307,9 @@ class _Builder(Transformer[Token, Any]):
     def crossed(self, left: Value, how: Token, right: Value, within: Token | None) -> Condition:
         bars = 1 if within is None else int(within)
         if not 1 <= bars <= MOST_BARS_BACK:
-            said = f"within 1 to {MOST_BARS_BACK} bars"
-            raise ExpressionInvalid((within and within.column) or 1, said, self._text)
+            raise self._invalid(within, f"within 1 to {MOST_BARS_BACK} bars")
+        if bars > 1 and self._is_live:
+            raise self._invalid(within, "a live crossing is since the last value")
         return Crossing(str(how) == "crossed_above", left, right, bars)
 
     def any_of(self, *parts: Condition) -> Condition:
@@ -303,6 +320,12 @@ class _Builder(Transformer[Token, Any]):
 
     def inverse(self, part: Condition) -> Condition:
         return Inverse(part)
+
+
+def _reason(error: ParameterInvalid | RangeInvalid) -> str:
+    if isinstance(error, RangeInvalid):
+        return error.message
+    return f"{str(error.value)[:40]!r} is not known here; use {', '.join(error.allowed)}"
 
 
 def _moved(value: Value, back: int) -> Value:

@@ -30,7 +30,6 @@ from actors.indicators.language import (
     calls_of,
     parse_condition,
 )
-from infra.errors import ExpressionInvalid
 
 QUOTE_NAMES = ("price", "change", "change_pct", "previous_close")
 _SAME = {"price": "close"}
@@ -41,39 +40,35 @@ def compiled(text: str) -> LiveCondition:
 
     Beside the language's names it knows `price` (the close of now), `change` and `change_pct`
     against `previous_close`. Values are those of now: so many bars before, and crossings within
-    several bars, raise ExpressionInvalid; else it raises as `parse_condition`.
+    several bars, raise ExpressionInvalid, as what `parse_condition` cannot read does.
     """
     node = parse_condition(text, QUOTE_NAMES)
-    test = _test(node, text)
+    test = _test(node)
     calls = calls_of(node)
     names = tuple(dict.fromkeys(_names(test)))
     return LiveCondition(text, test, names, ",".join(call.text for call in calls))
 
 
-def _test(node: Any, text: str) -> Test:
+def _test(node: Any) -> Test:
     if isinstance(node, Comparison):
-        return Compared(node.sign, _term(node.left, text), _term(node.right, text))
+        return Compared(node.sign, _term(node.left), _term(node.right))
     if isinstance(node, Crossing):
-        if node.within != 1:
-            raise ExpressionInvalid(1, "a live crossing is since the last value", text)
-        return Crossed(node.above, _term(node.left, text), _term(node.right, text))
+        return Crossed(node.above, _term(node.left), _term(node.right))
     if isinstance(node, Every):
-        return All(tuple(_test(part, text) for part in node.parts))
+        return All(tuple(_test(part) for part in node.parts))
     if isinstance(node, Either):
-        return Some(tuple(_test(part, text) for part in node.parts))
+        return Some(tuple(_test(part) for part in node.parts))
     assert isinstance(node, Inverse)
-    part = _test(node.part, text)
+    part = _test(node.part)
     return Not(part, tuple(dict.fromkeys(_names(part))))
 
 
-def _term(node: Any, text: str) -> Term:
+def _term(node: Any) -> Term:
     if isinstance(node, Number):
         return Constant(node.value)
     if isinstance(node, Arithmetic):
-        return Computed(node.sign, _term(node.left, text), _term(node.right, text))
+        return Computed(node.sign, _term(node.left), _term(node.right))
     assert isinstance(node, Field | Output)
-    if node.back:
-        raise ExpressionInvalid(1, "live conditions look at the values of now", text)
     if isinstance(node, Field):
         return Named(_SAME.get(node.name, node.name))
     return Named(f"{node.call.text}.{node.name}")

@@ -192,6 +192,8 @@ class AlertDesk:
         except RuleInvalid as error:
             raise RangeInvalid(("body", error.place), error.reason) from None
         async with self._turn:
+            if (unset := self._channels.unset(rule.channels)) is not None:
+                raise RangeInvalid(("body", "channels"), unset)
             told = await self._put(rule)
         await self._give(told)
 

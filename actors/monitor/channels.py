@@ -65,6 +65,22 @@ class Channels:
             found += self.operators
         return list(dict.fromkeys(found))
 
+    def unset(self, names: Sequence[str]) -> str | None:
+        """Return what is to be set first for channels that lead nowhere; None where all do."""
+        leads = {
+            "email": (self.email, "POST /api/v2/alerts/config/email names its server"),
+            "webhook": (self.webhooks, "POST /api/v2/alerts/config/webhook adds one"),
+            "apprise": (self.operators, "FINSTAGE_NOTIFY_TARGETS names whom to tell"),
+        }
+        return next(
+            (
+                f"nobody would be told by {name}: {how}"
+                for name, (found, how) in leads.items()
+                if name in names and not found
+            ),
+            None,
+        )
+
     def with_webhook(self, url: str) -> Channels:
         """Add a webhook with a secret of its own; one that is there stays as it is."""
         if any(known == url for known, _ in self.webhooks):

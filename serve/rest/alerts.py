@@ -28,6 +28,7 @@ from serve.alert_schemas import (
     GivenAlerts,
     NewAlertRule,
 )
+from serve.errors import of_body
 from serve.rest.answers import fresh, now_iso
 from serve.schemas import documented
 from serve.services import Services, State
@@ -51,7 +52,8 @@ async def make_rule(services: State, body: AlertRuleRequest) -> Response:
     rule = StoredRule(
         id=str(uuid.uuid4()), secret=new_secret(), created_at=now, updated_at=now, **values
     )
-    await services.alerts.add_rule(rule, services.settings.max_alert_rules)
+    with of_body(indicators="expression"):
+        await services.alerts.add_rule(rule, services.settings.max_alert_rules)
     return fresh(_shown(rule) | {"secret": rule.secret}, 201)
 
 
@@ -88,7 +90,8 @@ async def change_rule(services: State, rule_id: RuleId, body: AlertRuleRequest) 
     before = await _rule(services, rule_id)
     now = utc(services.clock.time_s())
     rule = replace(before, updated_at=now, **_values(services, body))
-    await services.alerts.change_rule(rule)
+    with of_body(indicators="expression"):
+        await services.alerts.change_rule(rule)
     return fresh(_shown(rule))
 
 
@@ -165,7 +168,8 @@ async def read_deliveries(
 
 async def _enabled(services: Services, rule_id: str, enabled: bool) -> Response:
     at = utc(services.clock.time_s())
-    return fresh(_shown(await services.alerts.enable_rule(rule_id, enabled, at)))
+    with of_body(indicators="expression"):
+        return fresh(_shown(await services.alerts.enable_rule(rule_id, enabled, at)))
 
 
 async def _rule(services: Services, rule_id: str) -> StoredRule:

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from infra.errors import FinstageError, RangeInvalid
-from serve.errors import error_detail
+from serve.errors import error_detail, of_body
 from serve.indicator_schemas import (
     Catalogue,
     CorrelationResult,
@@ -43,11 +43,12 @@ async def screen(services: State, body: ScreenRequest) -> Response:
 
     At the last closed bar, or the last one by `as_of`. The language is in the guide.
     """
-    supported(services, body.interval)
     symbols = services.checked_symbols(body.symbols, "body") if body.symbols else []
-    matches, errors = await services.indicators.screen(
-        body.expression, symbols, body.interval, body.as_of
-    )
+    with of_body(indicators="expression"):
+        supported(services, body.interval)
+        matches, errors = await services.indicators.screen(
+            body.expression, symbols, body.interval, body.as_of
+        )
     asked = len(symbols) or len(await services.indicators.symbols())
     answer = {
         "timestamp": now_iso(services),

@@ -75,6 +75,34 @@ async def test_what_cannot_be_is_refused_with_the_reason(
     assert (await client.get(RULES)).json()["items"] == []
 
 
+@pytest.mark.parametrize(
+    ("more", "field", "column", "words"),
+    [
+        ({"expression": "price > 200 and\n rsj(14) < 30"}, "expression", 18, "use rsi"),
+        ({"expression": "prise > 200"}, "expression", 1, "use price"),
+        ({"expression": "price > close[3]"}, "expression", 15, "values of now"),
+        ({"expression": "price > rsi(0)"}, "expression", 9, "from 2 to 500"),
+        ({"expression": "price > 1 &\n 2"}, "expression", 11, "cannot be read"),
+        ({"expression": "price >"}, "expression", 8, "the end"),
+        ({"expression": "rsi(14) > 1", "interval": "3d"}, "interval", None, "3d"),
+        ({"expression": "vwap > 1"}, "expression", None, "vwap"),
+        ({"targets": ["http://127.0.0.1/x"]}, "targets", None, "private"),
+    ],
+)
+async def test_what_is_wrong_is_named_by_field_and_place(
+    client: httpx.AsyncClient, more: dict[str, Any], field: str, column: int | None, words: str
+) -> None:
+    made_once = await made(client)
+    for method, path in (("POST", RULES), ("PUT", f"{RULES}/{made_once['id']}")):
+        answer = await client.request(method, path, json=RULE | more)
+
+        assert answer.status_code == 422, answer.text
+        (item,) = answer.json()["detail"]
+        assert item["loc"] == ["body", field]
+        assert item["ctx"].get("column") == column
+        assert words in item["msg"]
+
+
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE"])
 async def test_a_rule_that_is_not_there(client: httpx.AsyncClient, method: str) -> None:
     answer = await client.request(method, f"{RULES}/none", json=RULE)

@@ -23,7 +23,7 @@ FAR = datetime(2100, 1, 1, tzinfo=UTC)
 EMAIL = {"smtp_server": "mail.example.com", "smtp_port": 25, "from_email": "a@example.com"}
 RULE = {
     "id": "full_disk", "name": "Disk", "metric_name": "disk_usage_percent", "condition": ">",
-    "threshold": 90, "severity": "critical", "channels": ["websocket", "log", "webhook"],
+    "threshold": 90, "severity": "critical", "channels": ["websocket", "log"],
 }  # fmt: skip
 
 
@@ -132,6 +132,31 @@ async def test_a_rule_that_cannot_be_is_refused_with_what_can(
     assert word in answer.text
 
 
+@pytest.mark.parametrize(
+    ("channel", "how"),
+    [
+        ("email", "/api/v2/alerts/config/email"),
+        ("webhook", "/api/v2/alerts/config/webhook"),
+        ("apprise", "FINSTAGE_NOTIFY_TARGETS"),
+    ],
+)
+async def test_a_rule_that_would_tell_nobody_says_what_to_set(
+    client: httpx.AsyncClient, channel: str, how: str
+) -> None:
+    answer = await client.post(f"{A}/rules", json=RULE | {"channels": ["log", channel]})
+
+    assert answer.status_code == 422
+    (item,) = answer.json()["detail"]
+    assert item["loc"] == ["body", "channels"]
+    assert how in item["msg"]
+    rules = (await client.get(f"{A}/rules")).json()["data"]["alert_rules"]
+    assert "full_disk" not in [rule["id"] for rule in rules]
+    if channel == "email":
+        assert (await client.post(f"{A}/config/email", json=EMAIL)).status_code == 200
+        again = await client.post(f"{A}/rules", json=RULE | {"channels": ["log", channel]})
+        assert again.status_code == 200
+
+
 async def test_rules_are_switched_and_deleted(client: httpx.AsyncClient) -> None:
     assert (await client.put(f"{A}/rules/high_cpu_usage/disable")).status_code == 200
     rules = (await client.get(f"{A}/rules")).json()["data"]["alert_rules"]
@@ -157,10 +182,11 @@ async def test_channels_are_configured_and_secrets_are_not_shown(tmp_path: Any) 
         assert added.json()["secret"] not in config.text
         assert config.json()["email_config"]["password"] == "***"
 
-        await client.post(f"{A}/rules", json=RULE)
+        rule = RULE | {"channels": ["webhook", "email"]}
+        assert (await client.post(f"{A}/rules", json=rule)).status_code == 200
         await look(local, 5)
         found = await local.services.store.read(lambda unit: unit.deliveries.due(FAR, 10))
-        assert [delivery.target for delivery in found] == [url]
+        assert [delivery.target.partition(":")[0] for delivery in found] == ["mailto", "http"]
 
         gone = await client.request("DELETE", f"{A}/config/webhook", json={"webhook_url": url})
         again = await client.request("DELETE", f"{A}/config/webhook", json={"webhook_url": url})
@@ -210,9 +236,10 @@ async def test_looking_can_be_stopped(local: LocalService, client: httpx.AsyncCl
 async def test_alerts_are_told_while_the_store_is_away_and_kept_when_it_is_back(
     local: LocalService, client: httpx.AsyncClient
 ) -> None:
-    await client.post(f"{A}/rules", json=RULE)
     added = await client.post(f"{A}/config/webhook", json={"webhook_url": HOOK})
     assert added.status_code == 200
+    rule = RULE | {"channels": ["websocket", "log", "webhook"]}
+    assert (await client.post(f"{A}/rules", json=rule)).status_code == 200
     await look(local, 1, disk=20.0)
     local.store.is_away = True
     for _ in range(5):

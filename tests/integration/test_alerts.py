@@ -150,14 +150,20 @@ async def _first(updates: Any, alert_type: str) -> dict[str, Any]:
 
 
 def test_a_rule_that_cannot_be_is_refused(http: httpx.Client) -> None:
-    for more, status in (
-        ({"symbols": ["NOPE"]}, 404),
-        ({"expression": "price >"}, 422),
-        ({"expression": "cdlengulfing > 0"}, 422),
+    nobody = {"symbols": ["NOPE"], "expression": "price > 1"}
+    unknown = http.post("/api/v2/alerts/price", json=nobody)
+    assert unknown.status_code == 404, unknown.text
+    for expression, interval, field in (
+        ("price >", "1d", "expression"),
+        ("rsj(14) > 1", "1d", "expression"),
+        ("cdlengulfing > 0", "1d", "expression"),
+        ("vwap > 0", "1d", "expression"),
+        ("rsi(14) > 0", "3d", "interval"),
     ):
-        body = {"symbols": ["AAPL"], "expression": "price > 1"} | more
+        body = {"symbols": ["AAPL"], "expression": expression, "interval": interval}
         answer = http.post("/api/v2/alerts/price", json=body)
-        assert answer.status_code == status, (more, answer.text)
+        assert answer.status_code == 422, (body, answer.text)
+        assert answer.json()["detail"][0]["loc"] == ["body", field], answer.text
     assert http.get("/api/v2/alerts/price").json()["items"] == []
 
 
