@@ -141,6 +141,26 @@ class RangeInvalid(RequestError):
         return {} if self.limit is None else {"limit": self.limit}
 
 
+class ParameterUnknown(ParameterInvalid):
+    """Raised when nothing reads a parameter, and its name is near to one that is read."""
+
+    code = "parameter_unknown"
+
+    @property
+    def message(self) -> str:
+        return f"there is no {self.location[-1]!r} here; {self.value!r} is probably meant"
+
+    @property
+    def context(self) -> dict[str, Any]:
+        return {"nearest": self.value, "allowed": self.allowed}
+
+
+class BodyInvalid(RangeInvalid):
+    """Raised when a body is not read as it was sent."""
+
+    code = "body_invalid"
+
+
 class JobUnknown(RequestError):
     """Raised when no scheduled job has this name."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from datetime import date
-
 from pydantic import Field
 
-from serve.rest.parameters import Interval
+from serve.rest.parameters import Day, Interval
 from serve.schemas import ErrorDetail, Origin, Shape
 
 
@@ -119,7 +117,7 @@ class ScreenRequest(Shape):
     expression: str = Field(max_length=2_000)
     symbols: list[str] = []
     interval: Interval = "1d"
-    as_of: date | None = None
+    as_of: Day | None = None
     limit: int = Field(1_000, ge=1, le=10_000)
 
 

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+from pydantic import Field
+
 from serve.schemas import Shape
 
 HealthWord = Literal["healthy", "warning", "critical", "unknown"]
+
+
+class CacheChoice(Shape):
+    """One cache by its name; all without it."""
+
+    cache_name: str | None = Field(None, max_length=64)
 
 
 class LevelStats(Shape):

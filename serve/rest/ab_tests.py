@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from starlette.responses import Response
 
 from serve.monitor_schemas import ExperimentRequest, Figures, ResultRequest, StopRequest
 from serve.rest.answers import fresh, now_iso
 from serve.rest.envelope import Envelope, enveloped
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import State
 
-router = APIRouter(prefix="/api/v2/ab-tests", tags=["A/B tests"])
+router = Router(prefix="/api/v2/ab-tests", tags=["A/B tests"])
 
 TestId = Annotated[str, Path(max_length=64)]
 

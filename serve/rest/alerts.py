@@ -8,7 +8,7 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from starlette.responses import Response
 
 from infra.clock import utc
@@ -30,10 +30,11 @@ from serve.alert_schemas import (
 )
 from serve.errors import of_body
 from serve.rest.answers import fresh, now_iso
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
 
-router = APIRouter(prefix="/api/v2/alerts", tags=["alerts"])
+router = Router(prefix="/api/v2/alerts", tags=["alerts"])
 
 RuleId = Annotated[str, Path(max_length=64, description="The id that making the rule gave.")]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Body, Path, Query, Request
+from fastapi import Body, Path, Query, Request
 from starlette.responses import Response
 
 from actors.indicators.client import NAMES, is_of_the_six, parse_names
@@ -38,6 +38,7 @@ from serve.rest.parameters import (
 )
 from serve.rest.prices import recent_bodies
 from serve.rest.questions import IndicatorQuestion
+from serve.rest.routing import Router
 from serve.rest.tables import TableQuestion
 from serve.rest.tasks import submitted
 from serve.schemas import (
@@ -53,7 +54,7 @@ from serve.schemas import (
 from serve.services import Services, State
 from serve.task_schemas import BackgroundQueued, BackgroundStatus, TaskRequest
 
-router = APIRouter(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
+router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
 _LIST_BODY_QUERY = "For a bare list as body; an object carries its own."
 

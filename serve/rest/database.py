@@ -8,7 +8,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from infra.clock import utc
@@ -16,6 +16,7 @@ from infra.db.index_advice import advice, table_infos
 from infra.db.slow_queries import SlowQueryLog
 from infra.db.watch import PoolStats, QueryStats, StoreReport
 from serve.rest.answers import fresh, now_iso
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
 from serve.store_schemas import (
@@ -33,7 +34,7 @@ from serve.store_schemas import (
     Statistics,
 )
 
-router = APIRouter(prefix="/api/database", tags=["database"])
+router = Router(prefix="/api/database", tags=["database"])
 
 _PATTERNS = 20
 _MOST_READ = 10_000

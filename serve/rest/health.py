@@ -6,17 +6,17 @@ import asyncio
 import time
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from actors.runtime import ActorClient
 from infra.errors import ActorUnavailable
 from serve.rest.answers import fresh, now_iso
+from serve.rest.routing import Router
 from serve.schemas import Alive, Ready, documented
 from serve.services import Services, State
 from serve.version import VERSION
 
-router = APIRouter(tags=["health"])
+router = Router(tags=["health"])
 
 _STARTED_S = time.monotonic()
 _SOCKETS = "finstage_websocket_connections"

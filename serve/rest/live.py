@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from actors.indicators.client import LiveWant
@@ -12,10 +12,11 @@ from infra.symbols import normalise
 from serve.indicator_schemas import LiveValues
 from serve.rest.answers import fresh, supported
 from serve.rest.parameters import IntervalQuery, SymbolPath
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import State
 
-router = APIRouter(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
+router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
 
 @router.get("/live/{symbol}", response_model=LiveValues, responses=documented(404, 503))

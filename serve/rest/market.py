@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from infra.calendars import calendar_for, market_state
@@ -16,6 +16,7 @@ from infra.symbols import normalise
 from serve.errors import error_detail
 from serve.rest.answers import fresh, now_iso
 from serve.rest.parameters import SymbolPath, SymbolsQuery
+from serve.rest.routing import Router
 from serve.schemas import (
     Actions,
     FundamentalsBody,
@@ -29,7 +30,7 @@ from serve.schemas import (
 )
 from serve.services import Services, State
 
-router = APIRouter(prefix="/api/v2", tags=["market"])
+router = Router(prefix="/api/v2", tags=["market"])
 
 _STREAMED = ("type", "data_version")  # members that only a stream's reader needs
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Query
+from fastapi import Body, Query
 from starlette.responses import Response
 
 from infra.db.high_records import Record
@@ -16,6 +16,7 @@ from serve.last_good import Kept
 from serve.rest.answers import fresh, now_iso, or_errors
 from serve.rest.envelope import Envelope, enveloped
 from serve.rest.parameters import SymbolPath
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
 from serve.store_schemas import (
@@ -26,7 +27,7 @@ from serve.store_schemas import (
     SnapshotSummaries,
 )
 
-router = APIRouter(prefix="/api/v2/market-price", tags=["market price"])
+router = Router(prefix="/api/v2/market-price", tags=["market price"])
 
 OptionalSymbols = Annotated[
     str | None, Query(description="Symbols, comma separated; default: the monitored set.")

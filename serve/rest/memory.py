@@ -7,14 +7,15 @@ import time
 from statistics import fmean
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from actors.cache.client import MemoryBook, Sample
 from infra.caches.catalogue import TECHNICAL_ANALYSIS
-from infra.errors import CacheUnknown
+from infra.errors import BodyInvalid, CacheUnknown
 from infra.metrics import Families
 from serve.memory_schemas import (
+    CacheChoice,
     CacheCleaned,
     CacheCleared,
     Diagnostics,
@@ -30,11 +31,12 @@ from serve.memory_schemas import (
 )
 from serve.memory_view import cache_stats, overall_rate_pct, status_report
 from serve.rest.answers import fresh
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
 
-router = APIRouter(tags=["memory"])  # under two prefixes
-about = APIRouter(tags=["memory"])
+router = Router(tags=["memory"])  # under two prefixes
+about = Router(tags=["memory"])
 
 _FIGURES = ("before_memory_mb", "after_memory_mb", "memory_freed_mb", "estimate_mb",
             "expired_items_removed", "optimization_time_seconds")  # fmt: skip
@@ -222,11 +224,19 @@ async def clean_caches(services: State) -> Response:
 @router.post("/cache/clear", response_model=CacheCleared, responses=documented(404, 503))
 async def clear_caches(
     services: State,
+    body: CacheChoice | None = None,
     cache_name: Annotated[
         str | None, Query(max_length=64, description="One cache; all without it.")
     ] = None,
 ) -> Response:
-    """Drop all entries and counts of one cache, or of all, in every process; takes two seconds."""
+    """Drop all entries and counts of one cache, or of all, in every process; takes two seconds.
+
+    The name comes in the query or in the body.
+    """
+    if body is not None and body.cache_name is not None:
+        if cache_name not in (None, body.cache_name):
+            raise BodyInvalid(("body", "cache_name"), "the query names another cache")
+        cache_name = body.cache_name
     known = cache_stats(await services.cache.metrics(_CACHES))
     if cache_name is not None and cache_name not in known:
         raise CacheUnknown(cache_name, list(known))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from actors.indicators.client import LiveWant
 from infra.errors import ParameterInvalid
 from serve.rest.answers import fresh, now_iso
+from serve.rest.routing import Router
 from serve.schemas import AlertsSubscribed, StreamingStarted, documented
 from serve.services import Services, State
 
-router = APIRouter(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
+router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
 ALERT_TYPES = ("rsi_overbought", "rsi_oversold", "golden_cross", "death_cross")
 _MOST = 50

@@ -6,12 +6,16 @@ from datetime import date
 from typing import Annotated, Literal
 
 from fastapi import Path, Query
+from pydantic import Field
 
 Period = Literal["1d", "5d", "1mo", "3mo", "6mo", "1y", "2y", "5y", "10y", "ytd", "max"]
 Interval = Literal[
     "1m", "2m", "5m", "15m", "30m", "60m", "90m", "1h", "1d", "5d", "1wk", "1mo", "3mo"
 ]
 Method = Literal["standard", "reference"]
+
+# Times are nanoseconds in 64 bits, from 1677 to 2262; windows reach some years beyond a date.
+Day = Annotated[date, Field(ge=date(1700, 1, 1), le=date(2200, 12, 31))]
 
 SymbolPath = Annotated[
     str, Path(description="A symbol in Yahoo's spelling, such as AAPL or ^GSPC.", max_length=300)
@@ -30,4 +34,4 @@ MethodQuery = Annotated[
 OpenBarQuery = Annotated[
     bool, Query(description="Count the bar of the session under way, which still changes.")
 ]
-DateQuery = Annotated[date | None, Query(description="A date of the exchange.")]
+DateQuery = Annotated[Day | None, Query(description="A date of the exchange.")]

@@ -5,21 +5,22 @@ from __future__ import annotations
 import platform
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from infra.errors import FinstageError, MonitorUnknown
 from serve.monitor_schemas import Figures, LogLevelRequest, WatchRequest
 from serve.rest.answers import fresh, now_iso
 from serve.rest.health import read_metrics, read_ready, ready_body
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
 from serve.version import VERSION
 
-router = APIRouter(prefix="/api/v2/performance", tags=["performance"])
-metrics = APIRouter(prefix="/api/metrics", tags=["performance"])
-monitoring = APIRouter(prefix="/monitoring", tags=["health"])
-other = APIRouter(tags=["performance"])
+router = Router(prefix="/api/v2/performance", tags=["performance"])
+metrics = Router(prefix="/api/metrics", tags=["performance"])
+monitoring = Router(prefix="/monitoring", tags=["health"])
+other = Router(tags=["performance"])
 
 Hours = Annotated[float, Query(gt=0, le=24, description="So far back from now.")]
 

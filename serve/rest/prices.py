@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import date
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Request
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from infra.bars import Bars, BarSeries
@@ -25,11 +25,12 @@ from serve.rest.parameters import (
     Period,
     SymbolPath,
 )
+from serve.rest.routing import Router
 from serve.schemas import HistoryBody, documented
 from serve.services import Services, State
 from serve.store_schemas import ImportDeleted
 
-router = APIRouter(prefix="/api/v2/prices", tags=["prices"])
+router = Router(prefix="/api/v2/prices", tags=["prices"])
 
 _NS_PER_S = 10**9
 

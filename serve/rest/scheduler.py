@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import Path
 from starlette.responses import Response
 
 from serve.rest.answers import fresh, now_iso
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import State
 from serve.store_schemas import JobPaused, Jobs, JobStarted
 
-router = APIRouter(prefix="/api/scheduler", tags=["scheduler"])
+router = Router(prefix="/api/scheduler", tags=["scheduler"])
 
 JobName = Annotated[str, Path(description="A job's name, such as bars.daily.", max_length=100)]
 

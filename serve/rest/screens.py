@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from infra.errors import FinstageError, RangeInvalid
@@ -18,10 +18,11 @@ from serve.indicator_schemas import (
 )
 from serve.rest.answers import fresh, now_iso, supported
 from serve.rest.parameters import DateQuery, IntervalQuery, PeriodQuery, SymbolsQuery
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import State
 
-router = APIRouter(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
+router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
 _MOST_CORRELATED = 100
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from starlette.responses import Response
 
 from infra.errors import TargetInvalid
@@ -19,10 +19,11 @@ from serve.monitor_schemas import (
 )
 from serve.rest.answers import fresh, now_iso
 from serve.rest.envelope import Envelope, enveloped
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
 
-router = APIRouter(prefix="/api/v2/alerts", tags=["alerts about the service"])
+router = Router(prefix="/api/v2/alerts", tags=["alerts about the service"])
 
 RuleId = Annotated[str, Path(max_length=64)]
 Hours = Annotated[float, Query(gt=0, le=8_760, description="So far back from now.")]

@@ -6,7 +6,7 @@ from dataclasses import asdict
 from datetime import timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Path, Query
+from fastapi import Path, Query
 from starlette.responses import Response
 
 from actors.indicators.client import BULLISH, SIGNAL_TYPES, Signal
@@ -24,10 +24,11 @@ from serve.indicator_schemas import (
 )
 from serve.rest.answers import fresh, now_iso, supported
 from serve.rest.parameters import IntervalQuery, SymbolPath
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
 
-router = APIRouter(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
+router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
 SignalType = Annotated[
     str | None, Query(max_length=50, description="Only these, such as golden_cross.")

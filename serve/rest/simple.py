@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
 from starlette.responses import Response
 
 from infra.errors import FinstageError
@@ -12,10 +11,11 @@ from infra.symbols import normalise
 from serve.errors import error_detail
 from serve.rest.answers import fresh, now_iso
 from serve.rest.parameters import IntervalQuery, PeriodQuery, SymbolPath, SymbolsQuery
+from serve.rest.routing import Router
 from serve.schemas import SimplePrice, SimplePrices, SimpleTrend, documented
 from serve.services import Services, State
 
-router = APIRouter(prefix="/api/v2/async", tags=["compatibility"])
+router = Router(prefix="/api/v2/async", tags=["compatibility"])
 
 
 @router.get("/symbols/batch", response_model=SimplePrices, responses=documented(503))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import date, timedelta
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from infra.bars import NS_PER_DAY, BarSeries
@@ -18,11 +18,12 @@ from infra.errors import FinstageError, SymbolUnknown
 from infra.symbols import normalise
 from serve.rest.answers import fresh, now_iso
 from serve.rest.parameters import SymbolPath
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import State
 from serve.store_schemas import CoverageBody, StoredNewsList
 
-router = APIRouter(prefix="/api/v2", tags=["store"])
+router = Router(prefix="/api/v2", tags=["store"])
 
 _DATES_SHOWN = 50
 

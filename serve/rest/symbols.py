@@ -5,15 +5,16 @@ from __future__ import annotations
 import math
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import Query
 from starlette.responses import Response
 
 from infra.errors import ParameterInvalid
 from serve.rest.answers import fresh
+from serve.rest.routing import Router
 from serve.schemas import MonitoredSymbols, SymbolPage, SymbolsRequest, documented
 from serve.services import State
 
-router = APIRouter(prefix="/api/v2/symbols", tags=["symbols"])
+router = Router(prefix="/api/v2/symbols", tags=["symbols"])
 
 
 @router.get("", response_model=SymbolPage, responses=documented(503))

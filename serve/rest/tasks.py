@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from datetime import date
 from typing import Annotated, Any
 
 import orjson
-from fastapi import APIRouter, Header, Path, Query
+from fastapi import Header, Path, Query
 from starlette.responses import FileResponse, Response
 
 from infra.db.tasks import STATES, TaskFilter
@@ -21,7 +20,8 @@ from pipelines.registry import all_tasks, task_named
 from pipelines.shapes import Options, Step, planned
 from serve.rest.answers import fresh, now_iso
 from serve.rest.envelope import Envelope, enveloped
-from serve.rest.parameters import Period
+from serve.rest.parameters import Day, Period
+from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
 from serve.task_schemas import (
@@ -46,7 +46,7 @@ from serve.task_schemas import (
     Workers,
 )
 
-router = APIRouter(prefix="/api/tasks", tags=["tasks"])
+router = Router(prefix="/api/tasks", tags=["tasks"])
 
 TaskId = Annotated[str, Path(max_length=64, description="The id that submitting gave.")]
 _KINDS = {"json": "application/json", "parquet": "application/vnd.apache.parquet"}
@@ -421,7 +421,7 @@ async def quick_dataset(
 async def quick_report(
     services: State,
     symbols: Annotated[str, Query(description="Comma separated.")],
-    date: Annotated[date | None, Query(description="YYYY-MM-DD; the last session else.")] = None,
+    date: Annotated[Day | None, Query(description="YYYY-MM-DD; the last session else.")] = None,
 ) -> Response:
     """Make the daily report of some symbols."""
     names, day = services.symbol_list(symbols), None if date is None else date.isoformat()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -12,15 +12,17 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.clock import utc
-from infra.errors import FinstageError, ParameterInvalid, RangeInvalid
+from infra.errors import BodyInvalid, FinstageError, ParameterInvalid, RangeInvalid
 from infra.messages import BROADCAST, Message
 from infra.symbols import normalise
 from serve.errors import error_response
+from serve.names import check_names
 from serve.ws.requests import PREFIXES
 from serve.ws.roster import Roster
 
 EVERYONE = "all"
 MESSAGE_TYPES = ("system_status", "alert", "price_update", "technical_analysis", "heartbeat")
+_OF_BROADCAST = ("message", "message_type", "target_type")
 _MOST_CHARACTERS = 2_000
 
 Publish = Callable[[Sequence[Message]], Awaitable[object]]
@@ -57,7 +59,7 @@ def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
 
     async def broadcast(request: Request) -> Response:
         try:
-            message, target = _broadcast(await _given(request))
+            message, target = _broadcast(await _given(request, _OF_BROADCAST))
             await publish([message])
         except FinstageError as error:
             return error_response(error)
@@ -74,7 +76,7 @@ def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
 
     async def start(request: Request) -> Response:
         try:
-            given = await _given(request)
+            given = await _given(request, ("symbols",))
             before = (await feed.pinned())[0]
             wanted = _symbols(given.get("symbols")) or list(await feed.monitored())
             pinned = await feed.pin(wanted)
@@ -90,8 +92,10 @@ def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
             }
         )
 
-    async def stop(_: Request) -> Response:
+    async def stop(request: Request) -> Response:
         try:
+            if (await request.body()).strip() not in (b"", b"{}", b"null"):
+                raise BodyInvalid(("body",), "this lets all symbols go and reads no body")
             before = (await feed.pinned())[0]
             await feed.unpin()
         except FinstageError as error:
@@ -108,8 +112,9 @@ def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
     ]
 
 
-async def _given(request: Request) -> dict[str, Any]:
+async def _given(request: Request, known: Collection[str]) -> dict[str, Any]:
     """Return the parameters of a body, those of the query where it has none."""
+    check_names(request.query_params, known)
     given: dict[str, Any] = dict(request.query_params)
     if "symbols" in given:
         given["symbols"] = request.query_params.getlist("symbols")
@@ -121,6 +126,7 @@ async def _given(request: Request) -> dict[str, Any]:
             raise ParameterInvalid(("body",), "no JSON", ("a JSON object",)) from None
         if not isinstance(parsed, dict):
             raise ParameterInvalid(("body",), "no object", ("a JSON object",))
+        check_names(parsed, known, "body")
         given |= parsed
     return given
 

@@ -13,6 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from infra.digits import whole_number
+from serve.names import check_names
 from serve.ws.frames import Frame
 from serve.ws.outbox import Outbox
 from serve.ws.sockets import SocketTable
@@ -22,6 +23,7 @@ _PLACE = re.compile(rb'^\{"epoch":"([^"]*)","offset":(\d+)')
 _MEDIA_TYPE = "text/event-stream"
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _TEXTS = ("type", "mode", "interval", "indicators")
+_NAMES = (*_TEXTS, "symbols", "fields", "max_rate_hz", "extended", "last_event_id")
 
 
 def request_of(request: Request) -> dict[str, Any]:
@@ -30,6 +32,7 @@ def request_of(request: Request) -> dict[str, Any]:
     An id that is none of ours is left out: the stream then begins with a snapshot.
     """
     query = request.query_params
+    check_names(query, _NAMES)
     asked: dict[str, Any] = {"action": "subscribe", "type": "prices"}
     asked |= {name: query[name] for name in _TEXTS if name in query}
     asked["symbols"] = _list(query.get("symbols", ""))

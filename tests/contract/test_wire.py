@@ -294,6 +294,28 @@ async def test_a_place_to_recover_from_is_within_64_bits(recover: dict[str, int]
     assert orjson.loads(session.reply(text, 1.0).payload)["code"] == 110
 
 
+@pytest.mark.parametrize(
+    ("method", "path", "more", "place"),
+    [
+        ("GET", "sse", {"params": {"symbol": "AAPL"}}, ["query", "symbol"]),
+        ("POST", "broadcast", {"params": {"massage": "x"}}, ["query", "massage"]),
+        ("POST", "broadcast", {"json": {"message": "x", "target": "all"}}, ["body", "target"]),
+        ("POST", "streaming/start", {"json": {"symbol": "AAPL"}}, ["body", "symbol"]),
+        ("POST", "streaming/stop", {"json": {"symbols": ["AAPL"]}}, ["body"]),
+    ],
+)
+async def test_what_is_nearly_a_parameter_is_refused_beside_the_sockets_too(
+    tmp_path: Path, method: str, path: str, more: dict[str, Any], place: list[str]
+) -> None:
+    async with (
+        asyncio.timeout(60),
+        serving(prices_table(), tmp_path, 20.0) as url,
+        httpx.AsyncClient(trust_env=False) as http,
+    ):
+        answer = await http.request(method, as_http(url).replace("sse", path), **more)
+        assert (answer.status_code, answer.json()["detail"][0]["loc"]) == (422, place)
+
+
 # -- frames that are no message -----------------------------------------------------------------
 
 

@@ -1,0 +1,48 @@
+"""Parameters that nobody reads, where their names are near to one that is read."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from rapidfuzz import process
+from rapidfuzz.distance import OSA
+
+from infra.errors import ParameterUnknown
+
+_LEAST_SIMILARITY = 0.65  # of letters: `perod` is period, and `unknown` is nothing
+_SHORTEST_PREFIX = 3
+_OTHER_WORDS = {  # of other services, for ours
+    "from": ("start", "hours"), "since": ("start", "hours"), "begin": ("start",),
+    "to": ("end",), "until": ("end",), "till": ("end",),
+    "range": ("period",), "window": ("period",), "lookback": ("period",),
+    "timeframe": ("interval",), "resolution": ("interval",), "granularity": ("interval",),
+    "ticker": ("symbol", "symbols"), "tickers": ("symbols", "symbol"),
+    "count": ("limit", "last"), "size": ("limit",), "per_page": ("limit",),
+}  # fmt: skip
+
+
+def check_names(given: Iterable[str], known: Collection[str], place: str = "query") -> None:
+    """Raise ParameterUnknown for a name that is near to a known one; others are let be."""
+    for name in given:
+        if name not in known and (near := _nearest(name, known)):
+            raise ParameterUnknown((place, name[:40]), near, sorted(known))
+
+
+def _nearest(name: str, known: Collection[str]) -> str:
+    """Return the known name that is probably meant, "" where none is near.
+
+    >>> _nearest("from", ["start", "end"]), _nearest("_", ["start", "end"])
+    ('start', '')
+    """
+    text = name.lower()
+    other = next((word for word in _OTHER_WORDS.get(text, ()) if word in known), "")
+    if other:
+        return other
+    for one in known:
+        short, long = sorted((text, one), key=len)
+        if len(short) >= _SHORTEST_PREFIX and long.startswith(short):
+            return one
+    found = process.extractOne(
+        text, known, scorer=OSA.normalized_similarity, score_cutoff=_LEAST_SIMILARITY
+    )
+    return "" if found is None else str(found[0])

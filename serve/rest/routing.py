@@ -1,0 +1,106 @@
+"""Routes that take what they are sent, or say what of it they do not."""
+
+from __future__ import annotations
+
+import email.message
+import json
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import orjson
+from fastapi import APIRouter, Request
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import APIRoute
+from starlette.responses import Response
+
+from infra.digits import MOST
+from infra.errors import BodyInvalid
+from serve.names import check_names
+
+_WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
+_NOTHING = (b"", b"{}", b"null")
+_HEADER = "the body must be JSON: send the header Content-Type: application/json"
+
+Handler = Callable[[Request], Coroutine[Any, Any, Response]]
+
+
+class Router(APIRouter):
+    """A router whose routes are of our kind; a body without a content type is JSON.
+
+    That another page sends one without its `Origin` cannot be: no browser does.
+    """
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(route_class=Route, strict_content_type=False, **more)
+
+
+class Route(APIRoute):
+    """Answers 422 where FastAPI would pass over what was sent.
+
+    A query parameter that is near to one of the route's, a body that nothing is read of, one of
+    another type than JSON, and JSON that no string or number of ours can hold.
+    """
+
+    def get_route_handler(self) -> Handler:
+        """Return what answers a request."""
+        answer = super().get_route_handler()
+        known = _queried(self.dependant)
+        check_body = _check_type if self.body_field is not None else _refuser(known)
+
+        async def handler(request: Request) -> Response:
+            if request.scope["query_string"]:
+                check_names(request.query_params, known)
+            if request.method not in _WITHOUT_BODY:
+                await check_body(request)
+            return await answer(_JsonRequest(request.scope, request.receive))
+
+        return handler
+
+
+def _queried(dependant: Dependant) -> set[str]:
+    """Return the names of the query's parameters, of what a route depends on too."""
+    own = {field.alias for field in dependant.query_params}
+    return own.union(*(_queried(one) for one in dependant.dependencies))
+
+
+class _JsonRequest(Request):
+    """Reads JSON as everybody else understands it."""
+
+    async def json(self) -> Any:
+        """Return the body; raises JSONDecodeError also for what Python alone takes.
+
+        NaN, half of a surrogate pair, text that is not UTF-8, numbers beyond 64 bits.
+        """
+        body = await self.body()
+        orjson.loads(body)
+        return json.loads(body, parse_int=_whole)
+
+
+def _whole(text: str) -> int:
+    number = int(text) if len(text) <= len(str(MOST)) + 1 else MOST + 1
+    if not -MOST <= number <= MOST:
+        raise json.JSONDecodeError("a number beyond 64 bits", text[:40], 0)
+    return number
+
+
+async def _check_type(request: Request) -> None:
+    given = request.headers.get("content-type")
+    if not given:
+        return
+    message = email.message.Message()
+    message["content-type"] = given
+    subtype = message.get_content_subtype()
+    is_json = subtype == "json" or subtype.endswith("+json")
+    if not (is_json and message.get_content_maintype() == "application") and await request.body():
+        raise BodyInvalid(("header", "content-type"), f"{_HEADER}, not {given[:60]!r}")
+
+
+def _refuser(known: set[str]) -> Callable[[Request], Coroutine[Any, Any, None]]:
+    where = f"its parameters go in the query: {', '.join(sorted(known))}"
+    told = f"this route reads no body; {where if known else 'send none'}"
+
+    async def check(request: Request) -> None:
+        if (await request.body()).strip() not in _NOTHING:
+            raise BodyInvalid(("body",), told)
+
+    return check

@@ -1,0 +1,191 @@
+"""What is sent is read, or refused with the place: no parameter, body or date is passed over."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+
+from serve.rest.routing import Route
+from tests.local import LocalService
+
+JSON = {"content-type": "application/json"}
+CHANGING = {"POST", "PUT", "DELETE", "PATCH"}
+HALVES = [b'"\\ud800"', b'"\\udc00\\ud800"', b'"\xed\xa0\x80"', b"NaN", b"9" * 30, b"[" * 9_000]
+
+
+def contexts(local: LocalService) -> Iterator[RouteContext]:
+    """Yield the routes that are documented."""
+    for context in iter_route_contexts(local.app.routes):
+        if isinstance(context.original_route, APIRoute) and context.include_in_schema:
+            yield context
+
+
+def changing(local: LocalService, reads_body: bool) -> list[tuple[str, str, list[str]]]:
+    """Return method, URL and the query's names of routes that read a body, or none."""
+    found = []
+    for context in contexts(local):
+        names = [field.alias for field in context.dependant.query_params]
+        for method in CHANGING & (context.methods or set()):
+            if (context.body_field is not None) is reads_body:
+                found.append((method, url_of(context.path or ""), names))
+    return found
+
+
+def url_of(path: str) -> str:
+    return re.sub(r"\{.*?\}", "AAPL", path)
+
+
+def only(answer: httpx.Response) -> dict[str, Any]:
+    assert answer.status_code == 422, (answer.request.url, answer.text)
+    (item,) = answer.json()["detail"]
+    return dict(item)
+
+
+def test_every_route_is_of_the_kind_that_looks_at_what_it_is_sent(local: LocalService) -> None:
+    assert {type(context.original_route) for context in contexts(local)} == {Route}
+
+
+@pytest.mark.parametrize("half", HALVES)
+async def test_json_that_no_string_or_number_holds_is_refused_everywhere(
+    client: httpx.AsyncClient, local: LocalService, half: bytes
+) -> None:
+    routes = changing(local, reads_body=True)
+    assert len(routes) >= 22
+    for method, url, _ in routes:
+        for body in (half, b'{"name":%b}' % half, b"[%b]" % half, b'{"a":{"b":[%b]}}' % half):
+            answer = await client.request(method, url, content=body, headers=JSON)
+            assert only(answer)["type"] == "json_invalid", (url, body[:20])
+
+
+async def test_a_body_of_another_type_names_the_header(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    for method, url, _ in changing(local, reads_body=True):
+        form = await client.request(method, url, data={"a": "b"})
+        assert only(form)["loc"] == ["header", "content-type"]
+        assert "Content-Type: application/json" in only(form)["msg"]
+
+
+async def test_a_body_without_a_type_is_json(client: httpx.AsyncClient) -> None:
+    url = "/api/v2/technical-analysis/screen"
+    answer = await client.post(url, content=b'{"expression":"close > 1"}')
+
+    assert "content-type" not in answer.request.headers
+    assert answer.json()["matched_symbols"] > 0
+
+
+async def test_a_body_that_a_route_does_not_read_is_refused(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    routes = changing(local, reads_body=False)
+    assert len(routes) > 20
+    for method, url, names in routes:
+        for body in (b'{"aggressive":true}', b"[1]", b"x", b"{"):
+            item = only(await client.request(method, url, content=body, headers=JSON))
+            assert item["type"] == "body_invalid"
+            assert all(name in item["msg"] for name in names)
+
+
+def misspelled(name: str) -> Iterator[str]:
+    yield name[:2] + name[3:]  # a letter is missing
+    yield name + "s"
+    yield name.upper()
+
+
+async def test_a_parameter_that_is_nearly_one_of_the_route_is_refused(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    asked = 0
+    for context in contexts(local):
+        names = {field.alias for field in context.dependant.query_params}
+        (method, *_) = sorted(context.methods or {"GET"})
+        for name in names:
+            for wrong in misspelled(name):
+                if len(name) >= 5 and wrong not in names:
+                    asked += 1
+                    answer = await client.request(
+                        method, url_of(context.path or ""), params={wrong: "1"}
+                    )
+                    item = only(answer)
+                    assert (item["type"], item["loc"]) == (
+                        "parameter_unknown", ["query", wrong],
+                    )  # fmt: skip
+                    assert item["ctx"]["nearest"] in names
+    assert asked > 100
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("from", "start"), ("to", "end"), ("perod", "period"), ("timeframe", "interval"),
+     ("start_date", "start")],
+)  # fmt: skip
+async def test_words_of_others_are_known(
+    client: httpx.AsyncClient, wrong: str, right: str
+) -> None:
+    answer = await client.get("/api/v2/prices/AAPL/history", params={wrong: "2020-01-01"})
+
+    assert only(answer)["ctx"]["nearest"] == right
+
+
+@pytest.mark.parametrize("name", ["_", "t", "v", "ts", "unknown", "utm_source", "nocache"])
+async def test_what_is_near_to_nothing_is_let_be(client: httpx.AsyncClient, name: str) -> None:
+    answer = await client.get("/api/v2/prices/AAPL/history", params={name: "1"})
+
+    assert answer.status_code == 200
+
+
+def dates(node: Any, name: str = "") -> Iterator[str]:
+    """Yield the names in a schema that are dates."""
+    if isinstance(node, dict):
+        if node.get("format") == "date":
+            yield name
+        for key, value in node.items():
+            yield from dates(value, key if key not in ("anyOf", "schema", "items") else name)
+    elif isinstance(node, list):
+        for value in node:
+            yield from dates(value, name)
+
+
+@pytest.mark.parametrize("day", ["9999-12-31", "0001-01-01", "2262-04-12"])
+async def test_a_day_beyond_what_times_hold_is_refused(
+    client: httpx.AsyncClient, local: LocalService, day: str
+) -> None:
+    schema, asked = local.app.openapi(), 0
+    for path, operations in schema["paths"].items():
+        for method, operation in operations.items():
+            for parameter in operation.get("parameters", []):
+                for _ in dates(parameter["schema"]):
+                    asked += 1
+                    given = {parameter["name"]: day}
+                    answer = await client.request(method, url_of(path), params=given)
+                    items = answer.json()["detail"]
+                    assert answer.status_code == 422, path
+                    assert ["query", parameter["name"]] in [item["loc"] for item in items]
+    for name, shape in schema["components"]["schemas"].items():
+        asked += len(list(dates(shape))) if name.endswith("Request") else 0
+    body = {"expression": "close > 1", "as_of": day}
+    answer = await client.post("/api/v2/technical-analysis/screen", json=body)
+    assert only(answer)["loc"] == ["body", "as_of"]
+    assert asked == 5  # start, end, as_of of a ranking and of a screen, date of a report
+
+
+async def test_one_cache_is_cleared_by_query_or_body(client: httpx.AsyncClient) -> None:
+    for prefix in ("/api/memory", "/system/memory"):
+        url = f"{prefix}/cache/clear"
+        by_body = await client.post(url, json={"cache_name": "price_data"})
+        by_query = await client.post(url, params={"cache_name": "price_data"})
+        assert by_body.json()["cleared_cache"] == by_query.json()["cleared_cache"] == "price_data"
+        for wrong in (b"{", b'{"cache":"price_data"}', b'"price_data"', b"cache_name=price_data"):
+            answer = await client.post(url, content=wrong)
+            assert answer.status_code == 422, wrong
+        both = await client.post(
+            url, params={"cache_name": "news"}, json={"cache_name": "default"}
+        )
+        assert only(both)["loc"] == ["body", "cache_name"]
+        every = await client.post(url)
+        assert every.json()["cleared_caches"] == "all"
