@@ -27,6 +27,7 @@ from infra.settings import LIVE_SOURCES, Settings
 from infra.sources import build_source
 from infra.sources.base import Source
 from infra.sources.imported import last_opened_ns
+from infra.sources.origin import origin_of
 from infra.symbols import normalise
 from serve.state import read_state
 
@@ -96,7 +97,11 @@ def export_file(
             write_bars(path, bars)
         except StoreError as error:  # of the file, not of the store
             raise ConfigError(error.message) from None
+        held = await store.read(lambda unit: unit.bars.coverage(name))
+        found = {c.source for c in held if c.interval == interval and source in ("", c.source)}
+        labels = ", ".join(origin_of(one).label for one in sorted(found))
         console.print(f"{path}: {len(bars):,} bars of {name} at {interval}, {_span(bars)}")
+        console.print(f"from {labels}")
         return 0
 
     return _with_store(settings, work)

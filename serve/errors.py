@@ -21,6 +21,7 @@ from infra.errors import (
     ParameterInvalid,
     RangeInvalid,
     RateLimited,
+    SourceError,
     TargetInvalid,
     TaskArgumentsInvalid,
     TaskQueueFull,
@@ -79,6 +80,8 @@ def error_headers(error: FinstageError) -> dict[str, str]:
     """Return the headers that belong to an error."""
     headers = {"cache-control": "no-store"}
     if isinstance(error, RateLimited | TaskQueueFull):
+        headers["retry-after"] = str(max(1, round(error.retry_after_s)))
+    elif isinstance(error, SourceError) and error.retry_after_s:
         headers["retry-after"] = str(max(1, round(error.retry_after_s)))
     elif error.retryable:
         headers["retry-after"] = "1"

@@ -34,6 +34,15 @@ def asked(client: Client, method: str, path: str, **options: Any) -> Any:
     return answer.json()
 
 
+def shortcomings(url: str) -> list[str]:
+    """Return a line for each part that is not as it should be, nothing if it cannot be asked."""
+    try:
+        checks = httpx.get(f"{url}/health/ready", timeout=10, trust_env=False).json()["checks"]
+    except (httpx.HTTPError, ValueError, KeyError):
+        return []
+    return [f"{n}: {c['detail']}" for n, c in checks.items() if c["status"] != "ok"]
+
+
 def _said(answer: httpx.Response) -> str:
     try:
         detail = answer.json().get("detail", {})

@@ -366,14 +366,30 @@ class SimpleTrend(Shape):
     trend: Literal["bullish", "bearish", "neutral"] | None
 
 
+class NoPrice(Shape):
+    """Why a monitored symbol has no price.
+
+    `cause`: that of the source's trouble, symbol_unknown, or waiting for its first price.
+    """
+
+    cause: str
+    text: str
+    retry_at: str | None
+    retry_after_s: float | None
+
+
 class SymbolFacts(Shape):
-    """A symbol that the service knows; category and name are null outside the universe."""
+    """A symbol that the service knows; category and name are null outside the universe.
+
+    `no_price`: why it has none, null of a symbol that has one or is not monitored.
+    """
 
     symbol: str
     name: str | None
     category: str | None
     monitored: bool
     source: str
+    no_price: NoPrice | None
 
 
 class Pagination(Shape):
@@ -392,6 +408,7 @@ class SymbolPage(Shape):
 
     items: list[SymbolFacts]
     pagination: Pagination
+    source: SourceState
 
 
 class SymbolsRequest(BaseModel):
@@ -436,8 +453,40 @@ class Alive(Shape):
 class Check(Shape):
     """One thing that readiness rests on."""
 
-    status: Literal["ok", "waiting", "away", "unknown", "compiling", "full"]
+    status: Literal["ok", "waiting", "away", "unknown", "compiling", "full", "degraded"]
     detail: str
+    trouble: SourceTrouble | None = None
+
+
+class SourceTrouble(Shape):
+    """Why the source does not answer now.
+
+    `cause`: limited, dns, refused, timeout, unreachable, failing, unauthorized, malformed, or
+    waiting before the first answer. `retry_at`: when it is tried again, null where that is at the
+    next question.
+    """
+
+    cause: str
+    text: str
+    since: str
+    retry_at: str | None
+    retry_after_s: float | None
+
+
+class SourceState(Shape):
+    """Where prices come from, and whether it answers.
+
+    `label` says it in a few words; `notice` is for who looks at prices, empty of a live market.
+    `is_made`: none of its prices was ever traded; `synthetic`: ticks between bars are made.
+    """
+
+    name: str
+    label: str
+    notice: str
+    is_made: bool
+    synthetic: bool
+    status: Literal["ok", "degraded"]
+    trouble: SourceTrouble | None
 
 
 class Ready(Shape):

@@ -34,9 +34,11 @@ from infra.messages import GOING_AWAY, SYSTEM, Message
 from infra.saved_symbols import read_monitored, read_pins
 from infra.settings import Settings
 from infra.sources import build_source
+from infra.sources.facts import source_facts
 from infra.symbols import nearest
 from infra.universe import load_universe
 from serve.head import LOOPBACK, prepare_environment, start_head, token_path
+from serve.local_http import shortcomings
 from serve.ports import Ports, choose_ports
 from serve.processes import Known, ProcessTree, alive, await_end, end_all, named
 from serve.start_watch import START_WITHIN_S, StartWatch
@@ -145,6 +147,8 @@ class LocalService:
             self._console.print(f"prices and indicators answer after {watch.took_s:.1f} s")
             begin("starting jobs, tasks, alerts and the monitor")
             deploy_rest(self._settings, self._check_ray)
+        for line in shortcomings(self._state.url):
+            self._say(f"degraded: {line}")
         self._console.print(f"ready in {watch.took_s:.1f} s; Ctrl-C stops it")
         self._state.ready = True
         self._note("")
@@ -498,6 +502,13 @@ def shown_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host
 
 
+def _source_row(settings: Settings) -> str:
+    label = source_facts(settings).origin.label
+    if settings.recording is None:
+        return label
+    return f"{label}, at {settings.recording_speed:g} x: {settings.recording}"
+
+
 def overview(settings: Settings, state: State) -> Table:
     """Return what runs where, for people."""
     table = Table(title=f"Finstage at {state.url}", title_justify="left", show_header=False)
@@ -507,9 +518,7 @@ def overview(settings: Settings, state: State) -> Table:
     socket_url = state.url.replace("http", "ws", 1)
     keys = ", ".join(settings.keys) or "none, so loopback only"
     rows = {
-        "source": f"{settings.source}"
-        + (" (years old, ticks made)" if settings.source == "replay" else "")
-        + (f" at {settings.recording_speed:g} x" if settings.recording else ""),
+        "source": _source_row(settings),
         "page": f"{state.url}/",
         "live page": f"{state.url}/ws/demo",
         "tasks": f"{state.url}/tasks",

@@ -23,6 +23,7 @@ from actors.alerts.user_rules import UserRule, UserRules
 from actors.cache.client import CacheClient, MemoryBook, Sample
 from actors.feed.client import FeedClient
 from actors.feed.core import FeedCore, MonitoredSet
+from actors.feed.known import KnownSymbols, Listing
 from actors.feed.pins import Pins
 from actors.hub.client import HubClient
 from actors.hub.core import HubCore
@@ -66,6 +67,7 @@ from infra.sources.base import Lane
 from infra.sources.facts import source_facts
 from infra.sources.replay import Record, ReplaySource, load_records
 from infra.sources.runs import Run
+from infra.sources.trouble import Trouble
 from infra.symbols import nearest
 from infra.universe import load_universe
 from pipelines.jobs.registry import all_jobs
@@ -99,12 +101,19 @@ class LocalFeed:
         self.pins = Pins(settings.data_dir / "pins.json", settings.max_universe)
         file = settings.data_dir / "monitored.json"
         self._monitored = MonitoredSet(file, source.symbols(), settings.max_universe)
+        self.known = KnownSymbols(source, self._monitored)
 
     async def ping(self) -> int:
         return 1
 
     async def symbols(self) -> tuple[str, ...]:
-        return self.source.symbols()
+        return self.known.symbols()
+
+    async def listing(self) -> Listing:
+        return self.known.listing()
+
+    async def trouble(self, wait_s: float = 1.0) -> Trouble | None:
+        return self.source.trouble()
 
     async def histories(
         self, symbols: Sequence[str] = (), interval: str = "1d", lane: Lane = Lane.INTERACTIVE

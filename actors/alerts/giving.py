@@ -17,6 +17,7 @@ from infra.db.unit import Unit
 from infra.messages import ALERTS, Message
 from infra.notify.courier import deliver_later
 from infra.notify.notice import Notice
+from infra.sources.origin import named
 from infra.sources.runs import Run
 
 USER = "user"  # the alert type of users' rules
@@ -103,7 +104,7 @@ async def give(unit: Unit, pending: Pending, run: Run) -> bool:
             id=f"alert-{number}",
             kind="alert",
             title=f"{alert.symbol}: {alert.alert_type}",
-            text=alert.message,
+            text=alert.message + (named(alert.source) if alert.symbol else ""),
             severity=alert.severity,
             at=alert.triggered_at,
             facts=_facts(number, alert),

@@ -15,6 +15,8 @@ from infra.sources.trouble import Trouble
 if TYPE_CHECKING:  # who only calls does without the database
     from infra.db.watch import StoreReport
 
+__all__ = ["FEED", "FeedClient", "Listing"]
+
 FEED = "finstage-feed"
 
 # Longer than any other call: it may wait for its turn upstream.

@@ -18,6 +18,7 @@ from infra.clock import utc
 from infra.db.contents import Content
 from infra.db.unit import Unit
 from infra.errors import FinstageError
+from infra.sources.origin import label_of
 from pipelines.api import TaskContext, TaskPriority, task
 from pipelines.forecast import can_forecast, forecast
 from pipelines.jobs.base import JobFailed
@@ -92,6 +93,7 @@ async def market_analysis(
         "symbols": sorted(held.closes),
         "failed_symbols": held.failed,
         "source": held.source,
+        "source_label": label_of(held.source),
         "completed_at": utc(ctx.services.clock.time_s()).isoformat(),
         "total_processing_time": time.monotonic() - began_s,
     }

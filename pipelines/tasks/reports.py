@@ -17,6 +17,7 @@ from infra.bars import NS_PER_DAY, Bars, Floats, joined_sources
 from infra.clock import utc
 from infra.errors import FinstageError, RangeInvalid
 from infra.files import write_atomically
+from infra.sources.origin import label_of
 from pipelines.api import TaskContext, TaskPriority, task
 from pipelines.market import asked_symbols
 from pipelines.report_html import report_page
@@ -81,6 +82,7 @@ async def _report(
     if len(failed) == len(asked):
         raise all_failed("nothing to report", failed.values())
     report_date = max(row["session"] for row in rows.values() if "session" in row)
+    source = joined_sources((await ctx.services.feed.sources(list(asked))).values())
     body = {
         "report_type": kind.name,
         "report_date": report_date,
@@ -92,7 +94,8 @@ async def _report(
             "processing_time_seconds": time.monotonic() - began_s,
         },
         "symbol_data": rows,
-        "source": joined_sources((await ctx.services.feed.sources(list(asked))).values()),
+        "source": source,
+        "source_label": label_of(source),
         "synthetic": ctx.services.source.synthetic,
     }
     ctx.progress(95, "files")
@@ -187,9 +190,7 @@ async def _written(
     of = hashlib.sha256(",".join(body["symbols"]).encode()).hexdigest()[:8]
     stem = f"{kind.name}-{body['report_date']}-{of}"
     folder = ctx.services.settings.data_dir / "reports"
-    note = f"As of {body['report_date']}, source {body['source']}"
-    if body["synthetic"]:
-        note += " (made, not of a market)"
+    note = f"As of {body['report_date']}, source {body['source_label']}"
     page = report_page(f"{kind.title} of {body['report_date']}", note, body["symbol_data"], lines)
 
     def write() -> None:

@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 from starlette.responses import Response
 
 from infra.bars import BarSeries, Floats, Ints
+from infra.sources.origin import origin_of
 
 Format = Literal["json", "csv", "parquet", "arrow"]
 
@@ -59,6 +60,7 @@ def response(series: BarSeries, wanted: Format, symbol: str) -> Response:
         "cache-control": "no-store",
         "vary": "accept",
         "x-source": series.source,
+        "x-source-label": origin_of(series.source).label,
         "x-data-version": series.data_version,
         "x-stale": str(series.stale_since_s is not None).lower(),
         "content-disposition": f'attachment; filename="{symbol}.{wanted}"',
@@ -94,7 +96,11 @@ def _encoded(series: BarSeries, wanted: Format) -> bytes:
     bars = series.bars
     opened_at = pyarrow.array(bars.opened_at_ns).cast(pyarrow.timestamp("ns", "UTC"))
     names = ("open", "high", "low", "close", "volume")
-    about = {"source": series.source, "data_version": series.data_version}
+    about = {
+        "source": series.source,
+        "source_label": origin_of(series.source).label,
+        "data_version": series.data_version,
+    }
     table = pyarrow.table({"opened_at": opened_at} | {n: getattr(bars, n) for n in names})
     return _written(table, wanted, about)
 

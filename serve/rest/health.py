@@ -37,8 +37,9 @@ async def read_live(services: State) -> Response:
 async def read_ready(services: State) -> Response:
     """200 when prices and indicators can be answered, else 503 with what is waited for.
 
-    `degraded`, and 200, while the store, the scheduler, the alerts or the tasks do not answer, or
-    where no more sockets can be opened.
+    `degraded`, and 200, while the source, the store, the scheduler, the alerts or the tasks do not
+    answer, or where no more sockets can be opened; of the source its `trouble` says why, and when
+    it is tried again.
     """
     ready, body = await ready_body(services)
     return fresh(body, 200 if ready else 503)
@@ -60,6 +61,22 @@ async def ready_body(services: Services) -> tuple[bool, dict[str, Any]]:
         "checks": checks,
     }
     return ready, body
+
+
+async def _source(services: Services) -> dict[str, Any]:
+    """Return whether the source answers; that it does not is its own fault, not the feed's."""
+    try:
+        trouble = await services.feed.trouble()
+    except ActorUnavailable as error:
+        return {"status": "unknown", "detail": error.message}
+    if trouble is None:
+        return {"status": "ok", "detail": services.source.origin.label}
+    now_s = services.clock.time_s()
+    return {
+        "status": "degraded",
+        "detail": trouble.sentence(now_s),
+        "trouble": trouble.body(now_s),
+    }
 
 
 @router.get("/metrics", response_class=Response, responses=documented(503))
@@ -89,16 +106,18 @@ async def _checks(services: Services) -> dict[str, dict[str, str]]:
     return checks
 
 
-async def _extras(services: Services) -> dict[str, dict[str, str]]:
+async def _extras(services: Services) -> dict[str, dict[str, Any]]:
     """Return the state of what prices and indicators go on without."""
-    alerts, tasks, monitor, sockets, scheduler = await asyncio.gather(
+    source, alerts, tasks, monitor, sockets, scheduler = await asyncio.gather(
+        _source(services),
         _pinged(services.alerts),
         _pinged(services.tasks),
         _pinged(services.monitor),
         _sockets(services),
         _scheduler(services),
     )
-    return scheduler | {"alerts": alerts, "tasks": tasks, "monitor": monitor, "sockets": sockets}
+    others = {"alerts": alerts, "tasks": tasks, "monitor": monitor, "sockets": sockets}
+    return scheduler | {"source": source} | others
 
 
 async def _sockets(services: Services) -> dict[str, str]:

@@ -8,6 +8,7 @@ import numpy as np
 from starlette.responses import Response
 
 from actors.indicators.client import IndicatorTable
+from infra.sources.origin import origin_of
 from serve.near import Rendered
 from serve.rest import formats
 from serve.rest.answers import Question, fresh, rendered
@@ -63,4 +64,5 @@ class TableQuestion(Question):
             for name, line in outputs.items()
         }
         about = {key: str(table.origin[key]) for key in ("source", "data_version")}
+        about["source_label"] = origin_of(about["source"]).label
         return formats.table_response(table.opened_at_ns, columns, wanted, self.symbol, about)

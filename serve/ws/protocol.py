@@ -18,6 +18,7 @@ from infra.errors import (
     SymbolUnknown,
 )
 from infra.messages import EXTENDED, PRICES, TECHNICAL, Position
+from infra.sources.origin import origin_of
 from infra.symbols import nearest
 from serve.ws.frames import ENCODINGS, Frame, encoded
 from serve.ws.outbox import Outbox, Taking
@@ -111,7 +112,7 @@ class Session:
         return encoded(
             {
                 "type": "system_status",
-                "message": f"connected to Finstage, source {self._terms.source}",
+                "message": f"connected to Finstage, source {origin_of(self._terms.source).label}",
                 "client_id": self.client_id,
                 "source": self._terms.source,
                 "available_actions": _ACTIONS,

@@ -26,6 +26,7 @@ from infra.notify.channels import AnySender, ChannelSender
 from infra.notify.courier import Courier
 from infra.notify.webhook import WebhookSender
 from infra.sources.base import Fundamentals
+from infra.sources.origin import ORIGINS, origin_of
 from pipelines.codec import encoded
 from pipelines.context import TaskContext, TaskServices
 from pipelines.jobs.base import JobFailed
@@ -179,6 +180,22 @@ async def test_a_report_has_the_figures_of_its_date_and_is_a_page(local: LocalSe
     assert len(list(folder.iterdir())) == 2
     with pytest.raises(FinstageError):
         await run(spec, context(local)[0], symbols=["AAPL"], date=date(1950, 1, 1))
+
+
+@pytest.mark.parametrize("source", sorted(ORIGINS))
+async def test_a_report_says_what_its_prices_are(
+    local: LocalService, source: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def sources(symbols: list[str]) -> dict[str, str]:
+        return dict.fromkeys(symbols, source)
+
+    monkeypatch.setattr(local.feed, "sources", sources)
+    result = await run(BUILTIN["generate_report"], context(local)[0], symbols=["AAPL"])
+
+    label = origin_of(source).label
+    page = (local.settings.data_dir / "reports" / result["files"]["html"]).read_text()
+    assert result["source_label"] == label
+    assert f"source {label}" in page
 
 
 async def test_a_report_of_the_past_has_no_figures_of_now(

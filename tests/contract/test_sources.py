@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,11 @@ from infra.bars import Bars, Quote
 from infra.clock import Clock, FakeClock, SystemClock
 from infra.errors import SymbolUnknown
 from infra.periods import INTERVALS
-from infra.settings import SOURCE_NAMES, load_settings
+from infra.settings import LIVE_SOURCES, SOURCE_NAMES, load_settings
 from infra.sources import SOURCES, build_source
 from infra.sources.base import Source, Tick, VersionChanged, Wanted
 from infra.sources.facts import SourceFacts, source_facts
+from infra.sources.origin import ORIGINS
 from tests.fakes.yahoo import FakeYahoo
 from tests.recordings import make_recording
 
@@ -113,7 +115,24 @@ def test_every_source_of_the_settings_is_registered() -> None:
 def test_what_is_said_of_a_source_without_opening_it_is_true(setting: str, source: Source) -> None:
     told = source_facts(load_settings(source=setting))
 
-    assert told == SourceFacts(source.name, source.synthetic, source.intervals, source.is_open)
+    facts = SourceFacts(source.name, source.synthetic, source.intervals, source.is_open)
+    assert replace(told, recorded="") == facts
+
+
+def test_what_is_made_is_called_made_and_what_is_not_of_now_too(
+    setting: str, name: str, source: Source
+) -> None:
+    facts = source_facts(load_settings(source=setting))
+    origin = facts.origin
+
+    assert name in ORIGINS
+    assert origin.label
+    assert bool(origin.notice) == (name not in LIVE_SOURCES)
+    if source.synthetic:
+        assert "made" in origin.label
+        assert "made" in origin.notice
+    assert origin.is_made == (name == "simulated" or facts.recorded == "simulated")
+    assert ("real" in origin.label) == (name == "replay" or facts.recorded == "replay")
 
 
 def test_it_says_what_it_is(name: str, source: Source) -> None:

@@ -80,6 +80,8 @@ class FakeYahoo:
         self._tls = tls
         self._faults: dict[str, deque[Fault]] = defaultdict(deque)
         self._lasting: dict[str, Fault] = {}
+        self._everything: Fault | None = None
+        self._site: web.TCPSite | None = None
         self._released = asyncio.Event()
         self._streams: set[_Stream] = set()
         self._runner: web.AppRunner | None = None
@@ -90,9 +92,15 @@ class FakeYahoo:
         self.loop = asyncio.get_running_loop()
         self._runner = web.AppRunner(self._app(), access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
-        await web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls).start()
+        await self._listen()
+        self._port = int(self._runner.addresses[0][1])
         self.url = f"http{'s' if self._tls else ''}://127.0.0.1:{self._runner.addresses[0][1]}"
         return self
+
+    async def _listen(self) -> None:
+        assert self._runner is not None
+        self._site = web.TCPSite(self._runner, "127.0.0.1", self._port, ssl_context=self._tls)
+        await self._site.start()
 
     async def __aexit__(self, *_: object) -> None:
         self.release()
@@ -129,11 +137,29 @@ class FakeYahoo:
         if forever:
             self._lasting[endpoint] = faults[-1]
 
+    def fail_all(self, fault: Fault) -> None:
+        """Answer everything so, the streamer too, until `heal`."""
+        self._everything = fault
+
     def heal(self) -> None:
         """Forget all faults that were ordered, and end all hangs."""
         self._faults.clear()
         self._lasting.clear()
+        self._everything = None
         self.release()
+
+    async def leave(self) -> None:
+        """Let nobody connect, and end all connections of the streamer; see `come_back`."""
+        assert self._site is not None
+        await self._site.stop()
+        self.abort_streams()
+        assert self._runner is not None
+        assert self._runner.server is not None
+        self._runner.server.pre_shutdown()
+
+    async def come_back(self) -> None:
+        """Listen on the same port again."""
+        await self._listen()
 
     def release(self) -> None:
         """Answer all requests that hang."""
@@ -235,7 +261,7 @@ class FakeYahoo:
 
     def _next_fault(self, endpoint: str) -> Fault | None:
         queued = self._faults[endpoint]
-        return queued.popleft() if queued else self._lasting.get(endpoint)
+        return queued.popleft() if queued else self._lasting.get(endpoint, self._everything)
 
     # -- the endpoints ----------------------------------------------------------------------
 

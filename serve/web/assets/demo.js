@@ -1,6 +1,7 @@
 // The live page: prices of all symbols, a chart of one, alerts. Data becomes text, never HTML.
 import { askForKey, keyFor } from "/assets/key.js";
 import { Chart, INDICATORS } from "/assets/chart.js";
+import { addForm, SourceWatch } from "/assets/source.js";
 import { Stream } from "/assets/stream.js";
 
 const MOST_ALERTS = 100;
@@ -13,12 +14,13 @@ const rows = new Map();
 const prices = new Map();
 let chosen = "";
 let loading = 0;
+const headers = () => (keyFor() ? { "X-API-Key": keyFor() } : {});
+const watch = new SourceWatch(() => ask("/api/v2/symbols?size=500"), showList);
 const chart = new Chart($("chart"));
 const stream = new Stream(onMessage, onState, onRestart);
 
 async function ask(path) {
-  const headers = keyFor() ? { "X-API-Key": keyFor() } : {};
-  const answer = await fetch(path, { headers });
+  const answer = await fetch(path, { headers: headers() });
   if (answer.status === 401) {
     await askForKey();
     return ask(path);
@@ -40,12 +42,31 @@ function addRow(symbol, name) {
   row.dataset.symbol = symbol;
   const parts = {
     row, name: name ?? "", symbol: part(row, "symbol"), price: part(row, "price"),
-    full: part(row, "full"), move: part(row, "move"),
+    full: part(row, "full"), move: part(row, "move"), why: part(row, "why"),
   };
   parts.symbol.textContent = symbol;
   parts.full.textContent = name ?? "";
   row.addEventListener("click", () => choose(symbol));
   rows.set(symbol, parts);
+}
+
+function showList({ items }, words) {
+  for (const item of items) {
+    if (!rows.has(item.symbol)) addRow(item.symbol, item.name);
+    rows.get(item.symbol).why.textContent = prices.has(item.symbol) ? "" : words(item);
+  }
+  $("none").hidden = visible().length > 0;
+  $("none").textContent = rows.size ? "No symbol has this in its name." : "Nothing is monitored yet: add a symbol.";
+  if (!chosen && rows.size) choose(rows.has("AAPL") ? "AAPL" : rows.keys().next().value);
+  sayWhy();
+}
+
+// Above a chart that is empty, why it is.
+function sayWhy() {
+  const isEmpty = $("chart").dataset.bars === "0";
+  const text = isEmpty ? (rows.get(chosen)?.why.textContent ?? "") : "";
+  $("why").textContent = text;
+  $("why").hidden = !text;
 }
 
 function move(update) {
@@ -69,13 +90,12 @@ function showPrice(update) {
   const parts = rows.get(update.symbol);
   const { text, kind } = move(update);
   if (parts) {
+    parts.why.textContent = "";
     flash(parts.price, update.current_price, before?.current_price);
     parts.move.textContent = text;
     parts.move.className = `move ${kind}`;
   }
-  $("notice").hidden = !update.synthetic;
   $("session").textContent = update.session;
-  $("source").textContent = `source: ${update.source}`;
   if (update.symbol !== chosen) return;
   flash($("price"), update.current_price, before?.current_price);
   $("change").textContent = text;
@@ -111,12 +131,12 @@ function onMessage(message) {
   else if (message.type === "technical_analysis_update") showLive(message);
   else if (message.type === "alert") showAlert(message);
   else if (message.event === "data_restarted") load();
+  else if (message.event === "source_state") watch.load().catch(() => {});
   else if (message.type === "error") onState({ name: "lost", text: message.message });
 }
 
 function onState({ name, text, waitMs }) {
-  $("state").className = `badge ${name}`;
-  $("state").textContent = waitMs ? `${text} in ${Math.ceil(waitMs / 1000)} s` : text;
+  watch.connected({ name, text: waitMs ? `${text} in ${Math.ceil(waitMs / 1000)} s` : text });
 }
 
 function onRestart() {
@@ -124,6 +144,7 @@ function onRestart() {
 }
 
 async function load() {
+  if (!chosen) return;
   const number = ++loading;
   const symbol = encodeURIComponent(chosen);
   try {
@@ -135,13 +156,16 @@ async function load() {
     chart.show(history, table);
     const last = prices.get(chosen);
     if (last) chart.price(last);
+    sayWhy();
   } catch {
-    if (number === loading) setTimeout(load, 2000);
+    // Bars of a source that does not answer are asked for when it is tried again.
+    const afterMs = 1000 * (watch.page?.source.trouble?.retry_after_s ?? 0);
+    if (number === loading) setTimeout(() => number === loading && load(), Math.min(30_000, Math.max(2000, afterMs)));
   }
 }
 
 function choose(symbol) {
-  if (symbol === chosen) return;
+  if (symbol === chosen || !rows.has(symbol)) return;
   rows.get(chosen)?.row.setAttribute("aria-selected", "false");
   chosen = symbol;
   const parts = rows.get(symbol);
@@ -152,6 +176,7 @@ function choose(symbol) {
   for (const id of ["price", "rsi", "macd", "sma20", "sma50", "range"]) $(id).textContent = "–";
   $("change").textContent = "";
   chart.clear();
+  sayWhy();
   load();
   const last = prices.get(symbol);
   if (last) showPrice(last);
@@ -202,8 +227,7 @@ setInterval(() => {
 
 async function start() {
   try {
-    for (const item of (await ask("/api/v2/symbols?size=500")).items)
-      if (!rows.has(item.symbol)) addRow(item.symbol, item.name);
+    await watch.load();
   } catch {
     onState({ name: "lost", text: "no answer, trying again" });
     setTimeout(start, 2000);
@@ -211,8 +235,11 @@ async function start() {
   }
   stream.take("prices", { type: "prices", symbols: ["*"] });
   stream.take("alerts", { type: "alerts", symbols: ["*"] });
-  choose(rows.has("AAPL") ? "AAPL" : rows.keys().next().value);
   stream.connect();
 }
 
+addForm(async (symbol) => {
+  await watch.load();
+  choose(symbol);
+});
 start();

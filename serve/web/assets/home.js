@@ -1,14 +1,17 @@
 // The front page: one socket, one row a symbol. Data reaches the page as text only, never as HTML.
 import { keyFor, askForKey } from "/assets/key.js";
+import { addForm, SourceWatch } from "/assets/source.js";
 
 const rows = new Map();
 const $ = (id) => document.getElementById(id);
 const money = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
+const headers = () => (keyFor() ? { "X-API-Key": keyFor() } : {});
+const watch = new SourceWatch(readSymbols, showList);
+let socket = null;
 let pauseMs = 500;
 
-function setState(text, kind) {
-  $("state").textContent = text;
-  $("state").className = `badge ${kind}`;
+function setState(text, name) {
+  watch.connected({ text, name });
 }
 
 function cell(row, className) {
@@ -23,15 +26,37 @@ function addRow(symbol, name) {
     symbol: cell(row, "symbol"), name: cell(row, "name"), price: cell(row, "number price"),
     change: cell(row, "number"), range: cell(row, "range"),
   };
+  parts.row = row;
   parts.symbol.textContent = symbol;
   parts.name.textContent = name ?? "";
   parts.meter = parts.range.appendChild(document.createElement("meter"));
   rows.set(symbol, parts);
 }
 
+function showList({ items }, words) {
+  for (const item of items) {
+    if (!rows.has(item.symbol)) {
+      addRow(item.symbol, item.name);
+      take([item.symbol]);
+    }
+    const parts = rows.get(item.symbol);
+    if (!parts.price.dataset.value) sayWhy(parts, words(item));
+  }
+  $("none").hidden = rows.size > 0;
+}
+
+// In place of the price, the change and the day.
+function sayWhy(parts, text) {
+  parts.price.textContent = text;
+  parts.price.colSpan = text ? 3 : 1;
+  parts.price.className = text ? "why" : "number price";
+  parts.change.hidden = parts.range.hidden = Boolean(text);
+}
+
 function show(update) {
   const parts = rows.get(update.symbol);
   if (!parts) return;
+  if (!parts.price.dataset.value) sayWhy(parts, "");
   const before = Number(parts.price.dataset.value ?? update.current_price);
   parts.price.dataset.value = update.current_price;
   parts.price.textContent = money.format(update.current_price);
@@ -46,37 +71,38 @@ function show(update) {
   parts.change.className = `number ${change >= 0 ? "gain" : "loss"}`;
   Object.assign(parts.meter, { min: update.low, max: update.high, value: update.current_price });
   parts.meter.title = `${update.low} to ${update.high}`;
-  $("notice").hidden = !update.synthetic;
   $("session").textContent = update.session;
-  $("source").textContent = `source: ${update.source}`;
 }
 
-async function loadSymbols() {
-  const headers = keyFor() ? { "X-API-Key": keyFor() } : {};
-  const answer = await fetch("/api/v2/symbols?size=50", { headers });
+async function readSymbols() {
+  const answer = await fetch("/api/v2/symbols?size=50", { headers: headers() });
   if (answer.status === 401) {
     await askForKey();
-    return loadSymbols();
+    return readSymbols();
   }
   if (!answer.ok) throw new Error(`symbols: ${answer.status}`);
-  for (const item of (await answer.json()).items) {
-    if (!rows.has(item.symbol)) addRow(item.symbol, item.name);
-  }
+  return answer.json();
+}
+
+function take(symbols) {
+  if (!symbols.length || socket?.readyState !== WebSocket.OPEN) return;
+  socket.send(JSON.stringify({ action: "subscribe", type: "prices", symbols }));
 }
 
 function connect() {
   const scheme = location.protocol === "https:" ? "wss" : "ws";
   const query = keyFor() ? `?api_key=${encodeURIComponent(keyFor())}` : "";
-  const socket = new WebSocket(`${scheme}://${location.host}/ws/realtime${query}`);
+  socket = new WebSocket(`${scheme}://${location.host}/ws/realtime${query}`);
   socket.onopen = () => {
     pauseMs = 500;
     setState("live", "live");
-    socket.send(JSON.stringify({ action: "subscribe", type: "prices", symbols: [...rows.keys()] }));
+    take([...rows.keys()]);
   };
   socket.onmessage = (event) => {
     const message = JSON.parse(event.data);
     if (message.type === "price_update") show(message);
     else if (message.snapshot) message.snapshot.forEach(show);
+    else if (message.event === "source_state") watch.load().catch(() => {});
     else if (message.type === "error") setState(message.message, "lost");
   };
   socket.onclose = () => {
@@ -88,7 +114,7 @@ function connect() {
 
 async function start() {
   try {
-    await loadSymbols();
+    await watch.load();
     connect();
   } catch {
     setState("no answer, trying again", "lost");
@@ -97,4 +123,5 @@ async function start() {
   }
 }
 
+addForm(() => watch.load());
 start();
