@@ -14,7 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from infra.context import current_request_id
+from infra.context import bound_request_id, current_request_id
 from infra.errors import (
     ExpressionInvalid,
     FinstageError,
@@ -26,7 +26,7 @@ from infra.errors import (
     TaskArgumentsInvalid,
     TaskQueueFull,
 )
-from serve.scope import TOO_LARGE
+from serve.scope import REQUEST_ID, TOO_LARGE
 
 logger = logging.getLogger(__name__)
 
@@ -173,5 +173,7 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _on_bug(request: Request, error: Exception) -> Response:
-    logger.error("request.bug", exc_info=error, extra={"path": request.url.path})
-    return error_response(FinstageError("something went wrong here; the log has the reason"))
+    # Starlette calls this outside of all middleware, where no id is bound any more.
+    with bound_request_id(request.scope.get(REQUEST_ID, "")):
+        logger.error("request.bug", exc_info=error, extra={"path": request.url.path})
+        return error_response(FinstageError("something went wrong here; the log has the reason"))

@@ -13,7 +13,7 @@ from infra.metrics import HTTP_REQUESTS, HTTP_SECONDS
 from serve.errors import error_response
 from serve.gate import Gate
 from serve.routes import Routes
-from serve.scope import DIRECT, KEY_NAME, TOO_LARGE
+from serve.scope import DIRECT, KEY_NAME, REQUEST_ID, TOO_LARGE
 
 logger = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ class RequestMiddleware:
         # Serve's prefix, which a request past Serve has not: routes are declared with it.
         scope["root_path"] = ""
         given = next((v for k, v in scope["headers"] if k == b"x-request-id"), b"")
-        request_id = new_request_id(given.decode("latin-1"))
+        request_id = scope[REQUEST_ID] = new_request_id(given.decode("latin-1"))
         with bound_request_id(request_id):
             try:
                 scope[KEY_NAME] = self._gate.admit(scope, self._answering)

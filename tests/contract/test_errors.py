@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import inspect
+import logging
 import pickle
 from collections.abc import Iterator
 
+import httpx
 import pytest
 
 from infra import errors
+from infra.context import current_request_id
 from infra.errors import FinstageError
 from serve.errors import error_body
+from tests.local import LocalService
 
 SAMPLES: dict[str, object] = {
     "str": "text",
@@ -70,3 +74,27 @@ def test_only_the_base_and_the_families_share_codes() -> None:
             codes.setdefault(cls.code, []).append(cls.__name__)
 
     assert {code: names for code, names in codes.items() if len(names) > 1} == {}
+
+
+async def test_a_bug_is_answered_with_the_id_that_its_line_in_the_log_has(
+    local: LocalService, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = []
+
+    class Kept(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            ids.append(current_request_id())
+
+    monkeypatch.setattr(local.feed, "monitored", None)
+    logger = logging.getLogger("serve.errors")
+    logger.addHandler(kept := Kept())
+    try:
+        answer = await client.get(
+            "/api/v2/technical-analysis/prices/monitor", headers={"x-request-id": "abc-123"}
+        )
+    finally:
+        logger.removeHandler(kept)
+
+    assert answer.status_code == 500
+    assert answer.json()["detail"]["request_id"] == "abc-123"
+    assert ids == ["abc-123"]
