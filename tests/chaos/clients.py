@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import re
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
@@ -20,6 +21,7 @@ from tests.chaos.streams import StreamLog
 
 _PROBE_EVERY_S = 0.1
 _ASKED_FOR_S = 20.0  # a client's patience with one request
+_QUOTED = re.compile(r"'[^']*'")
 _ROUTES = (
     "/api/v2/quotes?symbols=AAPL,MSFT,IBM",
     "/api/v2/technical-analysis/indicators/{}?period=1y",
@@ -57,7 +59,8 @@ def _named(answer: httpx.Response) -> str:
         detail = answer.json()["detail"]
         code = detail["code"] if isinstance(detail, dict) else detail[0]["type"]
     except (ValueError, KeyError, TypeError, IndexError):
-        code = f"in other words: {answer.text[:40].splitlines()[0] if answer.text else 'none'}"
+        first = (answer.text.splitlines() or ["nothing"])[0]
+        code = f"in other words: {_QUOTED.sub('…', first)[:40]}"
     return f"{answer.status_code} {code}"
 
 
