@@ -24,7 +24,7 @@ import ray
 from ray.exceptions import ActorDiedError, ActorUnavailableError, RayTaskError
 
 from infra.context import bound_request_id, current_request_id
-from infra.errors import ActorUnavailable, FinstageError
+from infra.errors import ActorSlow, ActorUnavailable, FinstageError
 from infra.logs import setup_logs
 from infra.memory.allocator import pin_arenas
 from infra.metrics import (
@@ -223,8 +223,10 @@ class ActorClient:
             raise error.cause from None
         except ActorDiedError:
             self._handle = None
-        except (ActorUnavailableError, TimeoutError):
+        except ActorUnavailableError:
             pass
+        except TimeoutError:
+            raise ActorSlow(self.actor_name, wait_s) from None
         raise ActorUnavailable(self.actor_name, wait_s)
 
     async def _found(self) -> bool:
@@ -248,7 +250,7 @@ class ActorClient:
             except ActorUnavailableError:
                 pass  # it restarts, and the handle stays good
             except TimeoutError:
-                raise ActorUnavailable(self.actor_name, wait_s) from None
+                raise ActorSlow(self.actor_name, wait_s) from None
             if time.monotonic() + pause_s > deadline_s:
                 raise ActorUnavailable(self.actor_name, wait_s)
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))

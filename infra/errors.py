@@ -767,6 +767,16 @@ class ActorUnavailable(ActorError):
         return f"{self.name} is restarting; no answer within {self.waited_s:g} s, try again"
 
 
+class ActorSlow(ActorUnavailable):
+    """Raised when an actor gave no answer in time, though nothing says that it has ended."""
+
+    code = "service_busy"
+
+    @property
+    def message(self) -> str:
+        return f"{self.name} gives no answer within {self.waited_s:g} s, try again"
+
+
 class EpochChanged(ActorError):
     """Raised when the hub restarted: offsets of the old epoch mean nothing, take a snapshot."""
 

@@ -51,7 +51,7 @@ _DESCRIPTIONS = {
     413: "The body is too long.",
     429: "The key is over its requests a second.",
     501: "Not in this version.",
-    503: "A part of the service is restarting; try again.",
+    503: "A part of the service, its store or its source gives no answer now; `code` says which.",
 }
 
 
@@ -453,7 +453,7 @@ class Alive(Shape):
 class Check(Shape):
     """One thing that readiness rests on."""
 
-    status: Literal["ok", "waiting", "away", "unknown", "compiling", "full", "degraded"]
+    status: Literal["ok", "waiting", "away", "unknown", "compiling", "full", "busy", "degraded"]
     detail: str
     trouble: SourceTrouble | None = None
 

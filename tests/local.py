@@ -519,7 +519,7 @@ class LocalScheduler:
 
     async def store_state(self) -> StoreState:
         away = self._store.is_away
-        return StoreState(not away, "a test says so" if away else "sqlite", 0.0)
+        return StoreState("away" if away else "", "a test says so" if away else "sqlite", 0.0)
 
     async def reset_store_reports(self) -> str:
         return "scheduler"

@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 
 from infra.bars import IMPORT, Bars
-from infra.db.store import Store
+from infra.db.store import BULK, Store
 from infra.db.stored_bars import chunks
 from infra.db.unit import Unit
 from infra.errors import ChunkFailed, NotImported, StoreError
@@ -57,7 +57,7 @@ async def upsert_bars(
             await unit.bars.upsert(symbol, interval, source, chunk)
 
         try:
-            await store.write(write)
+            await store.write(write, limit=BULK)
         except StoreError as error:
             raise _chunk_failed(first, chunk, error) from error
         progress(first + len(chunk))
@@ -86,7 +86,7 @@ async def import_bars(
             return count
 
         try:
-            count = await (store.read if dry_run else store.write)(write)
+            count = await (store.read if dry_run else store.write)(write, limit=BULK)
         except StoreError as error:
             raise _chunk_failed(first, chunk, error) from error
         total.new += count.new

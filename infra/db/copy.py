@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import Table, delete, func, select, tuple_
 from sqlalchemy.dialects import mysql, sqlite
 
-from infra.db.store import Store
+from infra.db.store import BULK, Store
 from infra.db.tables import metadata
 from infra.db.unit import Unit
 from infra.errors import StoreRefused
@@ -42,7 +42,7 @@ async def count_rows(store: Store) -> dict[str, int]:
             found[table.name] = rows.scalar_one()
         return found
 
-    return await store.read(count)
+    return await store.read(count, BULK)
 
 
 async def empty(store: Store) -> None:
@@ -52,7 +52,7 @@ async def empty(store: Store) -> None:
         for table in reversed(list(tables())):
             await unit.connection.execute(delete(table))
 
-    await store.write(clear)
+    await store.write(clear, limit=BULK)
 
 
 async def copy(source: Store, target: Store, progress: Progress) -> list[Copied]:
@@ -83,7 +83,7 @@ async def _pages(source: Store, table: Table) -> Any:
         async def read(unit: Unit, query: Any = query) -> list[dict[str, Any]]:
             return [dict(row) for row in (await unit.connection.execute(query)).mappings()]
 
-        rows = await source.read(read)
+        rows = await source.read(read, BULK)
         if not rows:
             return
         yield rows
@@ -107,6 +107,6 @@ async def _put(target: Store, table: Table, rows: list[dict[str, Any]]) -> None:
         await unit.connection.execute(statement, rows)
 
     try:
-        await target.write(write)
+        await target.write(write, limit=BULK)
     except StoreRefused as error:
         raise StoreRefused(f"a row of {table.name} does not fit: {error.message}") from error

@@ -13,8 +13,9 @@ from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from infra.settings import Settings
 
-BUSY_TIMEOUT_S = 5.0
 CONNECT_TIMEOUT_S = 5.0
+LOCK_WAIT_S = 4  # of MySQL, whole seconds: its own word comes before who asked gives up
+BUSY_TIMEOUT_S = 1.0  # of SQLite, whose threads cannot be called back while they wait
 WRITES = "finstage_writes"  # execution option of a transaction that writes
 
 _SQLITE_CONNECTIONS = 4  # each is a thread; more readers than cores only take turns
@@ -86,9 +87,17 @@ def make_engine(url: URL, share: PoolShare, synchronous: str = "NORMAL") -> Asyn
         connect_args={
             "charset": "utf8mb4",
             "connect_timeout": CONNECT_TIMEOUT_S,
-            "init_command": "SET time_zone = '+00:00', innodb_lock_wait_timeout = 5",
+            "init_command": "SET time_zone = '+00:00', "
+            f"innodb_lock_wait_timeout = {LOCK_WAIT_S}, lock_wait_timeout = {LOCK_WAIT_S}",
         },
     )
+
+
+def most_connections(url: URL, share: PoolShare) -> int:
+    """Return how many connections an engine made so opens at most."""
+    if url.get_backend_name() == "sqlite":
+        return min(share.size, _SQLITE_CONNECTIONS) + min(share.overflow, _SQLITE_CONNECTIONS)
+    return share.most
 
 
 def _sqlite(url: URL, share: PoolShare, synchronous: str) -> AsyncEngine:

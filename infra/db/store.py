@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections.abc import Awaitable, Callable
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
 
-from sqlalchemy import URL
+from sqlalchemy import URL, literal, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
 
 from infra.clock import Clock, SystemClock, utc
 from infra.db.backups import Backups
-from infra.db.engine import WRITES, PoolShare, make_engine, pool_share
+from infra.db.engine import WRITES, PoolShare, make_engine, most_connections, pool_share
 from infra.db.faults import is_of_database, store_error
 from infra.db.slow_queries import slow_query_log
+from infra.db.tables import metadata
 from infra.db.unit import Unit
 from infra.db.url import store_url
 from infra.db.version import HEAD, current_version, head_version
@@ -23,6 +26,7 @@ from infra.db.watch import QueryWatch, StoreReport
 from infra.errors import (
     StoreBusy,
     StoreError,
+    StoreExhausted,
     StoreRefused,
     StoreUnavailable,
     StoreVersion,
@@ -35,10 +39,30 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 Work = Callable[[Unit], Awaitable[T]]
 
+_TABLES = metadata.sorted_tables
+_PROBE = "store_probe"  # a document
+
 _TRIES = 5
 _TRIES_AWAY = 2  # each may wait as long as a connection may take
 _FIRST_PAUSE_S = 0.02
+_LONGEST_PAUSE_S = 0.5
+_LEAST_TRY_S = 0.6  # less time than that is not worth another try
 _AWAY_S = 1.0  # a database that did not answer is not asked again for so long
+_CLOSE_S = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How long a caller waits for the store: for the answer, and of that for others' locks."""
+
+    answer_s: float
+    locks_s: float
+
+
+QUESTION = Limit(4.5, 4.5)  # below the 5 s for which whoever asks an actor waits
+BATCH = Limit(60.0, 4.5)  # work of many rows for which somebody waits
+BULK = Limit(60.0, 60.0)  # a part of an import, a copy or a clean-up: nobody waits
+PING = Limit(3.0, 3.0)
 
 
 class Store:
@@ -48,6 +72,9 @@ class Store:
     it raises. Work that met a deadlock, a lock or a broken connection runs again, so it may do
     nothing but use the unit. A commit whose answer was lost may have happened: such work runs
     again too, since all that we write may be written twice, unless `once` says not to.
+
+    No caller waits longer than its limit, QUESTION where none is given: StoreBusy where the
+    database works on it or waits for a lock, StoreUnavailable where it cannot be reached.
 
     Raises StoreUnavailable at once for a second after the database did not answer, so that
     callers with something else to give do not wait. `tables_needed` makes the first use check
@@ -72,8 +99,10 @@ class Store:
         self._writing = self._engine.execution_options(**{WRITES: True})
         self.watch = QueryWatch(self._clock, slow_query_s)
         self.watch.attach(self._engine, share.size, share.most)
+        self._most = most_connections(url, share)
         self._is_current = not tables_needed
         self._backups = backups
+        self._left: set[asyncio.Task[Any]] = set()  # that nobody waits for any more
         self._away_until_s = 0.0
         self._away: StoreUnavailable | None = None
 
@@ -91,13 +120,13 @@ class Store:
         """Return what queries and connections cost so far."""
         return self.watch.report(process)
 
-    async def read(self, work: Work[T]) -> T:
+    async def read(self, work: Work[T], limit: Limit = QUESTION) -> T:
         """Return what `work` returns; raises StoreError."""
-        return await self._tried(self._engine, work, once=False)
+        return await self._limited(self._engine, work, False, limit)
 
-    async def write(self, work: Work[T], *, once: bool = False) -> T:
+    async def write(self, work: Work[T], *, once: bool = False, limit: Limit = QUESTION) -> T:
         """Return what `work` returns, once all it did is committed; raises StoreError."""
-        return await self._tried(self._writing, work, once)
+        return await self._limited(self._writing, work, once, limit)
 
     async def migrate(self, to: str = HEAD) -> tuple[str | None, str | None]:
         """Bring the tables to a version; return the versions before and after.
@@ -124,8 +153,13 @@ class Store:
         return before, after
 
     async def ping(self) -> None:
-        """Return if the database answers and has our tables; raises StoreError."""
-        await self.read(_nothing)
+        """Return if the database answers for each of our tables; raises StoreError."""
+        await self.read(_a_row_of_each, PING)
+
+    async def probe(self) -> None:
+        """Return if the database takes a row; raises StoreError, as StoreFull."""
+        now = utc(self._clock.time_s())
+        await self.write(lambda unit: unit.documents.put(_PROBE, "", {}, now), limit=PING)
 
     async def keep_slow_queries(self, process: str) -> None:
         """Write the slow queries seen since the last time; kept for the next if that fails.
@@ -148,13 +182,58 @@ class Store:
 
     async def close(self) -> None:
         """Close all connections."""
+        if self._left:
+            await asyncio.wait(self._left, timeout=_CLOSE_S)
         await self._engine.dispose()
 
-    async def _tried(self, engine: AsyncEngine, work: Work[T], once: bool) -> T:
+    async def _limited(self, engine: AsyncEngine, work: Work[T], once: bool, limit: Limit) -> T:
+        """Return what the tries return; raises StoreError when the limit is over."""
         self._refuse_while_away()
+        tries = _Tries()
+        task = asyncio.ensure_future(self._tried(engine, work, once, limit, tries))
+        try:
+            await asyncio.wait({task}, timeout=limit.answer_s)
+        except asyncio.CancelledError:
+            task.cancel()
+            await asyncio.wait({task})
+            raise
+        if task.done():
+            return task.result()
+        told = self._late(tries, limit.answer_s)
+        self._leave(task, tries)
+        self._note_away(told)
+        raise told
+
+    def _late(self, tries: _Tries, waited_s: float) -> StoreError:
+        """Return what a caller is told who waits no longer, by what the try was at."""
+        if tries.connection is None and self.in_use >= self._most:
+            return StoreExhausted(
+                f"every connection to the store is in use since {waited_s:g} s; try again"
+            )
+        if tries.connection is not None or self.dialect == "sqlite":  # a file is always there
+            return StoreBusy(f"the store is busy: no answer within {waited_s:g} s, try again")
+        return StoreUnavailable(f"the store does not answer within {waited_s:g} s")
+
+    def _leave(self, task: asyncio.Task[Any], tries: _Tries) -> None:
+        """End a try whose caller is gone: it is undone, in its own time."""
+        tries.interrupt()
+        task.cancel()
+        self._left.add(task)
+        task.add_done_callback(self._ended)
+
+    def _ended(self, task: asyncio.Task[Any]) -> None:
+        self._left.discard(task)
+        if not task.cancelled():
+            task.exception()  # nobody asks for it
+
+    async def _tried(
+        self, engine: AsyncEngine, work: Work[T], once: bool, limit: Limit, tries: _Tries
+    ) -> T:
+        began_s = self._clock.monotonic_s()
         pause_s = _FIRST_PAUSE_S
-        for attempt in range(1, _TRIES + 1):
-            attempted = _Attempt(engine, self.watch, self._clock)
+        while True:
+            tries.count += 1
+            attempted = _Attempt(engine, self.watch, self._clock, tries)
             try:
                 if not self._is_current:
                     await self._check_version()
@@ -165,17 +244,16 @@ class Store:
                     raise
                 told = told or _told(error)
                 unsure = once and attempted.was_committing
-                is_gone = isinstance(told, StoreUnavailable) and attempt == _TRIES_AWAY
-                if attempt == _TRIES or is_gone or unsure or not _is_passing(told):
+                left_s = limit.locks_s - (self._clock.monotonic_s() - began_s)
+                if unsure or not _may_pass(told, tries.count, left_s):
                     self._note_away(told)
                     if isinstance(told, StoreRefused):  # the caller is told in our words
                         said = str(getattr(error, "orig", error))
                         logger.warning("store.refused", extra={"reason": said})
                     raise told from error
-                logger.info("store.again", extra={"reason": told.code, "attempt": attempt})
+                logger.info("store.again", extra={"reason": told.code, "attempt": tries.count})
             await self._clock.sleep(pause_s * random.uniform(0.5, 1.5))
-            pause_s *= 2
-        raise AssertionError("the last attempt returns or raises")
+            pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
 
     async def _check_version(self) -> None:
         found = await current_version(self._engine)
@@ -202,13 +280,32 @@ class _Unmigrated(StoreUnavailable):
     """Raised while the tables are missing: trying again at once does not help."""
 
 
+class _Tries:
+    """What the tries for one caller are at: how many there were, and the connection in use."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.connection: AsyncConnection | None = None
+
+    def interrupt(self) -> None:
+        """Let SQLite stop at once, whose thread would go on to the end; others are cut off."""
+        if self.connection is None or self.connection.dialect.name != "sqlite":
+            return
+        with contextlib.suppress(Exception):  # it may end by itself in this moment
+            driven: Any = self.connection.sync_connection
+            driven.connection.driver_connection._conn.interrupt()
+
+
 class _Attempt:
     """One transaction from its connection to its commit."""
 
-    def __init__(self, engine: AsyncEngine, watch: QueryWatch, clock: Clock) -> None:
+    def __init__(
+        self, engine: AsyncEngine, watch: QueryWatch, clock: Clock, tries: _Tries
+    ) -> None:
         self._engine = engine
         self._watch = watch
         self._clock = clock
+        self._tries = tries
         self.was_committing = False
 
     async def run(self, work: Work[T]) -> T:
@@ -216,10 +313,14 @@ class _Attempt:
         began_s = self._clock.monotonic_s()
         async with self._engine.connect() as connection:
             self._watch.waited(self._clock.monotonic_s() - began_s)
-            result = await work(Unit(connection))
-            self.was_committing = True
-            await _unbroken(connection)
-            return result
+            self._tries.connection = connection
+            try:
+                result = await work(Unit(connection))
+                self.was_committing = True
+                await _unbroken(connection)
+                return result
+            finally:
+                self._tries.connection = None
 
 
 async def _unbroken(connection: AsyncConnection) -> None:
@@ -232,11 +333,15 @@ async def _unbroken(connection: AsyncConnection) -> None:
         raise
 
 
-def _is_passing(error: StoreError) -> bool:
-    """Return whether the same again may succeed in a moment."""
-    if isinstance(error, _Unmigrated):
-        return False
-    return isinstance(error, (StoreBusy, StoreUnavailable))
+def _may_pass(error: StoreError, tries: int, left_s: float) -> bool:
+    """Return whether the same again may succeed while the caller waits."""
+    if isinstance(error, StoreBusy):
+        return left_s > _LEAST_TRY_S
+    return (
+        isinstance(error, StoreUnavailable)
+        and not isinstance(error, _Unmigrated)
+        and tries < _TRIES_AWAY
+    )
 
 
 def _told(error: BaseException) -> StoreError:
@@ -244,8 +349,9 @@ def _told(error: BaseException) -> StoreError:
     return store_error(error) or StoreError(f"the store failed: {origin}")
 
 
-async def _nothing(unit: Unit) -> None:
-    await unit.bars.any()
+async def _a_row_of_each(unit: Unit) -> None:
+    rows = (select(literal(1)).select_from(t).limit(1).scalar_subquery() for t in _TABLES)
+    await unit.connection.execute(select(*rows))
 
 
 def open_store(settings: Settings, clock: Clock | None = None) -> Store:

@@ -20,7 +20,7 @@ from infra.db.expired import (
     bars_expiring,
     older_than,
 )
-from infra.db.store import Store
+from infra.db.store import BULK, Store
 from infra.db.unit import Unit
 from infra.errors import StoreError
 from pipelines.jobs.base import Job, JobContext, JobFailed
@@ -74,7 +74,7 @@ async def expire_rows(
     async def read(unit: Unit) -> list[Row]:
         return await Expired(unit.connection, expiring, old).read()
 
-    while rows := await store.read(read):
+    while rows := await store.read(read, BULK):
         folder = data_dir / "archive"
         try:
             if not expiring.has_secrets:
@@ -85,7 +85,7 @@ async def expire_rows(
         async def delete(unit: Unit, rows: list[Row] = rows) -> int:
             return await Expired(unit.connection, expiring, old).delete(rows)
 
-        total += await store.write(delete)
+        total += await store.write(delete, limit=BULK)
         await clock.sleep(_PAUSE_S)
     return total
 

@@ -11,7 +11,7 @@ from datetime import timedelta
 import orjson
 
 from infra.clock import Clock, utc
-from infra.db.store import Store
+from infra.db.store import BATCH, Store
 from infra.db.tasks import Held, Outcome, StoredTask
 from infra.db.unit import Unit
 from infra.errors import TaskQueueStopped
@@ -87,7 +87,7 @@ class Ledger:
             unfinished = await unit.tasks.unfinished(self._queue)
             return mended, unfinished, await unit.tasks.last_seq(self._queue)
 
-        mended, unfinished, seq = await self._store.write(work)
+        mended, unfinished, seq = await self._store.write(work, limit=BATCH)
         if mended:
             logger.warning("tasks.mended", extra={"tasks": mended})
         return unfinished, seq
@@ -114,7 +114,7 @@ class Ledger:
             await unit.tasks.start(by_tries)
             return await unit.tasks.arguments(changes.unknown) if changes.unknown else {}
 
-        found = await self._store.write(work)
+        found = await self._store.write(work, limit=BATCH)
         if is_due:
             self._beat_s = self._clock.monotonic_s()
         return found

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import shutil
 from collections import deque
 from typing import Any
 
@@ -19,20 +20,22 @@ from infra.calendars import calendar_for
 from infra.clock import SystemClock
 from infra.db.store import open_store
 from infra.db.watch import StoreReport
-from infra.errors import ActorUnavailable, JobRunning, StoreError
+from infra.errors import ActorUnavailable, JobRunning, StoreError, StoreFull
 from infra.files import write_atomically
 from infra.metrics import JOB_RUNS, JOB_SECONDS
 from infra.settings import Settings
 from infra.sources.facts import source_facts
 from pipelines.jobs.registry import all_jobs
 from pipelines.jobs.run import Ended, run_job
-from pipelines.scheduler.client import StoreState
+from pipelines.scheduler.client import StoreState, Trouble, trouble_of
 from pipelines.scheduler.core import Due, Outcome, Schedule, read_schedule
 
 logger = logging.getLogger(__name__)
 
 _LOOK_EVERY_S = 0.5
 _STORE_EVERY_S = 2.0
+_PROBE_EVERY_S = 20.0
+LEAST_FREE_BYTES = 8 * 2**20
 _MARKET_FRESH_S = 30.0
 _REPORTS_KEPT = 500
 
@@ -56,7 +59,8 @@ class SchedulerActor(ServiceActor):
         specs = [job.spec for job in all_jobs().values()]
         self._schedule = Schedule(specs, self._clock.time_s(), read_schedule(self._file))
         self._store = open_store(settings, self._clock)
-        self._state = StoreState(False, "not asked yet", self._clock.time_s())
+        self._state = StoreState("away", "not asked yet", self._clock.time_s())
+        self._probed_s = float("-inf")
         self._facts = source_facts(settings)
         self._feed = FeedClient(settings.actor_wait_s)
         self._market = (True, 0.0)
@@ -136,7 +140,11 @@ class SchedulerActor(ServiceActor):
             logger.warning("scheduler.unsaved", extra={"reason": error.message})
 
     def _write(self) -> None:
-        write_atomically(self._file, self._schedule.save())
+        try:
+            write_atomically(self._file, self._schedule.save())
+        except StoreError as error:
+            self._note_store(trouble_of(error), error.message)
+            raise
 
     # -- the store --------------------------------------------------------------------------
 
@@ -148,19 +156,32 @@ class SchedulerActor(ServiceActor):
                     await self._store.migrate()
                     is_migrated = True
                 await self._store.ping()
+                await self._see_room()
                 await self._store.keep_slow_queries(self.process)
-                self._note_store(True, self._store.dialect)
+                self._note_store("", self._store.dialect)
             except StoreError as error:
-                self._note_store(False, error.message)
+                self._note_store(trouble_of(error), error.message)
             await self._clock.sleep(_STORE_EVERY_S)
 
-    def _note_store(self, is_there: bool, detail: str) -> None:
-        if is_there != self._state.is_there:
-            log = logger.info if is_there else logger.warning
-            log("store.found" if is_there else "store.away", extra={"detail": detail})
-            self._state = StoreState(is_there, detail, self._clock.time_s())
-        elif detail != self._state.detail:
-            self._state = StoreState(is_there, detail, self._state.since_s)
+    async def _see_room(self) -> None:
+        """Write a little, now and then and always while it fails: raises StoreFull, StoreError."""
+        now_s = self._clock.monotonic_s()
+        if self._state.trouble or now_s - self._probed_s > _PROBE_EVERY_S:
+            self._probed_s = now_s
+            await self._store.probe()
+            self._write()
+        free = shutil.disk_usage(self.settings.data_dir).free
+        if free < LEAST_FREE_BYTES:
+            raise StoreFull(f"the disk of the data directory has only {free // 2**10} KiB free")
+
+    def _note_store(self, trouble: Trouble, detail: str) -> None:
+        before = self._state
+        if trouble != before.trouble:
+            log = logger.warning if trouble else logger.info
+            log(f"store.{trouble or 'found'}", extra={"detail": detail})
+            self._state = StoreState(trouble, detail, self._clock.time_s())
+        elif detail != before.detail:
+            self._state = StoreState(trouble, detail, before.since_s)
 
     # -- what others ask --------------------------------------------------------------------
 

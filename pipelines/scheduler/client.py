@@ -3,23 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from actors.runtime import ActorClient
+from infra.errors import StoreBusy, StoreError, StoreExhausted, StoreFull
 
 if TYPE_CHECKING:  # who only calls does without the database
     from infra.db.watch import StoreReport
 
 SCHEDULER = "finstage-scheduler"
 
+Trouble = Literal["", "away", "busy", "full"]
+
 
 @dataclass(frozen=True, slots=True)
 class StoreState:
-    """Whether the store answers; `since_s` is the Unix time since which it does or does not."""
+    """What is wrong with the store, nothing where all is well, and since when (Unix time).
 
-    is_there: bool
+    `trouble` is `away`, `busy` where it is locked, or `full`, then it is read but not written.
+    """
+
+    trouble: Trouble
     detail: str
     since_s: float
+
+
+def trouble_of(error: StoreError) -> Trouble:
+    """Return the word for an error of the store."""
+    if isinstance(error, StoreFull):
+        return "full"
+    return "busy" if isinstance(error, (StoreBusy, StoreExhausted)) else "away"
 
 
 class SchedulerClient(ActorClient):

@@ -149,7 +149,7 @@ async def _scheduler(services: Services) -> dict[str, dict[str, str]]:
         return {"scheduler": waiting, "store": {"status": "unknown", "detail": error.message}}
     return {
         "scheduler": {"status": "ok", "detail": f"pid {pid}"},
-        "store": {"status": "ok" if store.is_there else "away", "detail": store.detail},
+        "store": {"status": store.trouble or "ok", "detail": store.detail},
     }
 
 

@@ -6,17 +6,20 @@ import asyncio
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import URL, make_url, text
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from infra.clock import SystemClock
 from infra.db.bulk import upsert_bars
 from infra.db.engine import PoolShare
 from infra.db.imports import Import
-from infra.db.store import Store
+from infra.db.store import PING, QUESTION, Limit, Store
 from infra.db.stored_bars import rows_of
 from infra.db.tables import bars as bars_table
 from infra.db.tasks import StoredTask, TaskFilter
@@ -25,6 +28,7 @@ from infra.db.url import shown, store_url
 from infra.errors import (
     ChunkFailed,
     ConfigError,
+    StoreBusy,
     StoreError,
     StoreExhausted,
     StoreRefused,
@@ -240,7 +244,10 @@ async def test_a_file_that_another_process_writes_is_waited_for(
     assert same(await read(file), bars(5))
 
 
-async def test_a_file_that_stays_locked_is_said(tmp_path: Path) -> None:
+async def test_a_file_that_stays_locked_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.db.bulk.BULK", Limit(30.0, 1.0))
     url = store_url("", tmp_path)
     store = Store(url, clock=HurriedClock())
     await store.migrate()
@@ -402,3 +409,128 @@ async def test_the_database_of_a_later_finstage_is_left_alone(kind: str, tmp_pat
 def test_a_url_that_is_no_store_stops_the_start(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="database"):
         store_url(text, tmp_path)
+
+
+@asynccontextmanager
+async def locked_table(kind: str, url: URL, folder: Path) -> AsyncIterator[None]:
+    """Hold a lock on the alerts, as somebody else's transaction that does not end."""
+    if kind == "sqlite":
+        other = sqlite3.connect(folder / "store.db", isolation_level=None)
+        other.execute("PRAGMA locking_mode = EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        other.execute("UPDATE alembic_version SET version_num = version_num")
+        yield
+        other.execute("COMMIT")
+        other.close()
+        return
+    engine = create_async_engine(url)
+    async with engine.connect() as connection:
+        await connection.execute(text("LOCK TABLES alerts WRITE"))
+        yield
+        await connection.execute(text("UNLOCK TABLES"))
+    await engine.dispose()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_locked_table_is_said_within_the_limit_and_answers_again(
+    kind: str, tmp_path: Path
+) -> None:
+    async with database(kind, tmp_path) as url:
+        store = Store(url, PoolShare(2, 2))
+        await store.migrate()
+        if kind == "sqlite":  # whose readers wait for nobody, in its WAL mode
+            await store.close()
+            with closing(sqlite3.connect(tmp_path / "store.db")) as file:
+                file.execute("PRAGMA journal_mode = DELETE")
+            store = Store(url, PoolShare(2, 2))
+        loop = asyncio.get_running_loop()
+
+        async def asked_s(work: Callable[[], Awaitable[object]]) -> float:
+            began_s = loop.time()
+            with pytest.raises(StoreBusy, match="busy"):
+                await work()
+            return loop.time() - began_s
+
+        async with locked_table(kind, url, tmp_path):
+            took = await asyncio.gather(
+                asked_s(lambda: store.read(lambda unit: unit.alerts.newest())),
+                asked_s(lambda: store.write(lambda unit: unit.alerts.newest())),
+            )
+            pinged_s = await asked_s(store.ping)
+
+        assert max(took) < QUESTION.answer_s + 2
+        assert pinged_s < PING.answer_s + 2
+        assert await store.read(lambda unit: unit.alerts.newest()) == 0
+        await store.ping()
+        await store.close()
+        assert store.in_use == 0
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_a_question_that_takes_too_long_is_given_up_and_its_connection_comes_back(
+    kind: str, tmp_path: Path
+) -> None:
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    endless = {"sqlite": count, "mysql": "SELECT SLEEP(600)"}[kind]
+    async with database(kind, tmp_path) as url:
+        store = Store(url, PoolShare(1, 0))
+        await store.migrate()
+
+        with pytest.raises(StoreBusy, match=r"no answer within 0\.5 s"):
+            await store.read(
+                lambda unit: unit.connection.exec_driver_sql(endless), Limit(0.5, 0.5)
+            )
+
+        assert len(await read(store)) == 0  # by the only connection there may be
+        await store.close()
+
+
+async def test_who_waits_for_a_connection_too_long_is_told_so(tmp_path: Path) -> None:
+    store = Store(store_url("", tmp_path), PoolShare(1, 0))
+    await store.migrate()
+    enough, held = asyncio.Event(), asyncio.Event()
+
+    async def hold(unit: Unit) -> None:
+        held.set()
+        await enough.wait()
+
+    holder = asyncio.create_task(store.read(hold))
+    await held.wait()
+
+    with pytest.raises(StoreExhausted, match="in use since"):
+        await store.read(lambda unit: unit.bars.any(), Limit(0.2, 0.2))
+
+    enough.set()
+    await holder
+    await store.close()
+
+
+async def test_a_server_that_is_silent_is_said_within_the_limit(tmp_path: Path) -> None:
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read()
+        writer.close()
+
+    async with await asyncio.start_server(silent, "127.0.0.1", 0) as server:
+        port = server.sockets[0].getsockname()[1]
+        store = Store(make_url(f"mysql+asyncmy://root@127.0.0.1:{port}/none"))
+
+        with pytest.raises(StoreUnavailable, match="does not answer within"):
+            await store.read(lambda unit: unit.bars.any(), Limit(0.3, 0.3))
+
+        await store.close()
+
+
+async def test_a_work_whose_caller_is_gone_is_undone(tmp_path: Path) -> None:
+    store = Store(store_url("", tmp_path))
+    await store.migrate()
+
+    async def late(unit: Unit) -> None:
+        await unit.bars.upsert("AAPL", "1d", "yahoo", bars(3))
+        await asyncio.Event().wait()
+
+    with pytest.raises(StoreBusy):
+        await store.write(late, limit=Limit(0.3, 0.3))
+
+    await upsert_bars(store, "MSFT", "1d", "yahoo", bars(1))
+    assert len(await read(store, "AAPL")) == 0
+    await store.close()
