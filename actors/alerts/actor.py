@@ -23,7 +23,6 @@ from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient, LiveWant
 from actors.reporting import report_metrics
 from actors.runtime import ActorClient, ServiceActor, exposed
-from infra.bars import Quote
 from infra.clock import SystemClock, utc
 from infra.db.alert_rules import StoredRule
 from infra.db.alerts import Alert, AlertState
@@ -32,7 +31,6 @@ from infra.db.unit import Unit
 from infra.errors import (
     ActorUnavailable,
     FinstageError,
-    SourceError,
     StoreError,
 )
 from infra.metrics import ALERTS_GIVEN
@@ -157,17 +155,12 @@ class AlertActor(ServiceActor):
         return list(self._system.good("store", now_s))
 
     async def _look_at_source(self, now_s: float) -> list[News]:
-        """Ask for one price: a source that does not answer gives an old one, or an error."""
         try:
-            symbols = await self._feed.monitored()
-            quotes = await self._feed.quotes(symbols[:1])
-        except FinstageError as error:
-            return list(self._system.bad("source", error.message, now_s))
-        for quote in quotes.values():
-            if isinstance(quote, SourceError):
-                return list(self._system.bad("source", quote.message, now_s))
-            if isinstance(quote, Quote) and quote.stale:
-                return list(self._system.bad("source", "its prices are stale", now_s))
+            trouble = await self._feed.trouble()
+        except ActorUnavailable:  # which is told of as the feed's
+            return []
+        if trouble is not None:
+            return list(self._system.bad("source", trouble.text, now_s))
         return list(self._system.good("source", now_s))
 
     # -- giving alerts ----------------------------------------------------------------------
