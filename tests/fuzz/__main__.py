@@ -38,6 +38,7 @@ from tests.fuzz.http import Answer, Request, Routes, sent
 from tests.service import Service, environment, start
 
 _REQUESTERS, _STREAMERS, _TALKERS, _READERS = 4, 1, 2, 1
+_AT_ONCE, _TOGETHER = 8, 0.05  # so many of one request, of so large a part of them
 _MOST_MB = 600  # of growth: near caches, the hub's log, live indicators and tasks fill up
 _PLACES_WITHIN_S = 60.0
 _TRIES = 40  # to make a request smaller
@@ -47,14 +48,15 @@ _PASSING = {"a task's process", "an idle worker of Ray", "a job's process"}
 _METHOD = f"""`finstage up` with the defaults. {_REQUESTERS} clients send requests of a route
 drawn at random, byte by byte, one thing in each odd: a parameter, a part of the body, a header,
 the path's spelling, or a parameter more; a seventh goes to the stream's routes and to pages.
-{_STREAMERS} asks for server-sent events, {_TALKERS} say frames on sockets, and {_READERS} reads
-files as `finstage import` does, in a process of its own. What is counted as a fault: an answer
-of 5xx that the route does not document, or none; a socket that ends with 1006 or 1011, or stays
-silent; a line in the service's logs with a traceback or of level ERROR; an actor, a replica or
-HAProxy that is another process; a connection whose place is not given back in
-{_PLACES_WITHIN_S:g} s; memory of actors, replicas and ingress together more than {_MOST_MB} MB
-over what it was; a file that ends the reader, is neither read nor refused, or takes more than
-{files.MOST_MB} MB."""
+{_TOGETHER:.0%} are sent {_AT_ONCE} times at once. Paths name ids that answers gave, so what is
+drawn depends on them too. {_STREAMERS} asks for server-sent events, {_TALKERS} say frames on
+sockets, and {_READERS} reads files as `finstage import` does, in a process of its own. What is
+counted as a fault: an answer of 5xx that the route does not document, or none; a socket that
+ends with 1006 or 1011, or stays silent; a line in the service's logs with a traceback or of
+level ERROR; an actor, a replica or HAProxy that is another process; a connection whose place is
+not given back in {_PLACES_WITHIN_S:g} s; memory of actors, replicas and ingress together more
+than {_MOST_MB} MB over what it was; a file that ends the reader, is neither read nor refused,
+or takes more than {files.MOST_MB} MB."""
 
 
 class Fuzz:
@@ -97,27 +99,33 @@ class Fuzz:
         draws = self._draws("request", number)
         while self._goes_on():
             request = http.beside(draws) if draws.random() < 1 / 7 else routes.request(draws)
-            await self._sent("request", request)
+            copies = _AT_ONCE if draws.random() < _TOGETHER else 1
+            sending = [self._sent("request", request, copies) for _ in range(copies)]
+            for answer in await asyncio.gather(*sending):
+                routes.learn(answer)
 
     async def _stream(self, number: int) -> None:
         draws = self._draws("events", number)
         while self._goes_on():
             await self._sent("question for events", http.events(draws))
 
-    async def _sent(self, kind: str, request: Request) -> None:
+    async def _sent(self, kind: str, request: Request, copies: int = 1) -> Answer:
         request_id = f"fuzz-{next(self._numbers)}"
         self.found.remember(request_id, request.curl(self._url))
         answer = await sent(self._url, request, request_id)
         self.found.tried[kind] += 1
         self.found.answers[str(answer.status) if answer.status else "none"] += 1
-        if not _is_wrong(request, answer):
-            return
         key = f"{request.method} {answer.status} {_shape(request.path)}"
-        if self.found.is_new(key):
-            small, answer = await self._smallest(request, answer)
-            self._add(key, Finding("answer", f"{answer.status}: {answer.text[:200]}", small))
+        if _is_wrong(request, answer) and self.found.is_new(key):
+            what = f"{answer.status}: {answer.text[:200]}"
+            if copies == 1:
+                again = await self._smallest(request, answer)
+            else:
+                again = f"{copies} at once: {request.curl(self._url)}"
+            self._add(key, Finding("answer", what, again))
+        return answer
 
-    async def _smallest(self, request: Request, answer: Answer) -> tuple[str, Answer]:
+    async def _smallest(self, request: Request, answer: Answer) -> str:
         tries = 0
         is_smaller = True
         while is_smaller and tries < _TRIES:
@@ -128,7 +136,7 @@ class Fuzz:
                 if again.status == answer.status and _is_wrong(smaller, again):
                     request, answer, is_smaller = smaller, again, True
                     break
-        return request.curl(self._url), answer
+        return request.curl(self._url)
 
     async def _talk(self, number: int) -> None:
         draws = self._draws("frames", number)

@@ -6,6 +6,7 @@ import asyncio
 import random
 import re
 import shlex
+from collections import deque
 from dataclasses import dataclass, replace
 from typing import Any
 from urllib.parse import quote, urlsplit
@@ -15,6 +16,7 @@ from tests.fuzz import values
 _PATIENCE_S = 45.0
 _MOST_BYTES = 2 * 2**20
 _GOOD = "AAPL"
+_ID = re.compile(r'"(?:id|task_id|rule_id|test_id|alert_id)":"([^"]+)"')
 _BESIDE = (
     "/ws/clients", "/ws/status", "/ws/broadcast", "/ws/streaming/start", "/ws/nothing", "/tasks",
     "/ws/realtime", "/", "/docs", "/ws/demo", "/assets/none.js",
@@ -113,11 +115,16 @@ class Routes:
 
     def __init__(self, openapi: dict[str, Any]) -> None:
         self._whole = openapi
+        self._ids: deque[str] = deque(maxlen=100)
         self.all = [
             (method.upper(), path, about)
             for path, methods in sorted(openapi["paths"].items())
             for method, about in sorted(methods.items())
         ]
+
+    def learn(self, answer: Answer) -> None:
+        """Keep the ids of what an answer made, for paths to name."""
+        self._ids.extend(_ID.findall(answer.text))
 
     def request(self, draws: random.Random) -> Request:
         """Return a request for a route, with something in it that makes no sense."""
@@ -133,7 +140,7 @@ class Routes:
             good = values.of_schema(one["schema"], self._whole, draws)
             value = values.text(draws) if is_odd else _as_text(good)
             if one["in"] == "path":
-                value = value if is_odd else _good_for(name, value)
+                value = value if is_odd else self._good_for(name, value, draws)
                 path = path.replace(f"{{{name}}}", quote(value, safe=draws.choice(("", "/%"))))
             elif one["in"] == "query":
                 query += [_pair(name, value, draws)] * (2 if draws.random() < 0.05 else 1)
@@ -157,6 +164,11 @@ class Routes:
         documented = tuple(int(code) for code in about["responses"] if code in ("501", "503"))
         path = re.sub(r"\{(\w+)\}", _GOOD, path)
         return Request(method, path, tuple(query), tuple(headers), body, documented)
+
+    def _good_for(self, name: str, value: str, draws: random.Random) -> str:
+        if name == "symbol":
+            return _GOOD
+        return draws.choice(self._ids) if self._ids and name.endswith("_id") else value
 
     def _body(self, about: dict[str, Any], is_odd: bool, draws: random.Random) -> bytes:
         content = about.get("requestBody", {}).get("content", {})
@@ -223,10 +235,6 @@ def _as_header(value: str) -> str:
 
 def _as_text(value: Any) -> str:
     return value if isinstance(value, str) else values.json_text(value)
-
-
-def _good_for(name: str, value: str) -> str:
-    return _GOOD if name == "symbol" else value
 
 
 def _spelt(path: str, draws: random.Random) -> str:
