@@ -6,6 +6,8 @@ any other Python use `finstage.Client`, as in notebook.py.
 
 from __future__ import annotations
 
+import sys
+
 from rich.console import Console
 from rich.table import Table
 
@@ -44,4 +46,7 @@ def shown(value: float | None) -> str:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except finstage.FinstageError as error:
+        sys.exit(f"{error}")

@@ -1,6 +1,7 @@
 """Prices, bars and indicators over HTTP, as one would in a notebook: any Python, no Ray.
 
-Start the service first: `make run`. One elsewhere: `python examples/notebook.py URL [KEY]`.
+Start the service first: `make run`. It is found by the data directory, as `finstage` finds it; one
+elsewhere: `python examples/notebook.py URL [KEY]`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import finstage
 def main() -> None:
     """Print the last prices, a week of bars and an RSI."""
     # In a notebook write `market = finstage.Client()` and go on; it closes with the kernel.
-    url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
+    url = sys.argv[1] if len(sys.argv) > 1 else None
     key = sys.argv[2] if len(sys.argv) > 2 else None
     with finstage.Client(url, api_key=key) as market:
         # A row for each symbol; what failed has its reason in the column `error`.
@@ -36,4 +37,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except finstage.FinstageError as error:
+        sys.exit(f"{error}")

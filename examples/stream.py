@@ -1,6 +1,7 @@
 """Prices as they come, over WebSocket: any Python, no Ray.
 
-Start the service first: `make run`. One elsewhere: `python examples/stream.py URL [KEY]`.
+Start the service first: `make run`. It is found by the data directory, as `finstage` finds it; one
+elsewhere: `python examples/stream.py URL [KEY]`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import finstage
 
 async def main() -> None:
     """Print each change of two symbols until interrupted."""
-    url = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"
+    url = sys.argv[1] if len(sys.argv) > 1 else None
     key = sys.argv[2] if len(sys.argv) > 2 else None
     stream = finstage.StreamClient(url, api_key=key)
     # It reconnects by itself and gets what it missed; mode "all" leaves no message out.
@@ -28,3 +29,5 @@ if __name__ == "__main__":
         asyncio.run(main())
     except KeyboardInterrupt:
         print()
+    except finstage.FinstageError as error:
+        sys.exit(f"{error}")

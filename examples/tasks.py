@@ -6,6 +6,7 @@ Start a Finstage first: `make run`. In a notebook's cell the same calls are awai
 
 from __future__ import annotations
 
+import sys
 import time
 
 from rich.console import Console
@@ -41,4 +42,7 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    try:
+        main()
+    except finstage.FinstageError as error:
+        sys.exit(f"{error}")

@@ -70,6 +70,12 @@ class Settings(BaseSettings):
     # Another address than loopback needs keys; a wrong one fails at start.
     host: str = Field("127.0.0.1", description="Address that HTTP and WebSocket clients reach.")
     port: int = Field(8000, ge=1, le=65535, description="Port of API, WebSocket and pages.")
+    url: str = Field(
+        "",
+        pattern=r"^(https?://.+)?$",
+        description="Where `Client()` and `StreamClient()` ask; empty: the service of the data "
+        "directory.",
+    )
     ray_dashboard_port: int = Field(
         8265, ge=1, le=65535, description="Ray dashboard; where taken, a free port is used."
     )

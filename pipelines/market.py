@@ -232,6 +232,12 @@ class Market:
         await self._awaited.pop().__aexit__(kind, error, traceback)
 
     def _open(self) -> tuple[BlockingPortal, AsyncMarket]:
+        try:
+            return self._opened_once()
+        except FinstageError as error:
+            raise error.with_traceback(None) from None
+
+    def _opened_once(self) -> tuple[BlockingPortal, AsyncMarket]:
         with self._lock:
             if self._running is None:
                 with ExitStack() as stack:
@@ -247,6 +253,8 @@ class Market:
         answer = portal.start_task_soon(ask, market)
         try:
             return answer.result()
+        except FinstageError as error:
+            raise error.with_traceback(None) from None  # how it came here is nobody's concern
         except BaseException:
             answer.cancel()  # after Ctrl-C nobody waits for it
             raise

@@ -32,6 +32,7 @@ from infra.errors import (
     SymbolUnknown,
 )
 from pipelines.market import AsyncMarket, Market, Quoted, failure, history_frame
+from serve.client.place import Place, place_of
 
 _ANALYSIS = "/api/v2/technical-analysis"
 _NS_PER_S = 10**9
@@ -61,20 +62,21 @@ _BY_STATUS: Mapping[int, type[FinstageError]] = {
 class Client(Market):
     """Finstage at `url`, as plain calls; `async with` gives the same methods awaited.
 
-    `api_key` is needed where the service asks for one. No answer within `timeout_s` seconds is
-    an ActorError; a service that is restarting is asked up to three times more.
+    Without `url` it is the service of this machine: FINSTAGE_URL, what runs on FINSTAGE_DATA_DIR,
+    else FINSTAGE_PORT. `api_key` is needed where the service asks for one. No answer within
+    `timeout_s` seconds is an ActorError; a service that is restarting is asked up to three times
+    more.
     """
 
     def __init__(
         self,
-        url: str = "http://127.0.0.1:8000",
+        url: str | None = None,
         api_key: str | None = None,
         timeout_s: float = 30.0,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise RequestError(f"url {url!r} must start with http:// or https://")
-        self.url = url.rstrip("/")
-        super().__init__(partial(open_market, self.url, api_key, timeout_s))
+        place = place_of(url, api_key)
+        self.url = place.url
+        super().__init__(partial(open_market, place.url, place.key, timeout_s))
 
     def __repr__(self) -> str:
         return f"Client({self.url!r})"
@@ -175,9 +177,7 @@ class HttpMarket(AsyncMarket):
         try:
             return await self._http.send(request)
         except (httpx.ConnectError, httpx.ConnectTimeout):
-            raise ActorError(
-                f"no Finstage at {self._url}: is it running? start it with `make run`"
-            ) from None
+            raise Place(self._url).unreachable() from None
         except httpx.TimeoutException:
             raise ActorError(f"{self._url} did not answer within {self._timeout_s:g} s") from None
         except _BROKEN:

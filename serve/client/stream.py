@@ -13,11 +13,13 @@ import websockets
 from websockets.asyncio.client import ClientConnection, connect
 
 from infra.errors import FinstageError
+from serve.client.place import place_of
 
 logger = logging.getLogger(__name__)
 
 _STARTING = b"Ping http://.../-/routes for available routes."
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 10.0
+_FIRST_TRIES = 3  # beside the first, of a service that nobody has met yet
 _LIVELY_S = 60.0  # without a frame or a pong for so long the connection is given up
 
 
@@ -40,12 +42,15 @@ class StreamClient:
 
     Broken connections are made again, with growing pauses, and what was missed comes then, in
     order. Where it cannot be had any more, a snapshot takes its place and `resyncs` grows.
-    State: the counts, of all iterators.
+    Without `url` it is the service of this machine, as of `Client`. State: the counts, of all
+    iterators, and whether anybody ever answered.
     """
 
-    def __init__(self, url: str = "http://127.0.0.1:8000", api_key: str | None = None) -> None:
-        self._url = url.rstrip("/").replace("http", "ws", 1) + "/ws/realtime"
-        self._headers = {} if api_key is None else {"x-api-key": api_key}
+    def __init__(self, url: str | None = None, api_key: str | None = None) -> None:
+        self._place = place_of(url, api_key)
+        self._url = self._place.url.replace("http", "ws", 1) + "/ws/realtime"
+        self._headers = {} if self._place.key is None else {"x-api-key": self._place.key}
+        self._has_met = False  # a service that answered may go and come back
         self.drops = 0  # connections that broke
         self.resyncs = 0  # times that a snapshot took the place of what was missed
 
@@ -59,25 +64,27 @@ class StreamClient:
         `category:stock`; of alerts, tasks and all, none are all. After a snapshot that took the
         place of missed messages the last ones come again, of alerts only what was missed. Who
         leaves the loop closes the connection with `aclose()` (`contextlib.aclosing`). Raises
-        StreamRefused.
+        StreamRefused, and ActorError where nothing listens and nothing ever answered.
         """
         named = [symbols] if isinstance(symbols, str) else list(symbols)
         request = {"action": "subscribe", "type": type, "symbols": named} | options
         place: dict[str, Any] | None = None
         alert_id = 0  # of the last alert: one that comes again is left out
         pause_s = _FIRST_PAUSE_S
+        tries = 0
         while True:
             try:
                 async with connect(
                     self._url, additional_headers=self._headers, ping_timeout=_LIVELY_S, proxy=None
-                ) as socket:
+                ) as opened:
                     more = {} if place is None else {"recover": place | {"alert_id": alert_id}}
-                    answer = await _subscribed(socket, request | more)
+                    self._has_met = True
+                    answer = await _subscribed(opened, request | more)
                     if place is not None and not answer["recovered"]:
                         self.resyncs += 1
                     place = _place(answer)
                     pause_s = _FIRST_PAUSE_S
-                    async for message in _flattened(answer, _messages(socket)):
+                    async for message in _flattened(answer, _messages(opened)):
                         if message.get("action") == "snapshot":
                             self.resyncs += 1
                             place = _place(message)
@@ -93,6 +100,10 @@ class StreamClient:
                         yield message
             except (OSError, websockets.InvalidHandshake, websockets.ConnectionClosed) as error:
                 _check_final(error)
+                tries += 1
+                is_nobody = isinstance(error, OSError) and not self._has_met
+                if is_nobody and tries > _FIRST_TRIES:
+                    raise self._place.unreachable() from None
                 logger.info("stream.dropped", extra={"reason": str(error)})
             self.drops += 1
             await asyncio.sleep(pause_s * random.uniform(0.5, 1.5))
