@@ -71,7 +71,7 @@ class Site:
 
     def _symbols(self, route: Route) -> None:
         if route.request.method == "POST":
-            (symbol,) = route.request.post_data_json["symbols"]
+            (symbol,) = json.loads(route.request.post_data or "")["symbols"]
             self.added.append(symbol)
             self.row(symbol.upper(), self.trouble)
         status = "ok" if self.trouble is None else "degraded"
