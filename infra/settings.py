@@ -197,7 +197,7 @@ class Settings(BaseSettings):
     max_symbols_on_socket: int = Field(1_000, ge=1, description="Symbols one socket may take.")
     max_universe: int = Field(10_000, ge=1, description="Symbols known to the service.")
     # Higher needs more descriptors: HAProxy takes two for each, and 4,800 beside.
-    max_sockets: int = Field(5_000, ge=1, description="Sockets of one stream replica.")
+    max_sockets: int = Field(5_000, ge=1, description="Sockets and event streams of a replica.")
     max_sockets_of_key: int = Field(1_000, ge=1, description="Of them, those with one API key.")
     # More: a client's burst can hold a replica; a heartbeat a second is one.
     socket_messages_per_s: int = Field(

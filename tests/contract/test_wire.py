@@ -73,7 +73,7 @@ async def until(holds: Callable[[], bool], pause_s: float = 0.01) -> None:
 async def serving(
     table: SocketTable, data_dir: Path, ping_s: float, want: Want | None = None, **more: Any
 ) -> AsyncIterator[str]:
-    settings = made_settings(data_dir=data_dir, max_sockets=4, **more)
+    settings = made_settings(data_dir=data_dir, **({"max_sockets": 4} | more))
     alone = Alone()
     upstream = Upstream(want, live, published, alone)
     roster = Roster(table, "stream-1", alone)
@@ -264,6 +264,22 @@ async def test_streams_and_sockets_share_the_places_and_those_of_a_key(tmp_path:
         assert socket.close_code == 4504
         await first.aclose()
         await until(lambda: len(table) == 0)
+
+
+async def test_where_there_are_keys_the_last_tenth_of_the_places_is_theirs(tmp_path: Path) -> None:
+    table = prices_table()
+    more: dict[str, Any] = {"api_keys": "bot:0123456789", "max_sockets": 10}
+    async with asyncio.timeout(60), serving(table, tmp_path, 20.0, **more) as url:
+        sockets = [await subscribed(url) for _ in range(9)]
+        refused = await websockets.connect(url, proxy=None)
+        with pytest.raises(websockets.ConnectionClosed):
+            await refused.recv()
+        assert refused.close_code == 4504
+        key = {"x-api-key": "0123456789"}
+        sockets.append(await websockets.connect(url, additional_headers=key, proxy=None))
+        assert orjson.loads(await sockets[-1].recv())["type"] == "system_status"
+        for socket in sockets:
+            await socket.close()
 
 
 async def test_a_stream_whose_client_takes_nothing_is_ended(
