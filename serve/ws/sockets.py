@@ -418,6 +418,8 @@ class SocketTable:
             self._known.discard(topic)
             return
         object_of(message)  # else it is no frame for anybody
+        if kind is Kind.ALERTS:
+            number_of(message)
         self._backlog.add(offset, message)
         self._offsets[topic] = offset
         if kind in _STREAMED:
