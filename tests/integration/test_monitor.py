@@ -5,7 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 
 import httpx
@@ -151,6 +154,36 @@ def test_an_ab_test_splits_requests_and_says_what_it_is_worth(http: httpx.Client
         http.post("/api/v2/ab-tests/worth/stop", json={"reason": "done"}).raise_for_status()
         http.delete("/api/v2/ab-tests/worth").raise_for_status()
     assert http.get("/api/v2/ab-tests/worth").status_code == 404
+
+
+def test_changes_at_one_time_are_all_kept_and_none_is_done_twice(http: httpx.Client) -> None:
+    hooks, tests = "/api/v2/alerts/config/webhook", "/api/v2/ab-tests"
+    urls = [f"https://hooks.example.org/{number}" for number in range(30)]
+    body = {
+        "id": "once", "name": "once", "traffic_split_method": "random",
+        "target_endpoints": ["/api/v2/prices/{symbol}/history"],
+        "variants": [
+            {"id": "off", "name": "off", "traffic_percentage": 50, "is_control": True},
+            {"id": "on", "name": "on", "traffic_percentage": 50,
+             "optimization_rules": ["caching_price_data"]},
+        ],
+    }  # fmt: skip
+    with ThreadPoolExecutor(30) as pool:
+        added = list(pool.map(lambda url: http.post(hooks, json={"webhook_url": url}), urls))
+        made = Counter(pool.map(lambda _: http.post(tests, json=body).status_code, range(12)))
+        asked = [("POST", f"{tests}/once/start"), ("DELETE", f"{tests}/once")] * 4
+        moved = Counter(pool.map(lambda one: http.request(*one).status_code, asked))
+        config = http.get("/api/v2/alerts/config").json()
+        hook = partial(http.request, "DELETE", hooks)
+        gone = Counter(pool.map(lambda url: hook(json={"webhook_url": url}).status_code, urls * 2))
+    http.post(f"{tests}/once/stop")
+    http.delete(f"{tests}/once")
+    assert len({answer.json()["secret"] for answer in added}) == 30
+    assert len(config["webhook_urls"]) == 30
+    assert made == {200: 1, 409: 11}
+    assert moved.keys() <= {200, 404, 409}
+    assert moved[200] == 1
+    assert gone == {200: 30, 404: 30}
 
 
 async def test_alerts_and_readings_come_over_the_socket(service: Service) -> None:
