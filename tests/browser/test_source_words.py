@@ -41,6 +41,7 @@ class Site:
     rows: list[dict[str, Any]] = field(default_factory=list)
     added: list[str] = field(default_factory=list)
     sockets: list[WebSocketRoute] = field(default_factory=list)
+    said: list[dict[str, Any]] = field(default_factory=list)
 
     def open(self, name: str) -> None:
         self.page.route(f"{SITE}/**", self._answer)
@@ -56,7 +57,7 @@ class Site:
 
     def _listen(self, socket: WebSocketRoute) -> None:
         self.sockets.append(socket)
-        socket.on_message(lambda _: None)
+        socket.on_message(lambda text: self.said.append(json.loads(text)))
 
     def _answer(self, route: Route) -> None:
         path = route.request.url.removeprefix(SITE).partition("?")[0]
@@ -153,3 +154,27 @@ def test_a_page_without_symbols_works_and_takes_the_first(
     expect(page.locator("#none")).to_be_hidden()
     assert site.added == ["meta"]
     assert not [text for text in complaints if "503" not in text]
+
+
+def live_subscriptions(site: Site) -> int:
+    return sum(m["action"] == "subscribe" and m.get("id") == "live" for m in site.said)
+
+
+def test_live_values_that_were_refused_are_asked_for_again_when_the_source_is_back(
+    site: Site,
+) -> None:
+    site.trouble = LIMITED
+    site.row("AAPL", LIMITED)
+    site.open("demo")
+    page = site.page
+    expect(page.locator("#state")).to_have_text(re.compile(r"^Yahoo refuses"))
+    before = live_subscriptions(site)
+    assert before == 1
+
+    site.tell({"type": "error", "code": 105, "id": "live", "message": "Yahoo refuses (429)"})
+    site.trouble = None
+    site.tell({"type": "system_status", "event": "source_state", "status": "ok"})
+
+    expect(page.locator("#state")).to_have_text("live")
+    expect(page.locator("#state")).to_have_class("badge live")
+    assert live_subscriptions(site) == before + 1

@@ -5,6 +5,8 @@ import { addForm, SourceWatch } from "/assets/source.js";
 import { Stream } from "/assets/stream.js";
 
 const MOST_ALERTS = 100;
+const LIVE = "live";
+const LIVE_AGAIN_MS = 5000;
 const $ = (id) => document.getElementById(id);
 const money = new Intl.NumberFormat("en-US", { minimumFractionDigits: 2, maximumFractionDigits: 2 });
 const clock = new Intl.DateTimeFormat("en-GB", { timeStyle: "medium" });
@@ -14,6 +16,7 @@ const rows = new Map();
 const prices = new Map();
 let chosen = "";
 let loading = 0;
+let liveAgain = 0;
 const headers = () => (keyFor() ? { "X-API-Key": keyFor() } : {});
 const watch = new SourceWatch(() => ask("/api/v2/symbols?size=500"), showList);
 const chart = new Chart($("chart"));
@@ -131,7 +134,8 @@ function onMessage(message) {
   else if (message.type === "technical_analysis_update") showLive(message);
   else if (message.type === "alert") showAlert(message);
   else if (message.event === "data_restarted") load();
-  else if (message.event === "source_state") watch.load().catch(() => {});
+  else if (message.event === "source_state") onSource(message);
+  else if (message.type === "error" && message.id === LIVE) liveAgain = setTimeout(takeLive, LIVE_AGAIN_MS);
   else if (message.type === "error") onState({ name: "lost", text: message.message });
 }
 
@@ -180,9 +184,21 @@ function choose(symbol) {
   load();
   const last = prices.get(symbol);
   if (last) showPrice(last);
-  stream.take("live", {
-    type: "technical_analysis", symbols: [symbol], interval: "1d",
-  });
+  takeLive();
+}
+
+// Again where it was refused: a source that did not answer then may do so now.
+function takeLive() {
+  clearTimeout(liveAgain);
+  stream.take(LIVE, { type: "technical_analysis", symbols: [chosen], interval: "1d", id: LIVE });
+}
+
+function onSource({ status }) {
+  watch.load().catch(() => {});
+  if (status === "ok" && chosen && $("chart").dataset.bars === "0") {
+    load();
+    takeLive();
+  }
 }
 
 function visible() {
