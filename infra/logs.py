@@ -45,7 +45,8 @@ class JsonFormatter(logging.Formatter):
         if request_id := current_request_id():
             line["request_id"] = request_id
         extra = {k: v for k, v in vars(record).items() if k not in _STANDARD and k[0] != "_"}
-        line.update(extra)
+        # What a line says of itself stays so, whatever a member is called.
+        line.update({f"{k}_" if k in line else k: value for k, value in extra.items()})
         if record.exc_info:
             line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
         return orjson.dumps(line, default=str).decode()

@@ -73,22 +73,22 @@ class CacheActor(ServiceActor):
     # -- the shared level -------------------------------------------------------------------
 
     @exposed
-    async def fetch(self, cache: str, key: str, claim_s: float) -> Found | None:
-        """Return a value, or None to the caller who is to make it within `claim_s` seconds.
+    async def fetch(self, cache: str, key: str, claim_s: float, who: str) -> Found | None:
+        """Return a value, or None to `who`, which is to make it within `claim_s` seconds.
 
         Others who ask meanwhile wait for that.
         """
-        return await self._shared.fetch(cache, key, claim_s)
+        return await self._shared.fetch(cache, key, claim_s, who)
 
     @exposed
-    async def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime) -> bool:
+    async def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime, who: str) -> bool:
         """Keep a value; False where it is too large, or made of data that is old by now."""
-        return self._shared.give(cache, key, value, lifetime)
+        return self._shared.give(cache, key, value, lifetime, who)
 
     @exposed
-    async def release(self, cache: str, key: str) -> None:
-        """Let another caller make what this one could not."""
-        self._shared.release(cache, key)
+    async def release(self, cache: str, key: str, who: str) -> None:
+        """Let another caller make what `who` could not."""
+        self._shared.release(cache, key, who)
 
     @exposed
     async def delete(self, cache: str, key: str) -> bool:
@@ -208,7 +208,9 @@ class CacheActor(ServiceActor):
         while True:
             sample = await self._sampled()
             for worry in self._book.take(sample):
-                logger.warning("memory.worry", extra={"level": worry.level, "what": worry.message})
+                logger.warning(
+                    "memory.worry", extra={"severity": worry.level, "what": worry.message}
+                )
             if is_on(MEMORY_BASIC):
                 await self._ordered("purge", None, False)
             if self._short_of_memory():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import uuid
 from collections.abc import Iterable
 from typing import Any, Literal
 
@@ -27,20 +28,23 @@ class CacheClient(ActorClient):
 
     actor_name = CACHE
 
-    async def fetch(self, cache: str, key: str, claim_s: float) -> Found | None:
-        """Return a value, or None to the caller who is to make it within `claim_s` seconds."""
+    async def fetch(self, cache: str, key: str, claim_s: float, who: str = "") -> Found | None:
+        """Return a value, or None to `who`, which is to make it within `claim_s` seconds."""
         wait_s = self._wait_s + claim_s
-        found: Found | None = await self._ask_now("fetch", cache, key, claim_s, wait_s=wait_s)
+        found: Found | None = await self._ask_now("fetch", cache, key, claim_s, who, wait_s=wait_s)
         return found
 
-    async def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime) -> bool:
+    async def give(
+        self, cache: str, key: str, value: bytes, lifetime: Lifetime, who: str = ""
+    ) -> bool:
         """Keep a value; False where it is not kept."""
-        kept: bool = await self._ask_now("give", cache, key, value, lifetime, wait_s=self._wait_s)
+        asked = (cache, key, value, lifetime, who)
+        kept: bool = await self._ask_now("give", *asked, wait_s=self._wait_s)
         return kept
 
-    async def release(self, cache: str, key: str) -> None:
-        """Let another caller make what this one could not."""
-        await self._ask_now("release", cache, key, wait_s=self._wait_s)
+    async def release(self, cache: str, key: str, who: str = "") -> None:
+        """Let another caller make what `who` could not."""
+        await self._ask_now("release", cache, key, who, wait_s=self._wait_s)
 
     async def delete(self, cache: str, key: str) -> bool:
         """Forget a value; say whether it was there."""
@@ -125,13 +129,14 @@ class ActorLevel:
 
     def __init__(self, client: CacheClient) -> None:
         self._client = client
+        self._who = uuid.uuid4().hex  # whose claims these are
         self._error = ""
         self._failures = 0
 
     async def fetch(self, cache: str, key: str, claim_s: float) -> Found | None:
         """Return a value, or None to the caller who is to make it."""
         try:
-            found = await self._client.fetch(cache, key, claim_s)
+            found = await self._client.fetch(cache, key, claim_s, self._who)
         except ActorError as error:
             self._note(error)
             return None
@@ -141,7 +146,7 @@ class ActorLevel:
     async def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime) -> bool:
         """Keep a value; False where it is not kept."""
         try:
-            return await self._client.give(cache, key, value, lifetime)
+            return await self._client.give(cache, key, value, lifetime, self._who)
         except ActorError as error:
             self._note(error)
             return False
@@ -149,7 +154,7 @@ class ActorLevel:
     async def release(self, cache: str, key: str) -> None:
         """Let another caller make what this one could not."""
         with contextlib.suppress(ActorError):
-            await self._client.release(cache, key)
+            await self._client.release(cache, key, self._who)
 
     async def delete(self, cache: str, key: str) -> bool:
         """Forget a value; return whether it was there."""

@@ -17,6 +17,7 @@ DEFAULT_TTL_S = 300.0
 
 @dataclass(slots=True)
 class _Claim:
+    who: str
     until_s: float
     over: asyncio.Future[None]
 
@@ -36,8 +37,8 @@ class SharedCaches:
         self._caches: dict[str, MemoryCache] = {}
         self._claims: dict[tuple[str, str], _Claim] = {}
 
-    async def fetch(self, cache: str, key: str, claim_s: float) -> Found | None:
-        """Return a value, or None to the caller who is to make it within `claim_s` seconds."""
+    async def fetch(self, cache: str, key: str, claim_s: float, who: str = "") -> Found | None:
+        """Return a value, or None to `who`, which is to make it within `claim_s` seconds."""
         while True:
             values = self._named(cache)
             found = values.find(key) if values is not None else None
@@ -45,18 +46,18 @@ class SharedCaches:
                 return found
             claim = self._claims.get((cache, key))
             if claim is None or claim.until_s <= self._clock.monotonic_s():
-                self._claim(cache, key, claim_s)
+                self._claim(cache, key, claim_s, who)
                 return None
             if found is not None:
                 return found  # an old one, while somebody makes the new one
             await self._wait(claim)
 
-    def _claim(self, cache: str, key: str, claim_s: float) -> None:
+    def _claim(self, cache: str, key: str, claim_s: float, who: str) -> None:
         self._end_claim(cache, key)
         over = asyncio.get_running_loop().create_future()
         until_s = self._clock.monotonic_s() + claim_s
         if claim_s > 0:
-            self._claims[cache, key] = _Claim(until_s, over)
+            self._claims[cache, key] = _Claim(who, until_s, over)
 
     async def _wait(self, claim: _Claim) -> None:
         left_s = claim.until_s - self._clock.monotonic_s()
@@ -71,18 +72,20 @@ class SharedCaches:
         if claim is not None and not claim.over.done():
             claim.over.set_result(None)
 
-    def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime) -> bool:
+    def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime, who: str = "") -> bool:
         """Keep a value, and let those have it who wait for it; False where it is not kept."""
         values = self._named(cache)
         kept = values is not None and values.put(key, value, lifetime)
         if kept:
             self._keep_bounds()
-        self._end_claim(cache, key)
+        self.release(cache, key, who)
         return kept
 
-    def release(self, cache: str, key: str) -> None:
-        """Let another caller make what this one could not."""
-        self._end_claim(cache, key)
+    def release(self, cache: str, key: str, who: str = "") -> None:
+        """Let another caller make what `who` could not; one that is late has no claim any more."""
+        claim = self._claims.get((cache, key))
+        if claim is not None and claim.who == who:
+            self._end_claim(cache, key)
 
     def delete(self, cache: str, key: str) -> bool:
         """Forget a value; return whether it was there."""

@@ -37,7 +37,10 @@ class Cached(Protocol[P, R_co]):
         """Return the key of a call."""
 
     def cache_delete(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Forget the result of a call in this process; return whether it was there."""
+        """Forget the result of a call here and where processes share it; say whether it was there.
+
+        What another process holds near it gives until its lifetime is over.
+        """
 
 
 class Decorator(Protocol):
@@ -148,7 +151,7 @@ def _cached(
 
     cached.cache_name = cache_name
     cached.cache_key = lambda *args, **kwargs: calls.prepared(args, kwargs)[0]
-    cached.cache_delete = lambda *args, **kwargs: named().delete(calls.prepared(args, kwargs)[0])
+    cached.cache_delete = lambda *args, **kwargs: named().forget(calls.prepared(args, kwargs)[0])
     return cast(Cached[P, R], cached)
 
 

@@ -81,6 +81,11 @@ class SyncShared:
         """Let others make it."""
         self._run(lambda: self._level.release(cache, key))
 
+    def delete(self, cache: str, key: str) -> bool:
+        """Forget a value; return whether it was there."""
+        was_there: bool = self._run(lambda: self._level.delete(cache, key))
+        return was_there
+
 
 class NamedCache:
     """Near entries of one process, and the shared level where the process has one.
@@ -102,6 +107,7 @@ class NamedCache:
         )
         self._renewing: set[str] = set()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._forgetting: dict[str, asyncio.Task[Any]] = {}
 
     def attach(self, level: SharedLevel | None, plain: SyncShared | None) -> None:
         """Put a shared level behind the near one, or take it away."""
@@ -121,6 +127,26 @@ class NamedCache:
     def delete(self, key: str) -> bool:
         """Forget a value of this process."""
         return self.near.delete(key)
+
+    def forget(self, key: str) -> bool:
+        """Forget a value of this process and of the shared level; return whether it was there.
+
+        In a loop the shared level is told beside the caller, and the next to ask for the value
+        there waits for that.
+        """
+        was_there = self.near.delete(key)
+        if self._level is None:
+            return was_there
+        if not loop_runs():
+            return (self._plain is not None and self._plain.delete(self.name, key)) or was_there
+        task = asyncio.ensure_future(self._level.delete(self.name, key))
+        self._forgetting[key] = task
+        task.add_done_callback(lambda _: self._forgotten(key, task))
+        return was_there
+
+    def _forgotten(self, key: str, task: asyncio.Task[Any]) -> None:
+        if self._forgetting.get(key) is task:
+            del self._forgetting[key]
 
     def clear(self) -> int:
         """Forget all values and counts of this process."""
@@ -235,6 +261,8 @@ class NamedCache:
         level = self._level if keeping.is_shared else None
         lifetime = self._lifetime(keeping)
         if level is not None:
+            if (forgetting := self._forgetting.get(key)) is not None:
+                await asyncio.wait([forgetting])
             found = await level.fetch(self.name, key, CLAIM_S)
             if self._is_true(found):
                 return self._taken(key, found)

@@ -138,6 +138,8 @@ class MemoryCache:
     def put(self, key: Hashable, value: Any, lifetime: Lifetime) -> bool:
         """Keep a value; False where it is not kept, because it is too large or already old."""
         if lifetime.ttl_s == 0:
+            with self._lock:
+                self._values.pop(key, None)
             return False
         size = size_bytes(value) + size_bytes(key) + _ENTRY_BYTES
         with self._lock:

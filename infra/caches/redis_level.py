@@ -6,6 +6,7 @@ import asyncio
 import logging
 import random
 import time
+import uuid
 from collections.abc import Awaitable, Callable, Iterable
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -25,6 +26,8 @@ _PREFIX = "finstage"
 _TIMEOUT_S = 1.0
 _AWAY_S = 5.0  # after a failure nothing is asked for so long
 _POLL_S = 0.05
+# Only one's own claim: that of who is late has run out, and another has one by now.
+_RELEASE = "if redis.call('GET', KEYS[1]) == ARGV[1] then return redis.call('DEL', KEYS[1]) end"
 
 
 class RedisLevel:
@@ -45,6 +48,7 @@ class RedisLevel:
         self._driver = driver
         self._url = url
         self._now_s = now_s
+        self._who = uuid.uuid4().hex  # whose claims these are
         self._clients: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
         self._away_until_s = float("-inf")
         self._error = ""
@@ -74,11 +78,11 @@ class RedisLevel:
             if claim_s <= 0:
                 return None
             until_ms = max(1, int(claim_s * 1_000))
-            if await client.set(_claim(cache, key), b"1", nx=True, px=until_ms):
+            if await client.set(_claim(cache, key), self._who, nx=True, px=until_ms):
                 made = _unpacked(await client.get(_name(cache, key)))
                 if made is None or made.is_stale:
                     return None
-                await client.delete(_claim(cache, key))  # its maker ended between the two looks
+                await self._unclaimed(client, cache, key)  # its maker ended between the looks
                 return made
             if found is not None:
                 return found  # an old one, while somebody makes the new one
@@ -89,7 +93,8 @@ class RedisLevel:
     async def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime) -> bool:
         """Keep a value; False where Redis is away."""
         packed, kept_s = _packed(value, lifetime), _kept_s(lifetime)
-        if kept_s is not None and kept_s <= 0:
+        if lifetime.ttl_s == 0:
+            await self.delete(cache, key)
             await self.release(cache, key)
             return False
 
@@ -97,7 +102,7 @@ class RedisLevel:
             pipe = client.pipeline(transaction=False)
             until_ms = None if kept_s is None else max(1, int(kept_s * 1_000))
             pipe.set(_name(cache, key), packed, px=until_ms)
-            pipe.delete(_claim(cache, key))
+            pipe.eval(_RELEASE, 1, _claim(cache, key), self._who)
             await pipe.execute()
             return True
 
@@ -107,7 +112,10 @@ class RedisLevel:
 
     async def release(self, cache: str, key: str) -> None:
         """Let another caller make what this one could not."""
-        await self._try(lambda client: client.delete(_claim(cache, key)), 0)
+        await self._try(lambda client: self._unclaimed(client, cache, key), None)
+
+    async def _unclaimed(self, client: Any, cache: str, key: str) -> None:
+        await client.eval(_RELEASE, 1, _claim(cache, key), self._who)
 
     async def delete(self, cache: str, key: str) -> bool:
         """Forget a value; return whether it was there."""

@@ -6,15 +6,16 @@ import asyncio
 import shutil
 import subprocess
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from infra.caches.base import Found, Lifetime
 from infra.caches.changes import Changes, Mark
 from infra.caches.codec import decoded, encoded
-from infra.caches.layered import Keeping, NamedCache
+from infra.caches.layered import Keeping, NamedCache, SyncShared
 from infra.caches.memory import MemoryCache
 from infra.caches.redis_level import RedisLevel
 from tests.conftest import needed
@@ -94,6 +95,71 @@ async def test_two_processes_make_it_once(
 
     assert not any(waited)
     assert [value(one) for one in found] == ["made"] * 5
+
+
+async def test_who_is_late_ends_nobody_elses_claim(
+    level: RedisLevel, server: tuple[str, subprocess.Popen[bytes]]
+) -> None:
+    second, third = RedisLevel(server[0]), RedisLevel(server[0])
+    assert await level.fetch("c", "late", 0.05) is None
+    await asyncio.sleep(0.1)  # its claim runs out
+    assert await second.fetch("c", "late", 10.0) is None
+
+    await level.release("c", "late")
+    await level.give("c", "late", b"", Lifetime(0.0))
+    asking = asyncio.create_task(third.fetch("c", "late", 10.0))
+    await asyncio.sleep(0.2)
+    has_claimed = asking.done()
+    await second.give("c", "late", encoded("made"), Lifetime(60.0))
+
+    assert not has_claimed
+    assert value(await asking) == "made"
+    await second.close()
+    await third.close()
+
+
+async def test_a_lifetime_of_zero_takes_the_older_value_away(level: RedisLevel) -> None:
+    await level.give("c", "zero", encoded("old"), Lifetime(60.0))
+
+    assert not await level.give("c", "zero", encoded("new"), Lifetime(0.0, stale_s=5.0))
+    assert await level.fetch("c", "zero", 0.0) is None
+
+
+async def test_forgetting_a_result_forgets_it_where_processes_share_it(level: RedisLevel) -> None:
+    cache = NamedCache(MemoryCache("c", "near", 10, 2**20, 60.0), Changes())
+    cache.attach(level, None)
+    runs = []
+
+    async def make() -> int:
+        runs.append(1)
+        return len(runs)
+
+    first = [await cache.get_or_await("forgotten", make, Keeping()) for _ in range(2)]
+    assert cache.forget("forgotten")
+    again = await cache.get_or_await("forgotten", make, Keeping())
+
+    assert (first, again) == ([1, 1], 2)
+
+
+async def test_so_does_plain_code(level: RedisLevel) -> None:
+    loop = asyncio.get_running_loop()
+
+    def run(ask: Callable[[], Any]) -> Any:
+        return asyncio.run_coroutine_threadsafe(ask(), loop).result(10)
+
+    cache = NamedCache(MemoryCache("c", "near", 10, 2**20, 60.0), Changes())
+    cache.attach(level, SyncShared(level, run))
+    runs = []
+
+    def make() -> int:
+        runs.append(1)
+        return len(runs)
+
+    def work() -> list[object]:
+        made = [cache.get_or_set("plain", make), cache.forget("plain")]
+        return [*made, cache.get_or_set("plain", make), cache.forget("never")]
+
+    assert await asyncio.to_thread(work) == [1, True, 2, False]
 
 
 async def test_clearing_takes_one_cache_only(level: RedisLevel) -> None:

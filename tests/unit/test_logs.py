@@ -31,6 +31,15 @@ def test_a_line_has_the_facts_and_the_request_id() -> None:
     assert "_private" not in line
 
 
+def test_what_a_line_says_of_itself_is_not_overwritten() -> None:
+    said = record(pid=1)
+    vars(said)["level"] = "critical"
+    line = orjson.loads(JsonFormatter("feed").format(said))
+
+    assert (line["level"], line["level_"]) == ("INFO", "critical")
+    assert line["pid"] == os.getpid()
+
+
 def test_an_exception_is_in_the_log() -> None:
     try:
         raise KeyError("gone")

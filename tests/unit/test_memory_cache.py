@@ -96,6 +96,14 @@ def test_what_is_too_large_does_not_leave_an_older_value_behind() -> None:
     assert values.stats().refused == 1
 
 
+def test_a_lifetime_of_zero_takes_the_older_value_away() -> None:
+    values, _ = cache()
+    values.set("k", "old")
+
+    assert not values.set("k", "new", 0)
+    assert values.get("k") is None
+
+
 def test_a_stale_value_is_found_but_not_got() -> None:
     values, clock = cache()
     values.put("k", 1, Lifetime(5.0, stale_s=5.0))

@@ -68,6 +68,30 @@ async def test_a_maker_that_died_holds_up_nobody_for_ever() -> None:
     assert await other is None
 
 
+async def test_who_is_late_ends_nobody_elses_claim() -> None:
+    caches, clock = shared()
+    assert await caches.fetch("c", "k", 30.0, "late") is None
+    clock.advance(31)
+    assert await caches.fetch("c", "k", 30.0, "second") is None
+
+    caches.release("c", "k", "late")
+    assert not caches.give("c", "k", b"too large" * 2**20, FOR_A_MINUTE, "late")
+    third = asyncio.create_task(caches.fetch("c", "k", 30.0, "third"))
+    await settled()
+
+    assert not third.done()
+    caches.give("c", "k", b"made", FOR_A_MINUTE, "second")
+    assert value(await third) == b"made"
+
+
+async def test_a_lifetime_of_zero_takes_the_older_value_away() -> None:
+    caches, _ = shared()
+    caches.give("c", "k", b"old", FOR_A_MINUTE)
+
+    assert not caches.give("c", "k", b"new", Lifetime(0.0))
+    assert await caches.fetch("c", "k", 0.0) is None
+
+
 async def test_a_stale_value_is_made_anew_by_one_and_given_to_the_rest() -> None:
     caches, clock = shared()
     caches.give("c", "k", b"old", Lifetime(10.0, stale_s=60.0))
