@@ -134,6 +134,20 @@ class ServiceActor:
         return os.getpid()
 
 
+async def brought(ref: Any) -> tuple[Any, BaseException | None]:
+    """Return what a Ray task brought: its value, or why there is none.
+
+    That is never thrown here: Ray's copy of a task's GeneratorExit would close the coroutine that
+    awaits it, one of its SystemExit end the loop.
+    """
+    future = asyncio.wrap_future(ref.future())
+    await asyncio.wait([future])
+    if future.cancelled():
+        return None, asyncio.CancelledError("cancelled")
+    error = future.exception()
+    return (None, error) if error is not None else (future.result(), None)
+
+
 Owner = TypeVar("Owner", bound=ServiceActor)
 P = ParamSpec("P")
 R = TypeVar("R")

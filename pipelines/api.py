@@ -146,6 +146,7 @@ def task(
     retry_delay_s: float = 1.0,
     unique_by: Sequence[str] = (),
     durable: bool = True,
+    destructive: bool = False,
     timeout: float | None = None,
     retry_delay: float | None = None,
 ) -> Callable[[Callable[..., Any]], TaskFunction]: ...
@@ -160,6 +161,7 @@ def task(
     retry_delay_s: float = 1.0,
     unique_by: Sequence[str] = (),
     durable: bool = True,
+    destructive: bool = False,
     timeout: float | None = None,
     retry_delay: float | None = None,
 ) -> TaskFunction | Callable[[Callable[..., Any]], TaskFunction]:
@@ -170,7 +172,8 @@ def task(
     Finstage that no retry helps are not. `timeout_s` ends a try for good, in C code too.
     `unique_by` names arguments: while a task with the same ones has not ended, submitting gives
     that one. `durable=False` is for functions of a notebook: their code goes through Ray, and
-    they end with the cluster. `timeout` and `retry_delay` are other names of the two.
+    they end with the cluster. `destructive` ones the page asks about before it runs them.
+    `timeout` and `retry_delay` are other names of the two.
 
     Raises TypeError and ValueError for a declaration that makes no sense.
     """
@@ -180,7 +183,9 @@ def task(
     pause_s = retry_delay_s if retry_delay is None else retry_delay
 
     def declared(function: Callable[..., Any]) -> TaskFunction:
-        spec = spec_of(function, name, priority, max_retries, limit_s, pause_s, unique_by)
+        spec = spec_of(
+            function, name, priority, max_retries, limit_s, pause_s, unique_by, destructive
+        )
         if durable and spec.is_importable:
             declare(spec)
         return TaskFunction(spec, durable=durable)

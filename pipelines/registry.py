@@ -31,7 +31,10 @@ _known: dict[str, TaskSpec] = {}
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TaskSpec:
-    """A function that can run as a task; `target` is where it is, `module:name`."""
+    """A function that can run as a task; `target` is where it is, `module:name`.
+
+    What is `destructive` takes something away for good: people are asked before it runs.
+    """
 
     name: str
     target: str
@@ -44,6 +47,7 @@ class TaskSpec:
     model: type[BaseModel]
     signature: inspect.Signature
     context_name: str | None
+    destructive: bool = False
 
     @property
     def title(self) -> str:
@@ -162,6 +166,7 @@ def spec_of(
     timeout_s: float | None,
     retry_delay_s: float,
     unique_by: Iterable[str],
+    destructive: bool = False,
 ) -> TaskSpec:
     """Return what a declaration means; raises TypeError and ValueError where it means nothing."""
     if not callable(function):
@@ -187,6 +192,7 @@ def spec_of(
         model=_model(function.__name__, taken, hints),
         signature=inspect.Signature(taken),
         context_name=context[0] if context else None,
+        destructive=destructive,
     )
 
 

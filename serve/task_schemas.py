@@ -155,10 +155,11 @@ class Workers(Shape):
 
 
 class TaskFunctionShape(Shape):
-    """A task that can be submitted by its name."""
+    """A task that can be submitted by its name; a destructive one takes away for good."""
 
     name: str
     title: str
+    destructive: bool
     parameters: list[str]
     priority: Priority
     max_retries: int

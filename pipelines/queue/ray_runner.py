@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import ray
 
+from actors.runtime import brought
 from infra.settings import Settings
 from pipelines.queue.bounds import ERROR_CHARS, plain_text
 from pipelines.queue.orders import Died, Ended, Order, unpacked_ended
@@ -46,17 +47,12 @@ class RayRunner:
         return remote.remote(*(getattr(order, name) for name in Order.__slots__))
 
     async def ended(self, ref: Any) -> Ended:
-        """Wait for its end; raises Died.
-
-        An error is asked for and never thrown here: Ray's copy of a task's GeneratorExit would
-        close this coroutine, its SystemExit end the loop of the queue.
-        """
-        future = asyncio.wrap_future(ref.future())
-        await asyncio.wait([future])
-        error = None if future.cancelled() else future.exception()
-        if future.cancelled() or error is not None:
-            raise Died(plain_text(error, ERROR_CHARS).strip().partition("\n")[0])
-        return unpacked_ended(future.result())
+        """Wait for its end; raises Died."""
+        packed, error = await brought(ref)
+        if error is not None:
+            said = plain_text(error, ERROR_CHARS).strip().partition("\n")[0]
+            raise Died(said or type(error).__name__)
+        return unpacked_ended(packed)
 
     async def stop(self, ref: Any, force: bool) -> None:
         """Interrupt it, or end its process."""

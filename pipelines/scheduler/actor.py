@@ -9,13 +9,12 @@ from collections import deque
 from typing import Any
 
 import ray
-from ray.exceptions import RayError
 
 from actors.cache.client import CacheClient
 from actors.calls import once
 from actors.feed.client import FeedClient
 from actors.reporting import report_metrics
-from actors.runtime import ServiceActor, exposed
+from actors.runtime import ServiceActor, brought, exposed
 from infra.calendars import calendar_for
 from infra.clock import SystemClock
 from infra.db.store import open_store
@@ -26,7 +25,7 @@ from infra.metrics import JOB_RUNS, JOB_SECONDS
 from infra.settings import Settings
 from infra.sources.facts import source_facts
 from pipelines.jobs.registry import all_jobs
-from pipelines.jobs.run import Ended, run_job
+from pipelines.jobs.run import run_job
 from pipelines.scheduler.client import StoreState, Trouble, trouble_of
 from pipelines.scheduler.core import Due, Outcome, Schedule, read_schedule
 
@@ -108,14 +107,12 @@ class SchedulerActor(ServiceActor):
         self.keep(self._await(due, ref))
 
     async def _await(self, due: Due, ref: Any) -> None:
-        try:
-            ended: Ended = await ref
-        except (RayError, asyncio.CancelledError) as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        ended, error = await brought(ref)
+        self._refs.pop(due.run_id, None)
+        if error is not None:
+            reason = str(error).strip().partition("\n")[0] or type(error).__name__
             self._note_end(due.name, due.run_id, "lost", f"its process ended: {reason}")
             return
-        finally:
-            self._refs.pop(due.run_id, None)
         self._reports.append(ended.report)
         self._note_end(due.name, due.run_id, ended.outcome, ended.message)
 

@@ -16,7 +16,7 @@ from pipelines.jobs.retention import expire_rows
 _TABLES = (ALERTS, DELIVERIES, CONTENTS, SLOW_QUERIES)
 
 
-@task("cleanup_data", priority=TaskPriority.LOW, max_retries=1, timeout_s=600)
+@task("cleanup_data", priority=TaskPriority.LOW, max_retries=1, timeout_s=600, destructive=True)
 async def clean_up(
     ctx: TaskContext, days_to_keep: Annotated[int, Field(ge=1, le=36_500)] = 30
 ) -> dict[str, Any]:

@@ -294,6 +294,7 @@ async def read_queue_stats(services: State) -> Response:
         {
             "name": spec.name,
             "title": spec.title,
+            "destructive": spec.destructive,
             "parameters": spec.parameters,
             "priority": spec.priority.name.lower(),
             "max_retries": spec.max_retries,

@@ -79,6 +79,45 @@ def test_a_line_can_be_taken_off(page: Page, service: Service, complaints: list[
     assert not complaints
 
 
+def test_what_is_looked_at_stays_when_bars_come_anew(
+    page: Page, service: Service, complaints: list[str]
+) -> None:
+    routes: list[WebSocketRoute] = []
+
+    def through(route: WebSocketRoute) -> None:
+        route.connect_to_server()
+        routes.append(route)
+
+    def seen() -> int:
+        return int(page.locator("#chart").get_attribute("data-seen") or 0)
+
+    page.route_web_socket(re.compile("/ws/realtime"), through)
+    opened(page, service)
+    expect(page.locator("#chart")).not_to_have_attribute("data-bars", "0", timeout=15_000)
+    whole = seen()
+    assert whole > 200
+    page.locator("#chart").hover()
+    for _ in range(12):
+        page.mouse.wheel(0, -400)
+        page.wait_for_function(
+            "() => new Promise(done => requestAnimationFrame(() => done(true)))"
+        )
+    chosen = seen()
+    assert chosen < whole / 2
+
+    with page.expect_response(re.compile("/indicators/")):
+        routes[0].send(json.dumps({"event": "data_restarted"}))
+    page.wait_for_function("() => new Promise(done => setTimeout(() => done(true), 300))")
+    assert abs(seen() - chosen) <= 2
+
+    page.locator(".row", has_text="MSFT").click()
+    expect(page.locator("#symbol")).to_have_text("MSFT")
+    page.wait_for_function(
+        f"() => Number(document.getElementById('chart').dataset.seen) > {whole // 2}"
+    )
+    assert not complaints
+
+
 def test_a_broken_stream_comes_back_and_recovers(
     page: Page, service: Service, complaints: list[str]
 ) -> None:

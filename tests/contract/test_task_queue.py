@@ -23,6 +23,7 @@ from infra.db.store import Store
 from infra.db.tasks import FINISHED, Outcome, TaskFilter
 from infra.db.unit import Unit
 from infra.errors import (
+    StoreError,
     TaskIdUnknown,
     TaskNotRequeued,
     TaskQueueFull,
@@ -650,3 +651,53 @@ async def test_a_submission_that_cannot_be_leaves_nothing_of_its_call(queue: Que
     await queue.submit(beside)
     await queue.runs(beside.id)
     assert queue.runner.started == [(beside.id, 1)]
+
+
+@pytest.mark.parametrize("seed", range(3))
+async def test_over_kills_cancels_and_retries_outcomes_and_states_agree(
+    queue: Queue, seed: int
+) -> None:
+    draws = random.Random(seed)
+    accepted: list[str] = []
+
+    async def disturb(task_id: str) -> None:
+        try:
+            if draws.random() < 0.5:
+                await queue.own.desk.cancel(task_id, "asked")
+            else:
+                await queue.own.desk.requeue(task_id)
+        except (TaskNotRequeued, StoreError):
+            return
+
+    for _ in range(8):
+        parents = draws.sample(accepted, min(3, len(accepted)))
+        batch = [
+            one(max_retries=draws.choice((0, 1)), parent_id=draws.choice([*parents, None]))
+            for _ in range(draws.randrange(1, 20))
+        ]
+        accepted += await queue.submit(*batch)
+        for _ in range(draws.randrange(30)):
+            await asyncio.gather(*(disturb(draws.choice(accepted)) for _ in range(2)))
+            for task_id in list(queue.runner.orders):
+                ends = draws.random()
+                if ends < 0.4:
+                    queue.runner.complete(task_id, b"1")
+                elif ends < 0.6:
+                    queue.runner.bring(
+                        task_id, is_retryable=True, after_s=draws.choice((math.nan, -math.inf))
+                    )
+                elif ends < 0.8:
+                    queue.runner.die(task_id)
+        if draws.random() < 0.4:
+            await queue.again()
+    while queue.own.desk.unfinished:
+        await asyncio.sleep(0.002)
+        for task_id in list(queue.runner.orders):
+            queue.runner.complete(task_id, b"1")
+
+    states = await agreed(queue)
+    assert set(states) == set(accepted), f"seed {seed}"
+    assert set(states.values()) <= set(FINISHED), f"seed {seed}"
+    stats = await queue.own.desk.stats()
+    assert not any(stats["stages"].values()), f"seed {seed}: {stats['stages']}"
+    assert not queue.own.failures

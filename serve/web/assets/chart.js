@@ -38,6 +38,9 @@ export class Chart {
       }));
       this.lines.set(name, made);
     }
+    this.chart.timeScale().subscribeVisibleLogicalRangeChange((rows) => {
+      box.dataset.seen = rows ? String(Math.round(rows.to - rows.from)) : "0";
+    });
     this.paint();
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => this.paint());
   }
@@ -57,6 +60,7 @@ export class Chart {
   // `history`: the answer of /history; `table`: that of /indicators with series=true.
   show(history, table) {
     const { timestamps, open, high, low, close } = history;
+    const view = this.view();
     this.candles.setData(timestamps.map((time, i) => (
       { time, open: open[i], high: high[i], low: low[i], close: close[i] }
     )));
@@ -68,9 +72,25 @@ export class Chart {
           .filter((point) => point.value !== null && point.value !== undefined),
       ));
     }
-    this.chart.timeScale().fitContent();
     this.box.dataset.bars = String(timestamps.length);
     this.last = timestamps.at(-1) ?? 0;
+    this.look(view, timestamps.length);
+  }
+
+  // What part of the bars is looked at: all, as it begins, or what somebody chose.
+  view() {
+    const count = Number(this.box.dataset.bars);
+    const rows = this.chart.timeScale().getVisibleLogicalRange();
+    if (!count || !rows || (rows.from < 1 && rows.to > count - 2)) return { all: true };
+    if (rows.to > count - 2) return { all: false, fromEnd: [count - rows.from, count - rows.to] };
+    return { all: false, times: this.chart.timeScale().getVisibleRange() };
+  }
+
+  look({ all, fromEnd, times }, count) {
+    const scale = this.chart.timeScale();
+    if (all) scale.fitContent();
+    else if (fromEnd) scale.setVisibleLogicalRange({ from: count - fromEnd[0], to: count - fromEnd[1] });
+    else scale.setVisibleRange(times);
   }
 
   clear() {

@@ -6,6 +6,7 @@ const $ = (id) => document.getElementById(id);
 const ENDED = ["completed", "failed", "cancelled"];
 const PAGE = 15, RELOAD_MS = 400, AGAIN_MS = 5000;
 const live = new Map(); // tasks that have not ended, by id
+const known = new Map(); // what can be submitted, by name
 let page = 1, reloading = null;
 
 async function ask(path, options = {}) {
@@ -29,6 +30,13 @@ function cell(row, text, className = "") {
   td.className = className;
   td.textContent = text;
   return td;
+}
+
+// A name may be broken after a dot or an underscore, and nowhere else.
+function named(row, task) {
+  const td = cell(row, "", "symbol");
+  td.title = task.task_id;
+  for (const part of task.task_name.split(/(?<=[._])/)) td.append(part, document.createElement("wbr"));
 }
 
 function button(td, text, work) {
@@ -59,9 +67,9 @@ function showLive() {
   for (const task of tasks.slice(0, 100)) {
     const row = body.insertRow();
     row.dataset.id = task.task_id;
-    cell(row, task.task_name, "symbol").title = task.task_id;
+    named(row, task);
     cell(row, task.status === "pending" ? `${task.status} (${task.stage})` : task.status);
-    const bar = cell(row, "");
+    const bar = cell(row, "", "progress");
     if (task.status === "running") {
       const progress = bar.appendChild(document.createElement("progress"));
       Object.assign(progress, { max: 100, value: task.progress });
@@ -127,7 +135,7 @@ function showHistory(tasks) {
   for (const task of tasks) {
     const row = body.insertRow();
     row.dataset.id = task.task_id;
-    cell(row, task.task_name, "symbol").title = task.task_id;
+    named(row, task);
     cell(row, task.status, task.status);
     cell(row, clock(task.completed_at), "when");
     cell(row, seconds(task.execution_time), "number");
@@ -135,7 +143,8 @@ function showHistory(tasks) {
     const actions = cell(row, "");
     if (task.status === "completed") button(actions, "Result", () => showResult(task));
     else button(actions, "Retry", async () => {
-      await ask(`/api/tasks/task/${task.task_id}/retry`, { method: "POST" });
+      if (await isSure(task.task_name, "with the arguments it had"))
+        await ask(`/api/tasks/task/${task.task_id}/retry`, { method: "POST" });
       reloadSoon();
     });
   }
@@ -161,24 +170,47 @@ function reloadSoon() {
 
 async function loadNames() {
   const { registered_functions } = await ask("/api/tasks/queue/stats");
-  for (const known of registered_functions) {
+  for (const one of registered_functions) {
+    if (known.has(one.name)) continue;
+    known.set(one.name, one);
     const option = $("name").appendChild(document.createElement("option"));
-    option.value = option.textContent = known.name;
-    option.title = `${known.title} ${known.parameters.join(", ")}`;
+    option.value = option.textContent = one.name;
   }
+}
+
+function showAbout() {
+  const { title, parameters } = known.get($("name").value) ?? { title: "", parameters: [] };
+  $("about").textContent = parameters.length ? `${title} Takes ${parameters.join(", ")}.` : title;
+}
+
+// Whether a task may run: what takes something away for good is asked about.
+function isSure(name, how) {
+  const one = known.get(name);
+  if (!one?.destructive) return Promise.resolve(true);
+  const dialog = $("sure-dialog");
+  $("sure-title").textContent = `Run ${name}?`;
+  $("sure").textContent = `${one.title} This cannot be undone. It runs ${how}.`;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "yes"), { once: true });
+  });
 }
 
 $("submit").addEventListener("submit", async (event) => {
   event.preventDefault();
   try {
     const kwargs = JSON.parse($("arguments").value || "{}");
-    const body = JSON.stringify({ task_name: $("name").value, kwargs });
+    const name = $("name").value, given = Object.keys(kwargs).length;
+    if (!await isSure(name, given ? `with ${JSON.stringify(kwargs)}` : "with its defaults")) return;
+    const body = JSON.stringify({ task_name: name, kwargs });
     const { data } = await ask("/api/tasks/submit", { method: "POST", body });
     say(`${data.task_name} is queued as ${data.task_id}`);
   } catch (error) {
     say(error instanceof SyntaxError ? "the arguments are no JSON object" : error.message, true);
   }
 });
+$("name").addEventListener("change", showAbout);
 const turn = (by) => () => { page = Math.max(1, page + by); loadHistory(); };
 $("older").addEventListener("click", turn(1));
 $("newer").addEventListener("click", turn(-1));
