@@ -149,7 +149,8 @@ async def read_health(services: State) -> Response:
 
 
 _ORDER = ("healthy", "degraded", "unhealthy")
-_WORDS = {"ok": "healthy"} | dict.fromkeys(("away", "waiting", "compiling", "full"), "degraded")
+_DEGRADED = ("away", "waiting", "compiling", "full", "degraded")
+_WORDS = {"ok": "healthy"} | dict.fromkeys(_DEGRADED, "degraded")
 
 
 @monitoring.get("/health/live", response_model=Figures, responses=documented())

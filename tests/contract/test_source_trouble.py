@@ -273,6 +273,20 @@ async def test_ready_is_degraded_with_the_reason(
     assert check["trouble"]["cause"] == "limited"
 
 
+async def test_the_other_health_routes_say_degraded_too(
+    client: httpx.AsyncClient, limited: Trouble
+) -> None:
+    ready = (await client.get("/monitoring/health/ready")).json()
+    health = (await client.get("/monitoring/health")).json()["detail"]
+
+    assert ready["status"] == "degraded"
+    check = health["checks"]["source"]
+    assert check == {
+        "status": "degraded",
+        "message": "Yahoo refuses (429), tried again in 10 s",
+    }
+
+
 async def test_a_source_that_answers_is_ok(client: httpx.AsyncClient) -> None:
     body = (await client.get("/health/ready")).json()
 
