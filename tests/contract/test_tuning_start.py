@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from actors.monitor.performance_desk import READING
+from actors.monitor.tuning import Change, Knobs, Trigger
 from infra.clock import utc
 from infra.db.happenings import Happening
 from infra.db.unit import Unit
@@ -67,3 +68,35 @@ async def test_its_own_poor_minutes_do_decide(local: LocalService) -> None:
     names = [change["name"] for change in await monitor.tuning.history(24)]
     assert names == ["force_auto_tuning_completed", "auto_tuning_completed"]
     assert monitor.sheds == 1
+
+
+async def test_a_change_of_another_run_is_not_undone_by_what_was_then(
+    local: LocalService,
+) -> None:
+    await keep_minutes(local, 12, 80_000.0)  # poor from two minutes after the change on
+    now_s = local.clock.time_s()
+    before = Knobs(batch_ms=3.0, task_at_once=4)
+    after = replace(before, task_at_once=2)
+    trigger = Trigger("api_response_time_ms", 1_600.0, 1_500.0)
+    change = Change(now_s - 80_000.0 - 800.0, before, after, "slow", (trigger,))
+    calm = [
+        replace(reading(avg_response_ms=100.0), at_s=change.at_s - 60.0 * number)
+        for number in range(10)
+    ]
+    happened = [Happening(READING, "", utc(one.at_s), one.as_dict()) for one in calm]
+    await local.store.write(lambda unit: unit.happenings.add(happened))
+    state = {
+        "knobs": after.as_dict(),
+        "is_on": True,
+        "tuner": {"pending": change.as_dict(), "changed_s": change.at_s},
+    }
+    await local.store.write(lambda unit: unit.documents.put("tuning", "", state, utc(now_s)))
+    monitor = await started(local)
+    assert (await monitor.tuning.status())["under_review"] is not None
+    for _ in range(14):
+        await monitor.look(snapshot(), MACHINE)
+        local.clock.advance(10)
+    assert await monitor.tuning.history(48) == []
+    status = await monitor.tuning.status()
+    assert status["under_review"] is None
+    assert status["knobs"]["task_at_once"] == 2
