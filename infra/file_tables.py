@@ -207,6 +207,8 @@ def _check_type(name: str, column: str, kind: pa.DataType) -> None:
 
 def _cut(column: pa.Array) -> pd.Series[Any]:
     """Return cells as pandas has them, texts no longer than a bar's can be."""
+    if pa.types.is_date(column.type):  # as days since 1970: Python's dates end in 9999
+        column = column.cast(pa.timestamp("s" if pa.types.is_date32(column.type) else "ms"))
     if not isinstance(column, pa.DictionaryArray):
         return pd.Series(column.to_pandas())
     indices = column.indices.fill_null(-1).to_numpy()
