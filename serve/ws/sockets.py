@@ -367,10 +367,9 @@ class SocketTable:
         self, kind: Kind, message: Message, offset: int, alerts: dict[int, Message]
     ) -> None:
         """Take the last message of a topic; an alert is put among `alerts` too."""
-        object_of(message)
+        _check(kind, message)
         self._offsets[message.topic] = offset
         if kind is Kind.ALERTS:
-            number_of(message)
             alerts[offset] = message
         if kind in _KEPT:
             self._last[message.topic] = (offset, message.payload)
@@ -381,9 +380,8 @@ class SocketTable:
         """Take a message for who comes back; who was away has nothing of the end of a topic."""
         if kind is Kind.ENDED:
             return
-        object_of(message)
+        _check(kind, message)
         if kind is Kind.ALERTS:
-            number_of(message)
             alerts[offset] = message
         self._backlog.add(offset, message)
 
@@ -417,9 +415,7 @@ class SocketTable:
             self._last.pop(topic, None)
             self._known.discard(topic)
             return
-        object_of(message)  # else it is no frame for anybody
-        if kind is Kind.ALERTS:
-            number_of(message)
+        _check(kind, message)
         self._backlog.add(offset, message)
         self._offsets[topic] = offset
         if kind in _STREAMED:
@@ -530,6 +526,14 @@ class SocketTable:
             "snapshot": self.snapshot_of(topics, given_alerts),
             "message": "a new epoch began; this snapshot takes the place of what was missed",
         }
+
+
+def _check(kind: Kind, message: Message) -> None:
+    """Raise MessageInvalid for what is no frame for anybody: before any of it is kept."""
+    if kind is Kind.ALERTS:
+        number_of(message)
+    else:
+        object_of(message)
 
 
 def _whole(taking: Taking) -> Taking:

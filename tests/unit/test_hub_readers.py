@@ -10,7 +10,7 @@ from typing import Any, cast
 
 import orjson
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from actors.alerts.core import AlertBook
@@ -216,7 +216,8 @@ def readers() -> dict[str, Follower]:
 
 
 @pytest.mark.parametrize("name", READERS)
-@settings(max_examples=150, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@example(messages=[Message("alerts:AAPL:user", b'{"type":"alert"}')])
 @given(messages=st.lists(bent() | st.sampled_from(list(SAMPLES.values())), max_size=8))
 def test_no_reader_fails_by_what_it_is_sent(
     readers: dict[str, Follower], name: str, messages: list[Message]
