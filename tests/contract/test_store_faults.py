@@ -31,12 +31,14 @@ from infra.errors import (
     StoreBusy,
     StoreError,
     StoreExhausted,
+    StoreFull,
     StoreRefused,
     StoreUnavailable,
     StoreVersion,
 )
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
+from tests.disks import fill, make_room, small_disk
 from tests.fakes.tcp_proxy import TcpProxy
 
 
@@ -534,3 +536,38 @@ async def test_a_work_whose_caller_is_gone_is_undone(tmp_path: Path) -> None:
     await upsert_bars(store, "MSFT", "1d", "yahoo", bars(1))
     assert len(await read(store, "AAPL")) == 0
     await store.close()
+
+
+async def test_a_disk_that_fills_is_said_and_all_that_was_acknowledged_is_there(
+    tmp_path: Path,
+) -> None:
+    with small_disk(tmp_path, "6m") as disk:
+        store = Store(store_url("", disk))
+        await store.migrate()
+        await upsert_bars(store, "AAPL", "1d", "yahoo", bars(100))
+        fill(disk)
+
+        async def written() -> int:
+            count = 0
+            while count < 10_000:
+                at = datetime.fromtimestamp(count, UTC)
+                made = Import(f"OWN{count}", "1d", "own.csv", 1, 0, 0, at)
+                await store.write(lambda unit, made=made: unit.imports.append(made))  # type: ignore[misc]
+                count += 1
+            return count
+
+        with pytest.raises(StoreFull, match="disk is full") as refused:
+            await written()
+        with pytest.raises(StoreFull):
+            await store.write(lambda unit: unit.bars.upsert("MSFT", "1d", "yahoo", bars(2_000)))
+        while_full = await store.read(lambda unit: unit.imports.latest())
+        assert (refused.value.status_code, refused.value.code) == (503, "store_full")
+        assert same(await read(store), bars(100))
+        assert len(await read(store, "MSFT")) == 0
+
+        make_room(disk)
+        await upsert_bars(store, "MSFT", "1d", "yahoo", bars(100))
+        assert await store.read(lambda unit: unit.imports.latest()) == while_full
+        assert same(await read(store, "MSFT"), bars(100))
+        await store.probe()
+        await store.close()
