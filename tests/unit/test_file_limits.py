@@ -168,8 +168,8 @@ def stamps(unit: str) -> Callable[[], object]:
         lambda: pd.DatetimeIndex(["2024-03-05", "9999-12-31"]).as_unit("us").tz_localize("UTC"),
         lambda: [datetime(2024, 3, 5).date(), datetime(9999, 12, 31).date()],
         lambda: ["2024-03-05", "9999-12-31"],
-        lambda: pd.array([19_787, 2**31 - 1], pd.ArrowDtype(pa.date32())),
-        lambda: pd.array([19_787 * 86_400_000, 2**62], pd.ArrowDtype(pa.date64())),
+        lambda: pd.Series([19_787, 2**31 - 1], dtype=pd.ArrowDtype(pa.date32())),
+        lambda: pd.Series([19_787 * 86_400_000, 2**62], dtype=pd.ArrowDtype(pa.date64())),
         lambda: ["1709614800", "9999999999999999999"],
     ],
 )
