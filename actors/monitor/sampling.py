@@ -25,8 +25,8 @@ _RESIDENT = "finstage_process_resident_bytes"
 
 # Asked by who watches, shown to who looks, or open for as long as somebody listens.
 _NOT_JUDGED = frozenset({
-    "", "/", "/metrics", "/health", "/api/health", "/tasks", "/demo", "/ws/demo",
-    "/performance-dashboard", "/assets", "/sse", "/ws/sse", "unmatched",
+    "", "/", "/metrics", "/health", "/api/health", "/tasks", "/ws/demo",
+    "/performance-dashboard", "/assets", "/ws/sse", "unmatched",
 })  # fmt: skip
 _NOT_JUDGED_UNDER = (
     "/health/", "/monitoring/", "/api/metrics/", "/api/v2/performance/", "/assets/",

@@ -27,7 +27,7 @@ Handler = Callable[[Request], Coroutine[Any, Any, Response]]
 class Router(APIRouter):
     """A router whose routes are of our kind; a body without a content type is JSON.
 
-    That another page sends one without its `Origin` cannot be: no browser does.
+    A page elsewhere gains nothing by that: browsers send its `Origin`, which the gate refuses.
     """
 
     def __init__(self, **more: Any) -> None:
