@@ -114,7 +114,7 @@ class Fuzz:
         self.found.remember(request_id, request.curl(self._url))
         answer = await sent(self._url, request, request_id)
         self.found.tried[kind] += 1
-        self.found.answers[str(answer.status) if answer.status else "none"] += 1
+        self.found.answers[answer.named] += 1
         key = f"{request.method} {answer.status} {_shape(request.path)}"
         if _is_wrong(request, answer) and self.found.is_new(key):
             what = f"{answer.status}: {answer.text[:200]}"

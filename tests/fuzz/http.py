@@ -17,6 +17,7 @@ _PATIENCE_S = 45.0
 _MOST_BYTES = 2 * 2**20
 _GOOD = "AAPL"
 _ID = re.compile(r'"(?:id|task_id|rule_id|test_id|alert_id)":"([^"]+)"')
+_CODE = re.compile(r'"code":"(\w+)"')
 _BESIDE = (
     "/ws/clients", "/ws/status", "/ws/broadcast", "/ws/streaming/start", "/ws/nothing", "/tasks",
     "/ws/realtime", "/", "/docs", "/ws/demo", "/assets/none.js",
@@ -70,6 +71,12 @@ class Answer:
 
     status: int
     text: str
+
+    @property
+    def named(self) -> str:
+        """How it is counted: by status, of 5xx with the code."""
+        code = _CODE.search(self.text) if self.status >= 500 else None
+        return f"{self.status} {code[1]}" if code else str(self.status or "none")
 
 
 async def sent(url: str, request: Request, request_id: str) -> Answer:
