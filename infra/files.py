@@ -32,15 +32,20 @@ def replacing(path: Path, mode: int = 0o600) -> Iterator[Path]:
         os.close(handle)
         temporary = Path(name)
         yield temporary
-        _sync(temporary)
         temporary.chmod(mode)
-        temporary.replace(path)
-        _sync(path.parent)  # the name too, else a power cut brings back the old file
+        take_place(temporary, path)
     except OSError as error:
         raise unwritten(path, error) from error
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+
+
+def take_place(new: Path, path: Path) -> None:
+    """Put a whole file in the place of `path`, on the disk; raises OSError."""
+    _sync(new)
+    new.replace(path)
+    _sync(path.parent)  # the name too, else a power cut brings back the old file
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from infra.db.unit import Unit
 from infra.db.url import StoreUrl, file_url, shown, store_url
 from infra.db.version import head_version
 from infra.errors import ConfigError, StoreError
+from infra.files import take_place
 from infra.settings import Settings
 from serve.state import read_state
 from serve.upgrade import store_version
@@ -56,8 +56,8 @@ def backup_store(settings: Settings, console: Console, file: Path) -> int:
             copy_file(Path(str(url.database)), partial)
         else:
             asyncio.run(_copy(console, url, file_url(partial), empties=False))
-        os.replace(partial, file)
-    except sqlite3.Error as error:
+        take_place(partial, file)
+    except (sqlite3.Error, OSError) as error:
         raise ConfigError(f"no backup: {error}") from None
     finally:
         for left in partial.parent.glob(partial.name + "*"):

@@ -35,6 +35,7 @@ from infra.db.engine import WRITES
 from infra.db.tables import metadata
 from infra.db.version import BASE, HEAD, MIGRATIONS, VERSION_TABLE, head_version, version_of
 from infra.errors import StoreError, StoreVersion
+from infra.files import take_place
 
 _LOCK = "finstage-migration"
 _LOCK_WITHIN_S = 60
@@ -125,7 +126,7 @@ def _keep(connection: Connection, version: str, backups: Backups) -> None:
             copy_file(Path(str(connection.engine.url.database)), partial)
         else:
             _copy_rows(connection, version, partial)
-        os.replace(partial, target)
+        take_place(partial, target)
     except (OSError, sqlite3.Error, SQLAlchemyError) as error:
         reason = getattr(error, "orig", None) or error
         raise BackupFailed(

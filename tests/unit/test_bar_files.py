@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gzip
+import os
+import stat
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -281,3 +283,22 @@ def test_what_is_written_is_read_back(
     assert found.refused == ()
     for name in Bars.__slots__:
         assert getattr(found.bars, name).tolist() == getattr(bars, name).tolist(), f"seed {seed}"
+
+
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz", ".parquet"])
+def test_a_file_is_on_the_disk_before_it_takes_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    file, synced = tmp_path / f"bars{ending}", []
+
+    def note(handle: int) -> None:
+        about = os.fstat(handle)
+        synced.append((stat.S_ISDIR(about.st_mode), about.st_ino, about.st_size, file.exists()))
+
+    monkeypatch.setattr(os, "fsync", note)
+    write_bars(file, read(tmp_path, rows("2024-03-05", "2024-03-06"), name="given.csv").bars)
+
+    about = file.stat()
+    assert synced[0] == (False, about.st_ino, about.st_size, False)
+    assert synced[1][0]  # then the folder, which has its name
+    assert synced[1][3]
