@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import heapq
 import time
 from collections.abc import Iterator
@@ -68,7 +69,8 @@ def _lines(path: Path, ends: dict[Path, int]) -> Iterator[dict[str, Any]]:
             if not line.endswith(b"\n"):
                 break
             ends[path] = ends.get(path, 0) + len(line)
-            yield orjson.loads(line)
+            with contextlib.suppress(orjson.JSONDecodeError):  # cut, where the disk was full
+                yield orjson.loads(line)
 
 
 def _print(console: Console, line: dict[str, Any], raw: bool) -> None:

@@ -19,6 +19,8 @@ from infra.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
+
 
 def upgrade_store(settings: Settings, console: Console) -> None:
     """Bring an older store to this version, after a backup; say so in one line.
@@ -53,13 +55,22 @@ def need_current_store(settings: Settings) -> None:
 
 
 async def store_version(url: StoreUrl) -> str | None:
-    """Return a store's version; None for an empty one, and one that cannot be asked."""
+    """Return a store's version; None for an empty one, and one that cannot be asked.
+
+    Raises ConfigError for a file that is no database, or a damaged one.
+    """
     engine = make_engine(url, PoolShare(1, 0))
     try:
         return await current_version(engine)
     except Exception as error:
         if not is_of_database(error):
             raise
+        said = getattr(error, "orig", None)
+        if getattr(said, "sqlite_errorname", "") in _DAMAGED:
+            raise ConfigError(
+                f"{url.database} is damaged ({said}): put a backup in its place, or move it away "
+                "to begin with an empty store"
+            ) from None
         logger.warning("store.unasked", extra={"reason": str(error).partition("\n")[0]})
         return None
     finally:

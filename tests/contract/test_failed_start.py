@@ -149,13 +149,14 @@ def test_a_damaged_state_is_named(env: dict[str, str], command: str, content: by
     assert "remove it" in line_of(refused)
 
 
-@pytest.mark.parametrize(
-    "name", ["monitored.json", "pins.json", "scheduler.json", "run/ray_token"]
-)
+DAMAGED = ["monitored.json", "pins.json", "scheduler.json", "run/ray_token", "store.db"]
+
+
+@pytest.mark.parametrize("name", DAMAGED)
 def test_a_start_names_a_damaged_file(env: dict[str, str], name: str) -> None:
     file = settings_of(env).data_dir / name
     file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_bytes(b'{"symbols": ["AA')
+    file.write_bytes(b'{"symbols": ["AA' * 100)
 
     arguments = [sys.executable, "-m", "finstage", "up"]
     refused = subprocess.run(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from io import StringIO
 from pathlib import Path
 
 import orjson
@@ -88,3 +89,14 @@ def test_lines_of_all_processes_are_shown_in_order_of_time(tmp_path: Path) -> No
 
     shown = [line.split()[2] for line in console.export_text().strip().splitlines()]
     assert shown == ["feed.01", "hub.02", "feed.03"]
+
+
+def test_a_line_that_was_cut_is_left_out(tmp_path: Path) -> None:
+    line = JsonFormatter("feed").format(record())
+    file = tmp_path / "feed-1.jsonl"
+    file.write_text(f"{line}\n{line[:20]}\n\n{line}\n")
+    shown = StringIO()
+
+    show_logs(tmp_path, Console(file=shown), False, "", "DEBUG", "", 10, True)
+
+    assert shown.getvalue().count(orjson.loads(line)["event"]) == 2
