@@ -262,6 +262,8 @@ class AlertActor(ServiceActor):
         """Tell the hub what the store has past what it was told, in order."""
         intake = self._intake
         epoch, told = intake.epoch, intake.told
+        if not epoch:
+            return  # what this hub has is not known yet; its snapshot brings us here again
         if told is None:
             told = await self._before(utc(self._clock.time_s()) - TOLD_AGAIN)
         while epoch == intake.epoch:
