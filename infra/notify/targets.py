@@ -36,6 +36,14 @@ def checked_target(
     return str(url)
 
 
+def spelled(text: str) -> str:
+    """Return a URL in the one spelling that it is kept in; what is none stays as it is."""
+    try:
+        return str(URL(text.strip()))
+    except ValueError:
+        return text
+
+
 def shown(text: str) -> str:
     """Return a target for people: scheme and host, as path and query may be secrets."""
     try:

@@ -9,7 +9,7 @@ from starlette.responses import Response
 
 from infra.errors import TargetInvalid
 from infra.notify.addresses import HostInvalid, checked_host
-from infra.notify.targets import checked_target
+from infra.notify.targets import checked_target, spelled
 from serve.monitor_schemas import (
     CheckInterval,
     EmailConfig,
@@ -141,8 +141,9 @@ async def add_webhook(services: State, body: WebhookConfig) -> Response:
 @router.delete("/config/webhook", response_model=Figures, responses=documented(404, 503))
 async def remove_webhook(services: State, body: WebhookConfig) -> Response:
     """Tell a URL no more."""
-    await services.monitor.alerts.remove_webhook(body.webhook_url)
-    return _done(services, "webhook_url", body.webhook_url, "removed_at")
+    url = spelled(body.webhook_url)
+    await services.monitor.alerts.remove_webhook(url)
+    return _done(services, "webhook_url", url, "removed_at")
 
 
 @router.get("/config", response_model=Figures, responses=documented(503))

@@ -222,6 +222,15 @@ async def test_a_server_is_a_host_and_nothing_more(client: httpx.AsyncClient, ho
     assert mail.json()["detail"][0]["loc"] == ["body", "smtp_server"]
 
 
+async def test_a_webhook_is_removed_by_the_words_that_added_it(client: httpx.AsyncClient) -> None:
+    for url in ("https://Hooks.Example.org", " https://hooks.example.org:443/a%2fb?x=1#y "):
+        body = {"webhook_url": url}
+        assert (await client.post(f"{A}/config/webhook", json=body)).status_code == 200
+        gone = await client.request("DELETE", f"{A}/config/webhook", json=body)
+        assert gone.status_code == 200, gone.text
+    assert (await client.get(f"{A}/config")).json()["webhook_urls"] == []
+
+
 async def test_looking_can_be_stopped(local: LocalService, client: httpx.AsyncClient) -> None:
     await client.post(f"{A}/rules", json=RULE)
     assert (await client.post(f"{A}/monitoring/stop")).status_code == 200
