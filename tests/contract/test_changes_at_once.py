@@ -210,3 +210,11 @@ async def test_what_is_followed_is_what_the_store_has(
         assert codes == {200: 7}
         kept = (await client.get(one)).json()
         assert rules.symbols == (tuple(kept["symbols"]) if kept["enabled"] else ())
+
+
+async def test_what_is_told_at_one_instant_has_an_id_each(local: LocalService) -> None:
+    alerts = local.monitor.alerts
+    says = (alerts.say("rolled_back", "warning", "Rolled back", str(n)) for n in range(5))
+    await asyncio.gather(*says)
+    history = await alerts.history(1)
+    assert len({alert["id"] for alert in history}) == 5
