@@ -12,6 +12,7 @@ import argparse
 import asyncio
 import contextlib
 import random
+import shutil
 import sys
 import tempfile
 import time
@@ -229,7 +230,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         finally:
             left_over = stopped(service)
         found.left_over = left_over
-    made = report(found, given.minutes)
+        made = report(found, given.minutes)
+        keep_logs(service, made, seed, console)
     show(made, console)
     for what in ("lost_tasks", "lost_changes", "split_keys", "stream_examples"):
         for line in made.samples[what]:
@@ -237,6 +239,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if given.page:
         page.write(made, machine)
     return 0 if all(claim.holds for claim in made.claims) else 1
+
+
+def keep_logs(service: Service, report: Report, seed: int, console: Console) -> None:
+    """Where something is wrong, put the service's log lines where they stay."""
+    if all(claim.holds for claim in report.claims):
+        return
+    kept_logs = Path(tempfile.gettempdir()) / f"finstage-{report.name}-{seed}-logs"
+    shutil.copytree(service.settings.log_dir, kept_logs, dirs_exist_ok=True)
+    shutil.copy(service.log, kept_logs)
+    console.print(f"log lines are kept in {kept_logs}")
 
 
 def stopped(service: Service) -> list[str]:

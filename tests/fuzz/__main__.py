@@ -30,7 +30,7 @@ from benchmarks.machine import describe_machine
 from benchmarks.processes import Tree
 from benchmarks.report import Claim, Report, Table
 from tests.chaos import page
-from tests.chaos.__main__ import show, stopped
+from tests.chaos.__main__ import keep_logs, show, stopped
 from tests.chaos.kills import KINDS, victims
 from tests.fuzz import files, frames, http
 from tests.fuzz.findings import Finding, Findings, LogWatch
@@ -52,8 +52,7 @@ the path's spelling, or a parameter more; a seventh goes to the stream's routes 
 drawn depends on them too. {_STREAMERS} asks for server-sent events, {_TALKERS} say frames on
 sockets, and {_READERS} reads files as `finstage import` does, in a process of its own. What is
 counted as a fault: an answer of 5xx that the route does not document, or none; a socket that
-ends with 1006 or 1011, or stays silent; a line in the service's logs with a traceback or of
-level ERROR; an actor, a replica or HAProxy that is another process; a connection whose place is
+ends with 1006 or 1011, or stays silent; a line in the service's logs with a traceback; an actor, a replica or HAProxy that is another process; a connection whose place is
 not given back in {_PLACES_WITHIN_S:g} s; memory of actors, replicas and ingress together more
 than {_MOST_MB} MB over what it was; a file that ends the reader, is neither read nor refused,
 or takes more than {files.MOST_MB} MB."""
@@ -117,7 +116,7 @@ class Fuzz:
         self.found.answers[answer.named] += 1
         key = f"{request.method} {answer.status} {_shape(request.path)}"
         if _is_wrong(request, answer) and self.found.is_new(key):
-            what = f"{answer.status}: {answer.text[:200]}"
+            what = f"{answer.status}: {answer.text[:200]} ({request_id})"
             if copies == 1:
                 again = await self._smallest(request, answer)
             else:
@@ -244,7 +243,7 @@ def report(fuzz: Fuzz, seed: int, minutes: float) -> Report:
     before_mb, after_mb = sum(fuzz.before_mb.values()), sum(fuzz.after_mb.values())
     said = {
         "answer": "no 5xx that is not documented, and no request without an answer",
-        "log": "no traceback and no error in the logs",
+        "log": "no traceback in the logs",
         "process": "no actor, replica or HAProxy is another process",
         "socket": "every socket answers afterwards, or is closed with a reason",
         "file": "every file is read or refused, in bounded memory",
@@ -307,9 +306,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             asyncio.run(fuzz.run(given.minutes))
         finally:
             left_over = stopped(service)
-    made = report(fuzz, seed, given.minutes)
-    for line in left_over:
-        made.claims.append(Claim("a stop leaves nothing behind", line, False))
+        made = report(fuzz, seed, given.minutes)
+        for line in left_over:
+            made.claims.append(Claim("a stop leaves nothing behind", line, False))
+        keep_logs(service, made, seed, console)
     show(replace(made, tables=[t for t in made.tables if t.title != _FAULTS]), console)
     if given.page:
         page.write(made, machine)

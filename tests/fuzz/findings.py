@@ -70,7 +70,7 @@ class LogWatch:
         self.tracebacks()
 
     def tracebacks(self) -> list[dict[str, Any]]:
-        """Return the lines with a traceback, or an error, that are new."""
+        """Return the lines with a traceback that are new."""
         found = []
         for path in self._folder.glob("*.jsonl"):
             start = self._read.get(path, 0)
@@ -82,6 +82,6 @@ class LogWatch:
             whole, newline, _ = text.rpartition(b"\n")
             self._read[path] = start + len(whole) + len(newline)
             for line in whole.splitlines():
-                if b'"traceback"' in line or b'"level":"ERROR"' in line:
+                if b'"traceback"' in line:
                     found.append(orjson.loads(line))
         return found
