@@ -52,10 +52,11 @@ the path's spelling, or a parameter more; a seventh goes to the stream's routes 
 drawn depends on them too. {_STREAMERS} asks for server-sent events, {_TALKERS} say frames on
 sockets, and {_READERS} reads files as `finstage import` does, in a process of its own. What is
 counted as a fault: an answer of 5xx that the route does not document, or none; a socket that
-ends with 1006 or 1011, or stays silent; a line in the service's logs with a traceback; an actor, a replica or HAProxy that is another process; a connection whose place is
-not given back in {_PLACES_WITHIN_S:g} s; memory of actors, replicas and ingress together more
-than {_MOST_MB} MB over what it was; a file that ends the reader, is neither read nor refused,
-or takes more than {files.MOST_MB} MB."""
+ends with 1006 or 1011, or stays silent; a line in the service's logs with a traceback; an
+actor, a replica or HAProxy that is another process; a connection whose place is not given back
+in {_PLACES_WITHIN_S:g} s; memory of actors, replicas and ingress together more than {_MOST_MB}
+MB over what it was; a file that ends the reader, is neither read nor refused, or takes more
+than {files.MOST_MB} MB."""
 
 
 class Fuzz:
