@@ -126,6 +126,8 @@ class Fuzz:
         return answer
 
     async def _smallest(self, request: Request, answer: Answer) -> str:
+        if not _is_wrong(request, await sent(self._url, request, "fuzz-again")):
+            return f"once, and not again by: {request.curl(self._url)}"
         tries = 0
         is_smaller = True
         while is_smaller and tries < _TRIES:
