@@ -31,6 +31,7 @@ export class Chart {
     this.chart = createChart(box, { autoSize: true, layout: { attributionLogo: false } });
     this.candles = this.chart.addSeries(CandlestickSeries, {});
     this.lines = new Map();
+    this.times = []; // of the bars that are shown
     for (const [name, parts] of Object.entries(LINES)) {
       const made = parts.map(({ color }) => this.chart.addSeries(LineSeries, {
         color, lineWidth: 2, priceLineVisible: false, lastValueVisible: false,
@@ -72,30 +73,34 @@ export class Chart {
           .filter((point) => point.value !== null && point.value !== undefined),
       ));
     }
+    this.times = [...timestamps];
     this.box.dataset.bars = String(timestamps.length);
     this.last = timestamps.at(-1) ?? 0;
-    this.look(view, timestamps.length);
+    this.look(view);
   }
 
-  // What part of the bars is looked at: all, as it begins, or what somebody chose.
+  // What part of the bars is looked at: null is all, as it begins, else what somebody chose.
   view() {
-    const count = Number(this.box.dataset.bars);
-    const rows = this.chart.timeScale().getVisibleLogicalRange();
-    if (!count || !rows || (rows.from < 1 && rows.to > count - 2)) return { all: true };
-    if (rows.to > count - 2) return { all: false, fromEnd: [count - rows.from, count - rows.to] };
-    return { all: false, times: this.chart.timeScale().getVisibleRange() };
+    const rows = this.chart.timeScale().getVisibleLogicalRange(), count = this.times.length;
+    return !count || !rows || (rows.from < 1 && rows.to > count - 2) ? null : { rows, times: this.times };
   }
 
-  look({ all, fromEnd, times }, count) {
+  // The same part of other bars: the newest stay in sight, older ones stay where they are.
+  look(view) {
     const scale = this.chart.timeScale();
-    if (all) scale.fitContent();
-    else if (fromEnd) scale.setVisibleLogicalRange({ from: count - fromEnd[0], to: count - fromEnd[1] });
-    else scale.setVisibleRange(times);
+    if (!view) return scale.fitContent();
+    const { rows, times } = view;
+    const first = Math.min(times.length - 1, Math.max(0, Math.round(rows.from)));
+    const found = this.times.indexOf(times[first]);
+    const isAtEnd = rows.to > times.length - 2 || found < 0;
+    const by = isAtEnd ? this.times.length - times.length : found - first;
+    scale.setVisibleLogicalRange({ from: rows.from + by, to: rows.to + by });
   }
 
   clear() {
     this.candles.setData([]);
     for (const series of this.lines.values()) for (const one of series) one.setData([]);
+    this.times = [];
     this.box.dataset.bars = "0";
     this.last = 0;
   }
@@ -106,7 +111,7 @@ export class Chart {
     if (time < this.last || !this.last) return true;
     if (time - this.last > 5 * DAY_S) return false;
     this.candles.update({ time, open, high, low, close });
-    if (time > this.last) this.box.dataset.bars = String(Number(this.box.dataset.bars) + 1);
+    if (time > this.last) this.box.dataset.bars = String(this.times.push(time));
     this.last = time;
     return true;
   }
