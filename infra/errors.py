@@ -217,14 +217,14 @@ class MonitorUnknown(RequestError):
     status_code = 404
     code = "monitor_unknown"
 
-    def __init__(self, kind: str, name: str) -> None:
+    def __init__(self, kind: str, name: str = "") -> None:
         super().__init__(kind, name)
         self.kind = kind
         self.name = name
 
     @property
     def message(self) -> str:
-        return f"there is no {self.kind} {self.name[:80]!r}"
+        return f"there is no {self.kind}" + (f" {self.name[:80]!r}" if self.name else "")
 
 
 class MonitorConflict(RequestError):

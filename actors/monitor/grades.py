@@ -57,7 +57,10 @@ DEFAULTS = Thresholds()
 
 
 def grade(reading: Reading, thresholds: Thresholds = DEFAULTS) -> Grade:
-    """Return the grade. What was not measured, or of too little, neither helps nor hurts."""
+    """Return the grade. What was not measured, or of too little, neither helps nor hurts.
+
+    A start is good at best.
+    """
     memory, hits = reading.memory_percent, reading.judged_hit_rate
     cpu, response, errors = (_judged(reading, metric) for metric in (_CPU, _RESPONSE, _ERRORS))
     if memory > 95 or _above(cpu, 90) or _above(response, 5_000) or _above(errors, 20):
@@ -66,7 +69,7 @@ def grade(reading: Reading, thresholds: Thresholds = DEFAULTS) -> Grade:
         return Grade.POOR
     if memory > 60 or _above(cpu, 50) or _above(response, 500) or _below(hits, 70):
         return Grade.FAIR
-    is_quick = (cpu is None or cpu < 30) and (response is None or response < 200)
+    is_quick = cpu is not None and cpu < 30 and (response is None or response < 200)
     is_cached = hits is None or hits > 90
     return Grade.EXCELLENT if memory < 40 and is_quick and is_cached else Grade.GOOD
 

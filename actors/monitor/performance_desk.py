@@ -173,7 +173,7 @@ class PerformanceDesk:
 
     def _last(self) -> Reading:
         if not self.fine:
-            raise MonitorUnknown("reading", "yet: the first comes within ten seconds")
+            raise MonitorUnknown("reading yet: the first comes within ten seconds")
         return self.fine[-1]
 
 

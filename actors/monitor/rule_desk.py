@@ -273,7 +273,7 @@ class RuleDesk:
         """Return the baseline."""
         found = self._book.baseline
         if found is None:
-            raise MonitorUnknown("baseline", "before one is set")
+            raise MonitorUnknown("baseline before one is set")
         return found | {"timestamp": utc(found["timestamp"] or 0.0).isoformat()}
 
     async def history(self, hours: float) -> list[dict[str, Any]]:

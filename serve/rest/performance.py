@@ -134,6 +134,8 @@ async def read_health(services: State) -> Response:
         machine = await services.monitor.performance.health()
         checks |= machine["checks"]
         worst = max(worst, machine["status"], key=_ORDER.index)
+    except MonitorUnknown as error:  # it has just started
+        checks["monitor"] = {"status": "healthy", "message": error.message}
     except FinstageError as error:
         checks["monitor"] = {"status": "degraded", "message": error.message}
     if any(check["status"] == "degraded" for check in checks.values()):

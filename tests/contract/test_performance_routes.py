@@ -110,6 +110,15 @@ async def test_health_names_every_part(measured: LocalService, client: httpx.Asy
         assert (await client.get(path)).status_code == 200, path
 
 
+async def test_a_start_without_a_reading_is_healthy(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/monitoring/health")
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["checks"]["monitor"] == {
+        "status": "healthy",
+        "message": "there is no reading yet: the first comes within ten seconds",
+    }
+
+
 async def test_log_levels_change_at_run_time(client: httpx.AsyncClient) -> None:
     changed = await client.put("/monitoring/logs/level", json={"level": "DEBUG"})
     wrong = await client.put("/monitoring/logs/level", json={"level": "LOUD"})

@@ -55,7 +55,7 @@ def told(watch: Watch, readings: Iterable[Reading]) -> list[tuple[int, str, str]
         ({"cache_hit_rate": 69.9}, Grade.FAIR),
         ({"cache_hit_rate": 0.0}, Grade.FAIR),  # a cache never makes it poor
         ({"cache_hit_rate": 0.0, "cache_reads": 49}, Grade.EXCELLENT),  # of too few reads
-        ({"cpu_percent": 100.0, "is_start": True}, Grade.EXCELLENT),
+        ({"cpu_percent": 100.0, "is_start": True}, Grade.GOOD),
         ({"avg_response_ms": 6_000.0, "requests": 9}, Grade.EXCELLENT),
         ({"error_rate_percent": 50.0, "requests": 2}, Grade.EXCELLENT),
         ({"memory_percent": 96.0, "is_start": True}, Grade.CRITICAL),
