@@ -47,7 +47,7 @@ from infra.caches.counted import count_caches
 from infra.caches.hit_rate import Reads
 from infra.clock import FakeClock
 from infra.db.alert_rules import StoredRule
-from infra.db.store import Store, Work
+from infra.db.store import QUESTION, Limit, Store, Work
 from infra.db.unit import Unit
 from infra.db.url import store_url
 from infra.db.watch import PoolStats, QueryStats, QueryWatch, StoreReport
@@ -408,10 +408,10 @@ class LocalStore:
         self._is_migrated = False
         self.is_away = False
 
-    async def read(self, work: Work[T]) -> T:
-        return await self.write(work)
+    async def read(self, work: Work[T], limit: Limit = QUESTION) -> T:
+        return await self.write(work, limit=limit)
 
-    async def write(self, work: Work[T], *, once: bool = False) -> T:
+    async def write(self, work: Work[T], *, once: bool = False, limit: Limit = QUESTION) -> T:
         if self.is_away:
             raise StoreUnavailable("the store does not answer: a test says so")
         store = Store(self._url)
@@ -419,7 +419,7 @@ class LocalStore:
             if not self._is_migrated:
                 await store.migrate()
                 self._is_migrated = True
-            return await store.write(work, once=once)
+            return await store.write(work, once=once, limit=limit)
         finally:
             await store.close()
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from typing import Any
 
 from infra.clock import Clock, SystemClock, utc
-from infra.db.store import Store
+from infra.db.store import QUESTION, Limit, Store
 from infra.db.tasks import Outcome
 from infra.errors import TaskIdUnknown, TaskNotRequeued, TaskQueueFull
 from infra.settings import Settings
@@ -105,17 +105,17 @@ class MortalStore:
         self._is_dead = False
         self._under_way: set[asyncio.Task[Any]] = set()
 
-    async def read(self, work: Any) -> Any:
-        return await self._alive(self._store.read(work))
+    async def read(self, work: Any, limit: Limit = QUESTION) -> Any:
+        return await self._alive(self._store.read(work, limit))
 
-    async def write(self, work: Any, *, once: bool = False) -> Any:
+    async def write(self, work: Any, *, once: bool = False, limit: Limit = QUESTION) -> Any:
         async def mortal(unit: Any) -> Any:
             result = await work(unit)
             if self._is_dead:
                 raise Killed
             return result
 
-        return await self._alive(self._store.write(mortal, once=once))
+        return await self._alive(self._store.write(mortal, once=once, limit=limit))
 
     async def die(self) -> None:
         """Let nothing more come of any call."""
