@@ -194,10 +194,13 @@ async def read_prices(
     asked = services.symbol_list(symbols)
     prices = await services.prices(asked)
     histories = await recent_bodies(services, asked, "5d", interval) if include_history else {}
+    if histories:  # an interval that the source has not is wrong for every symbol
+        raise_if_all_failed(histories)
     results: dict[str, Any] = {}
     for symbol, price in prices.items():
-        if isinstance(price, FinstageError):
-            results[symbol] = price
+        history = histories.get(symbol)
+        if isinstance(price, FinstageError) or isinstance(history, FinstageError):
+            results[symbol] = price if isinstance(price, FinstageError) else history
             continue
         results[symbol] = {
             "symbol": symbol,
@@ -207,7 +210,7 @@ async def read_prices(
             "data_version": price["data_version"],
         }
         if include_history:
-            results[symbol]["history"] = histories[symbol]
+            results[symbol]["history"] = history
     return fresh(
         {
             "timestamp": now_iso(services),

@@ -371,3 +371,15 @@ async def test_an_answer_that_many_wait_for_is_kept_once(
 
     assert {answer.status_code for answer in answers} == {200}
     assert sum(stats.sets for stats in local.near.stats()) == 1
+
+
+async def test_an_interval_that_the_source_has_not_is_refused_with_prices_too(
+    client: httpx.AsyncClient,
+) -> None:
+    url = "/api/v2/technical-analysis/prices/batch?symbols=AAPL&include_history=true"
+    refused = await client.get(f"{url}&interval=2m")
+    mixed = await client.get(url.replace("AAPL", "AAPL,APPL"))
+
+    assert refused.status_code == 422, refused.text
+    assert mixed.json()["results"]["AAPL"]["history"]["close"]
+    assert mixed.json()["results"]["APPL"]["error"]["code"] == "symbol_unknown"
