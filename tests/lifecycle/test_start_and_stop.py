@@ -134,6 +134,27 @@ def test_down_clears_away_what_a_killed_service_left(tmp_path: Path) -> None:
     assert not service.left_over()
 
 
+def answers_about_clients(service: Service) -> list[int]:
+    """Ask who is connected, without a key, on every port that answers HTTP for the service."""
+    known = service.left_over()
+    ours = {c.pid for one in known for c in (one, *one.children(recursive=True))}
+    listening = {
+        c.laddr.port for c in psutil.net_connections("tcp") if c.pid in ours and not c.raddr
+    }
+    replicas = {port for port in listening if 30_000 <= port < 31_000}
+    ports = {service.settings.port, service.state.ports["fallback"], *replicas}
+    assert len(ports) >= 4  # two replicas
+    names = [
+        n for one in ("clients", "status") for n in (f"/{one}", f"/ws/{one}", f"/ws/ws/{one}")
+    ]
+    paths = [path + end for path in names for end in ("", "/", "%0A", "%00")]
+    return [
+        httpx.get(f"http://127.0.0.1:{port}{path}", timeout=10, trust_env=False).status_code
+        for port in ports
+        for path in paths
+    ]
+
+
 def test_two_services_run_side_by_side_and_keys_guard_changes(tmp_path: Path) -> None:
     def price_source(service: Service) -> str:
         url = f"{service.url}/api/v2/async/symbols/AAPL/price"
@@ -156,6 +177,9 @@ def test_two_services_run_side_by_side_and_keys_guard_changes(tmp_path: Path) ->
         assert price_source(two).startswith("replay-2000000-")
         keys = ("", "9876543210", "0123456789")
         assert [add(two, key) for key in keys] == [401, 401, 200]
+        answers = answers_about_clients(two)
+        assert min(answers) >= 300  # a redirect, or a refusal
+        assert answers.count(401) > 10
         assert os.stat(two.state.token_path).st_mode & 0o777 == 0o600
 
 
