@@ -64,7 +64,7 @@ def _of_driver(error: DBAPIError) -> StoreError | None:
     number = origin.args[0] if origin.args and isinstance(origin.args[0], int) else 0
     said = str(origin.args[-1]) if origin.args else str(origin)
     if number in _BUSY:
-        return StoreBusy(f"the store is busy: {said}")
+        return StoreBusy("the store is busy: others hold what is needed, try again")
     if number in _FULL:
         return StoreFull(f"the store's disk is full: {said}")
     if number in _TOO_LARGE:
