@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import time
@@ -49,7 +50,10 @@ class JsonFormatter(logging.Formatter):
         line.update({f"{k}_" if k in line else k: value for k, value in extra.items()})
         if record.exc_info:
             line["traceback"] = "".join(traceback.format_exception(*record.exc_info))
-        return orjson.dumps(line, default=str).decode()
+        try:
+            return orjson.dumps(line, default=str).decode()
+        except TypeError:  # half a character, or a number beyond 64 bits
+            return json.dumps(line, default=str)
 
 
 def setup_logs(log_dir: Path, process: str, level: str) -> None:

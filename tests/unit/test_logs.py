@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import sys
@@ -39,6 +40,14 @@ def test_what_a_line_says_of_itself_is_not_overwritten() -> None:
 
     assert (line["level"], line["level_"]) == ("INFO", "critical")
     assert line["pid"] == os.getpid()
+
+
+def test_what_has_no_utf_8_is_logged_all_the_same() -> None:
+    text = JsonFormatter("feed").format(record(said="half \ud800", count=10**30))
+
+    assert text.isascii()
+    assert json.loads(text)["said"] == "half \ud800"
+    assert json.loads(text)["count"] == 10**30
 
 
 def test_an_exception_is_in_the_log() -> None:
