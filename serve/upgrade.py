@@ -67,10 +67,7 @@ async def store_version(url: StoreUrl) -> str | None:
             raise
         said = getattr(error, "orig", None)
         if getattr(said, "sqlite_errorname", "") in _DAMAGED:
-            raise ConfigError(
-                f"{url.database} is damaged ({said}): put a backup in its place, or move it away "
-                "to begin with an empty store"
-            ) from None
+            raise ConfigError(f"{url.database} is damaged ({said})") from None
         logger.warning("store.unasked", extra={"reason": str(error).partition("\n")[0]})
         return None
     finally:
@@ -80,7 +77,13 @@ async def store_version(url: StoreUrl) -> str | None:
 def _found(url: StoreUrl) -> str | None:
     if url.get_backend_name() == "sqlite" and not Path(str(url.database)).is_file():
         return None  # and to ask it would make it
-    return asyncio.run(store_version(url))
+    try:
+        return asyncio.run(store_version(url))
+    except ConfigError as error:
+        raise ConfigError(
+            f"{error.message}: put a backup in its place, or move it away to begin with an empty "
+            "store"
+        ) from None
 
 
 def _url(settings: Settings) -> StoreUrl:
