@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
@@ -79,6 +80,7 @@ class WithImports:
         self._ids: dict[_Key, int] = {}
         self._changes: dict[str, int] = {}  # the last of each imported symbol
         self._last_id = 0
+        self._looking = asyncio.Lock()
         self.import_only: frozenset[str] = frozenset()  # those that the source has no ticks of
         self._kept: LRUCache[_Key, tuple[int, Bars]] = LRUCache(_KEPT)
         self.name = inner.name
@@ -88,6 +90,10 @@ class WithImports:
 
     async def look(self) -> tuple[str, ...]:
         """Return the symbols whose imports are others since the last look; raises StoreError."""
+        async with self._looking:  # of two answers of the store the older could be taken last
+            return await self._look()
+
+    async def _look(self) -> tuple[str, ...]:
         new = await self._imports.latest(self._last_id)
         before = set(self._changes)
         for key, change in new.items():

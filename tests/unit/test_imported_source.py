@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import date, timedelta
 
 import numpy as np
@@ -88,6 +89,33 @@ async def test_a_symbol_of_ones_own_is_known_once_it_was_looked_for(
     assert "OWN" in source.symbols()
     assert (history.source, len(history.bars)) == ("import", 5)
     assert history.price_factor.tolist() == [1.0] * 5
+
+
+async def test_of_two_looks_at_one_time_the_newer_answer_stays(
+    source: WithImports, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    ask, late = held.latest, asyncio.Event()
+    answers: list[bool] = []
+
+    async def first_is_late(after_id: int) -> dict[tuple[str, str], LastImport]:
+        found = await ask(after_id)
+        answers.append(True)
+        if len(answers) == 1:
+            await late.wait()
+        return found
+
+    monkeypatch.setattr(held, "latest", first_is_late)
+    slow = asyncio.create_task(source.look())
+    await asyncio.sleep(0)
+    held.delete("OWN", "1d")
+    quick = asyncio.create_task(source.look())
+    for _ in range(20):
+        await asyncio.sleep(0)
+    late.set()
+    await asyncio.gather(slow, quick)
+
+    assert "OWN" not in source.symbols()
 
 
 async def test_its_price_is_its_last_close_at_the_end_of_the_session(
