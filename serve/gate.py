@@ -18,6 +18,7 @@ from starlette.types import Scope
 
 from infra.errors import KeyRequired, OriginRefused, RateLimited
 from infra.settings import Settings
+from serve.scope import KEY_NAME
 
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _READING_POSTS = frozenset(
@@ -143,6 +144,15 @@ class Gate:
         if not self._limiter.hit(self._rate, found):
             raise RateLimited(found, 1.0)
         return found
+
+
+def need_key(scope: Scope, settings: Settings) -> None:
+    """Raise KeyRequired where there are keys and none was sent.
+
+    For what a question that computes can change beside, if it is asked to.
+    """
+    if settings.keys and not scope[KEY_NAME]:
+        raise KeyRequired("to keep results or to queue a task needs a key in the header X-API-Key")
 
 
 def _host_name(host: str) -> str:

@@ -16,6 +16,7 @@ from infra.errors import FinstageError
 from infra.symbols import normalise
 from pipelines.analysis import priced_analyses
 from pipelines.jobs.analysis import keep_analyses
+from serve.gate import need_key
 from serve.indicator_schemas import IndicatorSeries, NamedIndicators
 from serve.rest import formats
 from serve.rest.answers import (
@@ -242,13 +243,17 @@ async def analyse(
 
     With `Prefer: respond-async` it is run as a task: 202 with the task's id, as
     `analysis/background` answers, unless the rule `background_heavy_tasks` is off.
-    `save_results` keeps the analyses in the store before this answers: 503 if it cannot.
+    `save_results` keeps the analyses in the store before this answers: 503 if it cannot. Both need
+    a key where there are any.
     """
     if isinstance(body, list):
         body = ComprehensiveRequest(symbols=body, period=period, save_results=save_results)
     symbols = services.checked_symbols(body.symbols, "body")
     supported(services, interval)
-    if "respond-async" in request.headers.get("prefer", "") and is_on(BACKGROUND):
+    in_background = "respond-async" in request.headers.get("prefer", "") and is_on(BACKGROUND)
+    if in_background or body.save_results:
+        need_key(request.scope, services.settings)
+    if in_background:
         answer = await _queued(services, symbols, ["indicators", "signals"])
         answer.headers["preference-applied"] = "respond-async"
         return answer

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fastapi.routing import iter_route_contexts
 from starlette.types import Message
@@ -126,6 +127,21 @@ async def test_without_a_key_nothing_is_changed(tmp_path: Path, make: Any, compu
 
     assert through == computing
     assert refused > len(endpoints(app))
+
+
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [({"save_results": True}, {}), ({}, {"prefer": "respond-async"})],
+)
+async def test_without_a_key_what_computes_keeps_nothing_and_queues_nothing(
+    tmp_path: Path, body: dict[str, Any], headers: dict[str, str]
+) -> None:
+    transport = httpx.ASGITransport(rest(tmp_path))
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        url = "/api/v2/technical-analysis/analysis/comprehensive"
+        answer = await client.post(url, json={"symbols": ["AAPL"]} | body, headers=headers)
+
+    assert (answer.status_code, answer.json()["detail"]["code"]) == (401, "key_required")
 
 
 async def test_without_a_key_nobody_reads_of_other_clients(tmp_path: Path) -> None:
