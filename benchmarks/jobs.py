@@ -20,6 +20,7 @@ from infra.clock import SystemClock
 from infra.db.store import Store
 from infra.db.url import file_url
 from infra.errors import FinstageError
+from infra.sources.base import Lane
 from infra.sources.budget import Budget
 from infra.sources.facts import source_facts
 from infra.sources.replay import load_records
@@ -54,9 +55,11 @@ class _Feed:
         return tuple(self._symbols)
 
     async def histories(
-        self, symbols: list[str], interval: str = "1d"
+        self, symbols: list[str], interval: str = "1d", lane: Lane = Lane.INTERACTIVE
     ) -> dict[str, History | FinstageError]:
-        found = await asyncio.gather(*(self._source.history(s, interval) for s in symbols))
+        found = await asyncio.gather(
+            *(self._source.history(s, interval, lane=lane) for s in symbols)
+        )
         return dict(zip(symbols, found, strict=True))
 
 

@@ -139,7 +139,9 @@ def answers_about_clients(service: Service) -> list[int]:
     known = service.left_over()
     ours = {c.pid for one in known for c in (one, *one.children(recursive=True))}
     listening = {
-        c.laddr.port for c in psutil.net_connections("tcp") if c.pid in ours and not c.raddr
+        c.laddr.port
+        for c in psutil.net_connections("tcp")
+        if c.pid in ours and c.laddr and not c.raddr
     }
     replicas = {port for port in listening if 30_000 <= port < 31_000}
     ports = {service.settings.port, service.state.ports["fallback"], *replicas}
