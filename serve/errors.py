@@ -32,6 +32,7 @@ logger = logging.getLogger(__name__)
 
 _QUOTED = re.compile(r"'([^']*)'")
 _LONGEST_INPUT = 100
+_MOST_ERRORS = 20
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -127,7 +128,7 @@ async def _on_finstage_error(_: Request, error: Exception) -> Response:
 
 async def _on_invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return _invalid([_invalid_item(dict(item)) for item in error.errors()])
+    return _invalid([_invalid_item(dict(item)) for item in error.errors()[:_MOST_ERRORS]])
 
 
 def _invalid(items: list[dict[str, Any]]) -> Response:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pydantic import Field
 
 from serve.rest.parameters import Day, Interval
-from serve.schemas import ErrorDetail, Origin, Shape
+from serve.schemas import ErrorDetail, Origin, Shape, Texts
 
 
 class CatalogueParameter(Shape):
@@ -115,7 +115,7 @@ class ScreenRequest(Shape):
     """A condition over indicators, asked of symbols; of all known ones without a list."""
 
     expression: str = Field(max_length=2_000)
-    symbols: list[str] = []
+    symbols: Texts = []
     interval: Interval = "1d"
     as_of: Day | None = None
     limit: int = Field(1_000, ge=1, le=10_000)

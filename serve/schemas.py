@@ -6,11 +6,15 @@ against them.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from serve.rest.parameters import Method, Period
+
+# A list in a body: at the first item that is no text the rest is not looked at, since a body of
+# a megabyte has half a million items, each an error of its own.
+Texts = Annotated[list[str], Field(fail_fast=True)]
 
 
 class Shape(BaseModel):
@@ -170,7 +174,7 @@ class Analysis(Origin):
 class BatchIndicatorsRequest(BaseModel):
     """Symbols to analyse."""
 
-    symbols: list[str]
+    symbols: Texts
     period: Period = "1mo"
     batch_size: int = Field(5, ge=1, le=20)
 
@@ -294,7 +298,7 @@ class BatchPrices(Shape):
 class ComprehensiveRequest(BaseModel):
     """Symbols to check and analyse."""
 
-    symbols: list[str]
+    symbols: Texts
     period: Period = "1mo"
     save_results: bool = False
 
@@ -414,7 +418,7 @@ class SymbolPage(Shape):
 class SymbolsRequest(BaseModel):
     """Symbols to add to the monitored set, or to remove."""
 
-    symbols: list[str]
+    symbols: Texts
 
 
 class StreamingStarted(Shape):

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import Field
 
-from serve.schemas import Shape, SymbolFailure
+from serve.schemas import Shape, SymbolFailure, Texts
 
 
 class Job(Shape):
@@ -127,7 +127,7 @@ class CurrentPrices(Shape):
 class CurrentPricesRequest(Shape):
     """Symbols to price. `batch_size` is taken and changes nothing: all are asked for at once."""
 
-    symbols: list[str]
+    symbols: Texts
     batch_size: int = Field(10, ge=1, le=100)
 
 

@@ -50,6 +50,7 @@ from serve.schemas import (
     ComprehensiveRequest,
     Indicators,
     MonitoredPrices,
+    Texts,
     documented,
 )
 from serve.services import Services, State
@@ -118,7 +119,7 @@ async def read_indicators(
 @router.post("/batch/indicators", response_model=BatchIndicators, responses=documented(404, 503))
 async def read_batch(
     services: State,
-    body: Annotated[BatchIndicatorsRequest | list[str], Body()],
+    body: Annotated[BatchIndicatorsRequest | Texts, Body()],
     period: PeriodQuery = "1mo",
     batch_size: Annotated[int, Query(ge=1, le=20, description=_LIST_BODY_QUERY)] = 5,
     interval: IntervalQuery = "1d",
@@ -232,7 +233,7 @@ async def read_prices(
 async def analyse(
     request: Request,
     services: State,
-    body: Annotated[ComprehensiveRequest | list[str], Body()],
+    body: Annotated[ComprehensiveRequest | Texts, Body()],
     period: PeriodQuery = "1mo",
     save_results: Annotated[bool, Query(description=_LIST_BODY_QUERY)] = False,
     interval: IntervalQuery = "1d",

@@ -17,7 +17,7 @@ from serve.rest.answers import fresh, now_iso, or_errors
 from serve.rest.envelope import Envelope, enveloped
 from serve.rest.parameters import SymbolPath
 from serve.rest.routing import Router
-from serve.schemas import documented
+from serve.schemas import Texts, documented
 from serve.services import Services, State
 from serve.store_schemas import (
     CurrentPrice,
@@ -59,7 +59,7 @@ async def read_current(
     "/batch/current", response_model=Envelope[CurrentPrices], responses=documented(404, 503)
 )
 async def read_batch(
-    services: State, body: Annotated[CurrentPricesRequest | list[str], Body()]
+    services: State, body: Annotated[CurrentPricesRequest | Texts, Body()]
 ) -> Response:
     """Latest prices of many symbols; one that fails carries its error."""
     asked = body if isinstance(body, list) else body.symbols

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Iterator
 from typing import Any
@@ -69,6 +70,30 @@ async def test_a_body_of_another_type_names_the_header(
         form = await client.request(method, url, data={"a": "b"})
         assert only(form)["loc"] == ["header", "content-type"]
         assert "Content-Type: application/json" in only(form)["msg"]
+
+
+async def test_an_empty_body_of_another_type_is_answered(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    form = {"content-type": "application/x-www-form-urlencoded"}  # what curl -d '' sends
+    for method, url, _ in changing(local, reads_body=True):
+        async with asyncio.timeout(60):
+            answer = await client.request(method, url, content=b"", headers=form)
+        assert answer.status_code < 500, url
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"[%b1]" % (b"1," * 50_000), b'{"symbols":[%b1]}' % (b"1," * 50_000),
+     b'{"symbols":["AAPL"],%b"x":1}' % b"".join(b'"k%d":1,' % n for n in range(9_000))],
+    ids=["a list", "a list within", "names"],
+)  # fmt: skip
+async def test_what_is_wrong_many_times_over_is_told_briefly(
+    client: httpx.AsyncClient, local: LocalService, body: bytes
+) -> None:
+    for method, url, _ in changing(local, reads_body=True):
+        answer = await client.request(method, url, content=body, headers=JSON)
+        assert len(answer.content) < 10_000, url
 
 
 async def test_a_body_without_a_type_is_json(client: httpx.AsyncClient) -> None:
