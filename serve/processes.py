@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import time
 from collections.abc import Iterable
 from pathlib import Path
@@ -12,46 +13,115 @@ import psutil
 
 Known = dict[int, float]  # pid to create time, which together name a process for good
 
+LOCK = "lock"  # the file in its folder that a `finstage up` holds
 _MARK = "RUN_OF_FINSTAGE"  # what begins with FINSTAGE_ is a setting
 
 
 class ProcessTree:
-    """All descendants of this process ever seen, and all with the mark of its folder.
+    """All descendants of this process ever seen, and all with the mark of its folder's lock.
 
     The mark is set before the first of them is started and inherited by each, so it finds those
-    whose parent ended unseen: an HAProxy of a reload, when Serve's manager of it has died.
+    whose parent ended unseen: an HAProxy of a reload, when Serve's manager of it has died. What
+    bears another mark is another Finstage's, whoever started it.
     """
 
     def __init__(self, folder: Path) -> None:
         self.known: Known = {}
         self._folder = folder
+        self._mark: str | None = None
 
     def mark(self) -> None:
-        """Let all that is started from now on bear the mark."""
-        os.environ |= {_MARK: str(self._folder.resolve()), "SPT_NOENV": "1"}
+        """Let all that is started from now on bear the mark; the folder is locked.
+
+        Where this process was itself started with another's, it begins anew with its own: what
+        others see of its environment is what it was started with.
+        """
+        self._mark = _mark_of(self._folder)
+        assert self._mark is not None
+        inherited = os.environ.get(_MARK, self._mark)
+        os.environ |= {_MARK: self._mark, "SPT_NOENV": "1"}
         # Without the latter, workers of Ray write their titles over what tells the mark.
+        if inherited != self._mark:
+            os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+    @property
+    def has_folder(self) -> bool:
+        """Return whether the folder is still that of the mark, not moved or replaced."""
+        return _mark_of(self._folder) == self._mark
 
     def look(self) -> Known:
         """Add the descendants there are now; return all that were ever seen."""
         self.known |= _known(psutil.Process().children(recursive=True))
+        if self._mark is not None:
+            self.known = _without_others(self.known, self._mark)
         return self.known
 
     def look_everywhere(self) -> Known:
         """Add those with the mark too, whose parent may have ended."""
-        self.known |= marked(self._folder)
+        mark = self._mark or _mark_of(self._folder)
+        if mark is not None:
+            self.known |= _bearing(mark)
         return self.look()
 
 
+def _mark_of(folder: Path) -> str | None:
+    """Return the mark of a folder, None before it was ever locked.
+
+    It is the lock's file, not its path: a folder that took another's place has other processes.
+    While a Finstage runs it has the file open, so no other file can be the same.
+    """
+    try:
+        found = (folder / LOCK).stat()
+    except OSError:
+        return None
+    return f"{found.st_dev:x}:{found.st_ino:x}"
+
+
 def marked(folder: Path) -> Known:
-    """Return the processes that bear the mark of a folder, and all their descendants."""
-    mark = str(folder.resolve())
-    found: Known = {}
+    """Return the processes that bear the mark of a folder, and their descendants."""
+    mark = _mark_of(folder)
+    return {} if mark is None else _bearing(mark)
+
+
+def without_others(known: Known, folder: Path) -> Known:
+    """Return those of the known processes that bear no mark but that of a folder."""
+    mark = _mark_of(folder)
+    return known if mark is None else _without_others(known, mark)
+
+
+def _bearing(mark: str) -> Known:
+    found = {}
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(_MARK) == mark:
-                found |= _known([process, *process.children(recursive=True)])
-    found.pop(os.getpid(), None)
+            if process.pid != os.getpid() and _borne_by(process) == mark:
+                found[process.pid] = process.create_time()
     return found
+
+
+def _without_others(known: Known, mark: str) -> Known:
+    """Return them without one that became another Finstage after it was seen."""
+    found = {}
+    for pid, created_s in known.items():
+        with contextlib.suppress(psutil.Error, OSError):
+            if _borne_by(psutil.Process(pid)) not in (None, mark):
+                continue
+        found[pid] = created_s
+    return found
+
+
+def _borne_by(process: psutil.Process | None) -> str | None:
+    """Return the mark that a process bears, or else the nearest above it."""
+    while process is not None:
+        if (mark := _mark_on(process)) is not None:
+            return mark
+        process = process.parent()
+    return None
+
+
+def _mark_on(process: psutil.Process) -> str | None:
+    with contextlib.suppress(psutil.Error, OSError):
+        return process.environ().get(_MARK)
+    return None
 
 
 def _known(processes: Iterable[psutil.Process]) -> Known:

@@ -15,10 +15,9 @@ import psutil
 from infra.errors import ConfigError
 from infra.files import read_whole, write_atomically
 from infra.settings import Settings
-from serve.processes import Known, alive, is_running, marked
+from serve.processes import LOCK, Known, alive, is_running, marked, without_others
 
 _STATE = "state.json"
-_LOCK = "lock"
 
 
 @dataclass(slots=True)
@@ -78,7 +77,8 @@ def forget_state(settings: Settings) -> None:
 def living(settings: Settings, state: State | None) -> Known:
     """Return what runs of this data directory, without the `finstage up` that started it."""
     recorded = state.processes if state is not None else {}
-    return _created(alive(recorded | marked(settings.run_dir)))
+    own = without_others(recorded, settings.run_dir) | marked(settings.run_dir)
+    return _created(alive(own))
 
 
 def _created(processes: Iterable[psutil.Process]) -> Known:
@@ -90,7 +90,7 @@ def lock_holder(settings: Settings) -> Known:
 
     Raises ConfigError for a damaged file.
     """
-    path = settings.run_dir / _LOCK
+    path = settings.run_dir / LOCK
     mend = f"remove it, once `fuser {path}` shows that no process has it"
     return _created(alive(read_whole(path, _holder_of, mend) or {}))
 
@@ -112,7 +112,7 @@ def take_lock(settings: Settings) -> IO[str]:
 
     Raises ConfigError if the directory cannot be written, or another Finstage has it.
     """
-    path: Path = settings.run_dir / _LOCK
+    path: Path = settings.run_dir / LOCK
     try:
         settings.run_dir.mkdir(parents=True, exist_ok=True)
         lock = path.open("a+")

@@ -92,6 +92,7 @@ class LocalService:
         by then all that it began has ended.
         """
         lock = take_lock(self._settings)
+        self._tree.mark()
         end_remains(self._settings, self._console)
         check_files(self._settings)
         check_source(self._settings)
@@ -126,7 +127,6 @@ class LocalService:
                 status.update(f"{stage} …")
                 self._note(stage)
 
-            self._tree.mark()
             prepare_environment(self._settings, ports)
             self._state = self._new_state(ports)
             self._settings = self._settings.begun(self._state.started_at_s)
@@ -173,6 +173,8 @@ class LocalService:
         """Write what runs, and which stage of the start this is, for `down`, `status` and `up`."""
         assert self._state is not None
         known = self._tree.look()
+        if not self._tree.has_folder:  # another Finstage may have it
+            return
         if (known, stage) != (self._state.processes, self._state.stage):
             self._state.processes, self._state.stage = dict(known), stage
             self._state.write(self._settings)
@@ -215,7 +217,7 @@ class LocalService:
             patience_s = max(0.2, min(2.0, deadline_s - time.monotonic()))
             if not end_all(self._tree.look_everywhere(), patience_s):
                 break
-        if not alive(self._tree.known):
+        if self._tree.has_folder and not alive(self._tree.known):
             forget_state(self._settings)
         self._console.print("stopped")
 

@@ -172,7 +172,8 @@ def test_a_tree_finds_orphans_by_its_folder_alone(tmp_path: Path) -> None:
     script = (
         "import subprocess, sys; from pathlib import Path\n"
         "from serve.processes import ProcessTree\n"
-        "ProcessTree(Path(sys.argv[1])).mark()\n"
+        "folder = Path(sys.argv[1]); folder.mkdir(); (folder / 'lock').touch()\n"
+        "ProcessTree(folder).mark()\n"
         "subprocess.run(['sh', '-c', 'sleep 600 >/dev/null 2>&1 & echo $!'])\n"
     )
     folders = [tmp_path / "one", tmp_path / "two"]
