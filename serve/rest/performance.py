@@ -126,20 +126,17 @@ async def read_health(services: State) -> Response:
     """
     ready, body = await ready_body(services)
     checks: dict[str, Any] = {
-        name: {"status": _WORDS.get(check["status"], "unhealthy"), "message": check["detail"]}
+        name: {"status": _WORDS.get(check["status"], "degraded"), "message": check["detail"]}
         for name, check in body["checks"].items()
     }
-    worst = "healthy" if ready else "unhealthy"
     try:
-        machine = await services.monitor.performance.health()
-        checks |= machine["checks"]
-        worst = max(worst, machine["status"], key=_ORDER.index)
+        checks |= (await services.monitor.performance.health())["checks"]
     except MonitorUnknown as error:  # it has just started
         checks["monitor"] = {"status": "healthy", "message": error.message}
     except FinstageError as error:
         checks["monitor"] = {"status": "degraded", "message": error.message}
-    if any(check["status"] == "degraded" for check in checks.values()):
-        worst = max(worst, "degraded", key=_ORDER.index)
+    verdicts = {check["status"] for check in checks.values()}
+    worst = max(verdicts, key=_ORDER.index) if ready else "unhealthy"
     answer = {
         "status": worst,
         "timestamp": now_iso(services),
@@ -151,8 +148,7 @@ async def read_health(services: State) -> Response:
 
 
 _ORDER = ("healthy", "degraded", "unhealthy")
-_DEGRADED = ("away", "waiting", "compiling", "full", "degraded")
-_WORDS = {"ok": "healthy"} | dict.fromkeys(_DEGRADED, "degraded")
+_WORDS = {"ok": "healthy"}  # all others are degraded: whether prices can be answered is beside it
 
 
 @monitoring.get("/health/live", response_model=Figures, responses=documented())

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import httpx
 import pytest
 
+from infra.errors import ActorUnavailable
 from infra.metrics import snapshot
+from pipelines.scheduler.client import StoreState
 from tests.local import LocalService
 from tests.monitor_desks import MACHINE
 
@@ -117,6 +121,29 @@ async def test_a_start_without_a_reading_is_healthy(client: httpx.AsyncClient) -
         "status": "healthy",
         "message": "there is no reading yet: the first comes within ten seconds",
     }
+
+
+@pytest.mark.parametrize("trouble", ["away", "full", "busy", None])
+async def test_health_is_the_worst_of_its_parts(
+    local: LocalService,
+    client: httpx.AsyncClient,
+    monkeypatch: pytest.MonkeyPatch,
+    trouble: Literal["away", "full", "busy"] | None,
+) -> None:
+    async def store_state() -> StoreState:
+        if trouble is None:
+            raise ActorUnavailable("scheduler", 1.0)
+        return StoreState(trouble, "said", 0.0)
+
+    monkeypatch.setattr(local.services.scheduler, "store_state", store_state)
+    ready = await client.get("/health/ready")
+    health = await client.get("/monitoring/health")
+
+    assert (ready.status_code, ready.json()["status"]) == (200, "degraded")
+    assert (health.status_code, health.json()["detail"]["status"]) == (503, "degraded")
+    store, told = ready.json()["checks"]["store"], health.json()["detail"]["checks"]["store"]
+    assert store["status"] == (trouble or "unknown")
+    assert told == {"status": "degraded", "message": store["detail"]}
 
 
 async def test_log_levels_change_at_run_time(client: httpx.AsyncClient) -> None:
