@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from serve.schemas import Pagination, Shape
 
 Severity = Literal["info", "warning", "critical", "error"]
 
 
-class AlertRuleRequest(BaseModel):
+class AlertRuleRequest(Shape):
     """A rule: fires for each symbol by itself when its condition becomes true."""
 
     symbols: Annotated[list[str], Field(min_length=1, max_length=500)]

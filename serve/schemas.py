@@ -171,7 +171,7 @@ class Analysis(Origin):
     indicators: ComprehensiveValues
 
 
-class BatchIndicatorsRequest(BaseModel):
+class BatchIndicatorsRequest(Shape):
     """Symbols to analyse."""
 
     symbols: Texts
@@ -295,7 +295,7 @@ class BatchPrices(Shape):
     results: dict[str, LastPrice | SymbolFailure]
 
 
-class ComprehensiveRequest(BaseModel):
+class ComprehensiveRequest(Shape):
     """Symbols to check and analyse."""
 
     symbols: Texts
@@ -415,7 +415,7 @@ class SymbolPage(Shape):
     source: SourceState
 
 
-class SymbolsRequest(BaseModel):
+class SymbolsRequest(Shape):
     """Symbols to add to the monitored set, or to remove."""
 
     symbols: Texts

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import Field
 
 from serve.schemas import Pagination, Shape
 
@@ -13,7 +13,7 @@ Status = Literal["pending", "running", "retrying", "completed", "failed", "cance
 Stage = Literal["blocked", "delayed", "ready", "claimed", "running", "ended"]
 
 
-class TaskRequest(BaseModel):
+class TaskRequest(Shape):
     """A task to be done, by its registered name; what is left out is as its function declares."""
 
     task_name: Annotated[str, Field(min_length=1, max_length=200, examples=["process_dataset"])]

@@ -36,6 +36,7 @@ from serve.rest.parameters import (
     PeriodQuery,
     SymbolPath,
     SymbolsQuery,
+    check_carried,
 )
 from serve.rest.prices import recent_bodies
 from serve.rest.questions import IndicatorQuestion
@@ -118,6 +119,7 @@ async def read_indicators(
 
 @router.post("/batch/indicators", response_model=BatchIndicators, responses=documented(404, 503))
 async def read_batch(
+    request: Request,
     services: State,
     body: Annotated[BatchIndicatorsRequest | Texts, Body()],
     period: PeriodQuery = "1mo",
@@ -132,6 +134,8 @@ async def read_batch(
     """
     if isinstance(body, list):
         body = BatchIndicatorsRequest(symbols=body, period=period, batch_size=batch_size)
+    else:
+        check_carried(request, BatchIndicatorsRequest.model_fields)
     symbols = services.checked_symbols(body.symbols, "body")
     supported(services, interval)
     results = await _comprehensive(services, symbols, body.period, interval, method, open_bar)
@@ -249,6 +253,8 @@ async def analyse(
     """
     if isinstance(body, list):
         body = ComprehensiveRequest(symbols=body, period=period, save_results=save_results)
+    else:
+        check_carried(request, ComprehensiveRequest.model_fields)
     symbols = services.checked_symbols(body.symbols, "body")
     supported(services, interval)
     in_background = "respond-async" in request.headers.get("prefer", "") and is_on(BACKGROUND)

@@ -7,12 +7,12 @@ import time
 from statistics import fmean
 from typing import Annotated, Any
 
-from fastapi import Query
+from fastapi import Query, Request
 from starlette.responses import Response
 
 from actors.cache.client import MemoryBook, Sample
 from infra.caches.catalogue import TECHNICAL_ANALYSIS
-from infra.errors import BodyInvalid, CacheUnknown
+from infra.errors import BodyInvalid, CacheUnknown, ParameterUnknown
 from infra.metrics import Families
 from serve.memory_schemas import (
     CacheChoice,
@@ -223,6 +223,7 @@ async def clean_caches(services: State) -> Response:
 
 @router.post("/cache/clear", response_model=CacheCleared, responses=documented(404, 503))
 async def clear_caches(
+    request: Request,
     services: State,
     body: CacheChoice | None = None,
     cache_name: Annotated[
@@ -231,8 +232,12 @@ async def clear_caches(
 ) -> Response:
     """Drop all entries and counts of one cache, or of all, in every process; takes two seconds.
 
-    The name comes in the query or in the body.
+    The name comes in the query or in the body. Any other parameter is refused: all caches would
+    be cleared where one is meant.
     """
+    for name in request.query_params:
+        if name != "cache_name":
+            raise ParameterUnknown(("query", name[:40]), "cache_name", ["cache_name"])
     if body is not None and body.cache_name is not None:
         if cache_name not in (None, body.cache_name):
             raise BodyInvalid(("body", "cache_name"), "the query names another cache")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
 from starlette.responses import Response
 
 from serve.monitor_schemas import (
@@ -18,6 +18,7 @@ from serve.monitor_schemas import (
 )
 from serve.rest.answers import fresh, now_iso
 from serve.rest.envelope import Envelope, enveloped
+from serve.rest.parameters import check_carried
 from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
@@ -109,11 +110,14 @@ async def read_baseline(services: State) -> Response:
 
 @router.post("/monitoring/start", response_model=Figures, responses=documented(503))
 async def start(
+    request: Request,
     services: State,
     body: CheckInterval | None = None,
     check_interval: Annotated[float, Query(ge=10, le=3_600, description="Seconds.")] = 60,
 ) -> Response:
     """Judge switches and roll back what made it worse; that is so unless it was stopped."""
+    if body is not None:
+        check_carried(request, CheckInterval.model_fields)
     every_s = check_interval if body is None else body.check_interval
     await services.monitor.rules.watch(True, every_s)
     return fresh({"status": "success", "message": "judging", "check_interval": every_s})

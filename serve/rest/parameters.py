@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from datetime import date
 from typing import Annotated, Literal
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
 from pydantic import Field
+
+from infra.errors import BodyInvalid
 
 Period = Literal["1d", "5d", "1mo", "3mo", "6mo", "1y", "2y", "5y", "10y", "ytd", "max"]
 Interval = Literal[
@@ -35,3 +38,11 @@ OpenBarQuery = Annotated[
     bool, Query(description="Count the bar of the session under way, which still changes.")
 ]
 DateQuery = Annotated[Day | None, Query(description="A date of the exchange.")]
+
+
+def check_carried(request: Request, names: Collection[str]) -> None:
+    """Raise BodyInvalid for a parameter of the query that the body sent with it carries itself."""
+    for name in names:
+        if name in request.query_params:
+            told = f"{name} is not read from the query beside an object: put it in the body"
+            raise BodyInvalid(("query", name), told)

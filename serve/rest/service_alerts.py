@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import Path, Query
+from fastapi import Path, Query, Request
 from starlette.responses import Response
 
 from infra.errors import TargetInvalid
@@ -19,6 +19,7 @@ from serve.monitor_schemas import (
 )
 from serve.rest.answers import fresh, now_iso
 from serve.rest.envelope import Envelope, enveloped
+from serve.rest.parameters import check_carried
 from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
@@ -98,11 +99,14 @@ async def acknowledge(services: State, alert_id: Annotated[str, Path(max_length=
 
 @router.post("/monitoring/start", response_model=Figures, responses=documented(503))
 async def start(
+    request: Request,
     services: State,
     body: CheckInterval | None = None,
     check_interval: Annotated[float, Query(ge=10, le=3_600, description="Seconds.")] = 30,
 ) -> Response:
     """Look at the rules every so many seconds; that is so unless it was stopped."""
+    if body is not None:
+        check_carried(request, CheckInterval.model_fields)
     every_s = check_interval if body is None else body.check_interval
     await services.monitor.alerts.watch(True, every_s)
     return _done(services, "check_interval", every_s, "started_at")

@@ -6,7 +6,7 @@ import math
 from typing import Annotated, Any
 
 import orjson
-from fastapi import Header, Path, Query
+from fastapi import Header, Path, Query, Request
 from starlette.responses import FileResponse, Response
 
 from infra.db.tasks import STATES, TaskFilter
@@ -20,7 +20,7 @@ from pipelines.registry import all_tasks, task_named
 from pipelines.shapes import Options, Step, planned
 from serve.rest.answers import fresh, now_iso
 from serve.rest.envelope import Envelope, enveloped
-from serve.rest.parameters import Day, Period
+from serve.rest.parameters import Day, Period, check_carried
 from serve.rest.routing import Router
 from serve.schemas import documented
 from serve.services import Services, State
@@ -63,6 +63,7 @@ _RECENT = 10
     responses=documented(404, 503),
 )
 async def submit_task(
+    request: Request,
     services: State,
     body: TaskRequest | None = None,
     task_name: Annotated[
@@ -86,6 +87,8 @@ async def submit_task(
             kwargs=_parsed("kwargs", kwargs, dict),
             priority=priority,
         )
+    else:
+        check_carried(request, TaskRequest.model_fields)
     task_id, secret = await submitted(services, body, idempotency_key)
     given = body.priority or task_named(body.task_name).priority.name.lower()
     data = {

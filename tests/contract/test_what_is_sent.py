@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import pytest
 from fastapi.routing import APIRoute, RouteContext, iter_route_contexts
+from pydantic import BaseModel
 
 from serve.rest.routing import Route
 from tests.local import LocalService
@@ -214,3 +215,83 @@ async def test_one_cache_is_cleared_by_query_or_body(client: httpx.AsyncClient) 
         assert only(both)["loc"] == ["body", "cache_name"]
         every = await client.post(url)
         assert every.json()["cleared_caches"] == "all"
+
+
+async def test_no_parameter_that_is_not_read_clears_all_caches(client: httpx.AsyncClient) -> None:
+    for prefix in ("/api/memory", "/system/memory"):
+        for name in ("name", "cache", "only", "x"):
+            answer = await client.post(f"{prefix}/cache/clear", params={name: "price_data"})
+            assert only(answer)["loc"] == ["query", name]
+            assert only(answer)["ctx"]["nearest"] == "cache_name"
+
+
+def models(kind: Any) -> Iterator[type[BaseModel]]:
+    """Yield the models in a type, and in what their members are."""
+    if isinstance(kind, type) and issubclass(kind, BaseModel):
+        yield kind
+        for field in kind.model_fields.values():
+            yield from models(field.annotation)
+    for part in get_args(kind):
+        yield from models(part)
+
+
+def bodies(context: RouteContext) -> list[type[BaseModel]]:
+    """Return the models of what a route reads as body."""
+    field = context.body_field
+    return [] if field is None else list(models(field.field_info.annotation))
+
+
+def test_every_body_has_exactly_the_members_that_are_documented(local: LocalService) -> None:
+    found = {model for context in contexts(local) for model in bodies(context)}
+
+    assert len(found) >= 15
+    assert {model for model in found if model.model_config.get("extra") != "forbid"} == set()
+
+
+TA = "/api/v2/technical-analysis"
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "wrong"),
+    [
+        (f"{TA}/batch/indicators", {"symbols": ["AAPL"]}, "perod"),
+        (f"{TA}/analysis/comprehensive", {"symbols": ["AAPL"]}, "save_result"),
+        ("/api/v2/symbols", {"symbols": ["AAPL"]}, "symbol"),
+        ("/api/v2/alerts/price", {"symbols": ["AAPL"], "expression": "price > 1"}, "cooldown"),
+        ("/api/tasks/submit", {"task_name": "cleanup_data"}, "delay"),
+    ],
+)
+async def test_a_member_that_nothing_reads_is_refused(
+    client: httpx.AsyncClient, url: str, body: dict[str, Any], wrong: str
+) -> None:
+    assert (await client.post(url, json=body)).status_code < 300
+    answer = await client.post(url, json=body | {wrong: 1})
+
+    assert answer.status_code == 422
+    item = answer.json()["detail"][0]
+    assert (item["type"], item["loc"][-1]) == ("extra_forbidden", wrong)
+
+
+async def test_what_an_object_carries_is_not_read_from_the_query_beside_it(
+    client: httpx.AsyncClient, local: LocalService
+) -> None:
+    values = {"period": "1y", "batch_size": "3", "save_results": "true", "check_interval": "60"}
+    values |= {"task_name": "cleanup_data", "priority": "low", "args": "[]", "kwargs": "{}"}
+    whole: dict[str, Any] = {
+        f"{TA}/batch/indicators": {"symbols": ["AAPL"]},
+        f"{TA}/analysis/comprehensive": {"symbols": ["AAPL"]},
+        "/api/tasks/submit": {"task_name": "cleanup_data"},
+        "/api/v2/alerts/monitoring/start": {"check_interval": 60},
+        "/api/v2/optimization/monitoring/start": {"check_interval": 60},
+    }
+    asked = 0
+    for context in contexts(local):
+        carried = {name for model in bodies(context) for name in model.model_fields}
+        for name in carried.intersection(f.alias for f in context.dependant.query_params):
+            url = str(context.path)
+            if not url.endswith("/cache/clear"):  # takes either, and both if they agree
+                asked += 1
+                answer = await client.post(url, params={name: values[name]}, json=whole[url])
+                assert only(answer)["loc"] == ["query", name]
+                assert "in the body" in only(answer)["msg"]
+    assert asked >= 8
