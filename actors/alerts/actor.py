@@ -7,6 +7,7 @@ import logging
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from importlib.metadata import version
+from itertools import islice
 from typing import Any
 
 from actors.alerts.core import AlertBook, Given
@@ -26,11 +27,12 @@ from actors.runtime import ActorClient, ServiceActor, exposed
 from infra.clock import SystemClock, utc
 from infra.db.alert_rules import StoredRule
 from infra.db.alerts import Alert, AlertState
-from infra.db.store import open_store
+from infra.db.store import BATCH, open_store
 from infra.db.unit import Unit
 from infra.errors import (
     ActorUnavailable,
     FinstageError,
+    StoreBusy,
     StoreError,
 )
 from infra.metrics import ALERTS_GIVEN
@@ -94,6 +96,7 @@ class AlertActor(ServiceActor):
         operators = [(target, secret) for target in settings.targets]
         self._intake = AlertIntake(self._book, self._rules, self._clock, operators)
         self._system = SystemWatch()
+        self._part = _AT_ONCE  # alerts given in one transaction
         self.keep(self._run())
         self.keep(self._read_references())
         self.keep(self._renew())
@@ -172,7 +175,7 @@ class AlertActor(ServiceActor):
             await self._intake.work.wait()
             self._intake.work.clear()
             try:
-                await self._give_waiting()
+                await self._give(self._intake.waiting)
                 await self._tell()
                 await self._note_rearmed()
             except (StoreError, ActorUnavailable) as error:
@@ -221,21 +224,32 @@ class AlertActor(ServiceActor):
         async with self._sender:
             await self._courier.run()
 
-    async def _give_waiting(self) -> None:
-        waiting = self._intake.waiting
-        while waiting:
-            chunk = waiting[:_AT_ONCE]
-            await self._give(chunk)
-            del waiting[: len(chunk)]
+    async def _give(self, waiting: list[Pending]) -> int:
+        """Put alerts into the store; those that are in leave `waiting`.
 
-    async def _give(self, pending: Sequence[Pending]) -> int:
-        """Put alerts into the store; return how many were not there already."""
+        Return how many were not there already. A part that the store cannot take in its time is
+        a smaller one at the next try: a database that is far away answers each of its statements.
+        """
+        given = 0
+        while waiting:
+            part = waiting[: self._part]
+            try:
+                given += await self._give_part(part)
+            except StoreBusy:
+                self._part = max(1, len(part) // 2)
+                raise
+            del waiting[: len(part)]
+            self._part = min(_AT_ONCE, 2 * self._part)
+        return given
+
+    async def _give_part(self, pending: Sequence[Pending]) -> int:
+        """Put alerts into the store, all or none; return how many were not there already."""
         run = self._present_run()
 
         async def work(unit: Unit) -> list[bool]:
             return [await give(unit, one, run) for one in pending]
 
-        given = await self._store.write(work)
+        given = await self._store.write(work, limit=BATCH)
         for one, is_new in zip(pending, given, strict=True):
             if is_new:
                 ALERTS_GIVEN.labels(one.alert.alert_type).inc()
@@ -247,16 +261,15 @@ class AlertActor(ServiceActor):
 
     async def _note_rearmed(self) -> None:
         """Let the store know which rules are armed again."""
-        rearmed = list(self._rules.rearmed)
         source = self._source.name
+        while part := list(islice(self._rules.rearmed, _AT_ONCE)):
 
-        async def work(unit: Unit) -> None:
-            for rule_id, symbol in rearmed:
-                await unit.alerts.rearm(source, rule_id, symbol)
+            async def work(unit: Unit, part: list[tuple[str, str]] = part) -> None:
+                for rule_id, symbol in part:
+                    await unit.alerts.rearm(source, rule_id, symbol)
 
-        if rearmed:
-            await self._store.write(work)
-            self._rules.rearmed.difference_update(rearmed)
+            await self._store.write(work, limit=BATCH)
+            self._rules.rearmed.difference_update(part)
 
     async def _tell(self) -> None:
         """Tell the hub what the store has past what it was told, in order."""
@@ -336,7 +349,7 @@ class AlertActor(ServiceActor):
         due = [one for update in updates for one in self._book.on_price(update, now_s)]
         try:
             pending = [self._intake.for_operators(of_price(one, now_s)) for one in due]
-            given = await self._give(pending) if pending else 0
+            given = await self._give(pending)
         except StoreError:
             for one in due:
                 self._book.undo(one)

@@ -20,6 +20,7 @@ from actors.monitor.keeping import Keeping
 from actors.monitor.reading import Reading
 from actors.turn import Turn
 from infra.clock import utc
+from infra.db.store import BATCH
 from infra.db.unit import Unit
 from infra.errors import MonitorUnknown, RangeInvalid, StoreError
 from infra.messages import SERVICE_ALERT, Message
@@ -139,7 +140,7 @@ class AlertDesk:
                 targets = self._channels.targets(self._channels_of(one))
                 await deliver_later(unit, _notice(one, now), targets, now)
 
-        await self._keeping.store.write(work)
+        await self._keeping.store.write(work, limit=BATCH)
         self._late_alerts = {i: a for i, a in self._late_alerts.items() if alerts.get(i) != a}
         self._late = [one for one in self._late if one not in told]
 

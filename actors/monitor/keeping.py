@@ -8,7 +8,7 @@ from typing import Any
 
 from infra.clock import Clock, utc
 from infra.db.happenings import Happening
-from infra.db.store import Store
+from infra.db.store import BATCH, Store
 from infra.db.unit import Unit
 
 _MOST = 10_000
@@ -59,7 +59,7 @@ class Keeping:
     async def forget_documents(self, kind: str, hours: float) -> None:
         """Delete documents that were not written for so long."""
         before = utc(self.clock.time_s()) - timedelta(hours=hours)
-        await self.store.write(lambda unit: unit.documents.forget(kind, before))
+        await self.store.write(lambda unit: unit.documents.forget(kind, before), limit=BATCH)
 
     async def forget(self, kinds: Sequence[str], hours: float) -> None:
         """Delete what is older."""
@@ -69,4 +69,4 @@ class Keeping:
             for kind in kinds:
                 await unit.happenings.forget(kind, before)
 
-        await self.store.write(work)
+        await self.store.write(work, limit=BATCH)

@@ -9,7 +9,7 @@ from datetime import datetime
 import numpy as np
 
 from infra.bars import IMPORT, Bars
-from infra.db.store import BULK, Store
+from infra.db.store import BATCH, BULK, Store
 from infra.db.stored_bars import chunks
 from infra.db.unit import Unit
 from infra.errors import ChunkFailed, NotImported, StoreError
@@ -114,7 +114,7 @@ async def delete_import(
             await unit.imports.note_deleted(symbol, interval, deleted_at)
         return chosen
 
-    counts = dict.fromkeys(await store.write(note), 0)
+    counts = dict.fromkeys(await store.write(note, limit=BATCH), 0)
     if not counts:
         raise NotImported(symbol, intervals)
     for interval in counts:
@@ -122,7 +122,7 @@ async def delete_import(
         async def delete(unit: Unit, interval: str = interval) -> int:
             return await unit.bars.delete(symbol, interval, IMPORT, CHUNK_ROWS)
 
-        while gone := await store.write(delete):
+        while gone := await store.write(delete, limit=BULK):
             counts[interval] += gone
     return counts
 

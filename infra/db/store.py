@@ -175,7 +175,7 @@ class Store:
         now = utc(self._clock.time_s())
         rows = [slow_query_log(query, process, now) for query in slow]
         try:
-            await self.write(lambda unit: unit.slow_queries.append(rows))
+            await self.write(lambda unit: unit.slow_queries.append(rows), limit=BATCH)
         except StoreError:
             self.watch.put_back(slow)
             raise

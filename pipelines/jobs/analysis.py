@@ -11,7 +11,7 @@ import orjson
 from infra.bars import Quote
 from infra.clock import utc
 from infra.db.analyses import Analysis
-from infra.db.store import Store
+from infra.db.store import BATCH, Store
 from infra.errors import FinstageError
 from infra.quotes import price_update
 from pipelines.analysis import priced_analyses
@@ -56,7 +56,7 @@ async def keep_analyses(
         if not isinstance(result, FinstageError) and result["as_of"] is not None
     ]
     for part in _parts(rows):
-        await store.write(lambda unit, part=part: unit.analyses.put(part))  # type: ignore[misc]
+        await store.write(lambda unit, part=part: unit.analyses.put(part), limit=BATCH)  # type: ignore[misc]
     return len(rows)
 
 

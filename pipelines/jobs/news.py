@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 from infra.clock import utc
 from infra.db.contents import Content
+from infra.db.store import BATCH
 from infra.errors import FinstageError, NotBuilt
 from infra.sentiment import language_of, sentiment_of
 from infra.sources.base import NewsItem
@@ -32,7 +33,10 @@ def keeping(*categories: str) -> Callable[[JobContext], Awaitable[str]]:
                 continue
             now = context.clock.time_s()
             rows = [content_of(symbol, item, now) for item in items]
-            added += await context.store.write(lambda unit, rows=rows: unit.contents.add(rows))  # type: ignore[misc]
+            added += await context.store.write(
+                lambda unit, rows=rows: unit.contents.add(rows),  # type: ignore[misc]
+                limit=BATCH,
+            )
         return summary(len(symbols) - len(failed), f"symbols, {added} new articles", failed)
 
     return keep

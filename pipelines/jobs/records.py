@@ -8,6 +8,7 @@ from typing import Any
 from infra.bars import Quote
 from infra.clock import utc
 from infra.db.high_records import Kind, Reason, Record
+from infra.db.store import BATCH
 from infra.db.unit import Unit
 from infra.errors import FinstageError
 from infra.sources.base import Lane
@@ -52,7 +53,7 @@ async def keep_records(context: JobContext) -> str:
         await unit.high_records.append(new)
         return len(new)
 
-    noted = await context.store.write(note)
+    noted = await context.store.write(note, limit=BATCH)
     return summary(len(good), f"symbols, {noted} records", failed)
 
 

@@ -40,7 +40,7 @@ async def expire(context: JobContext) -> str:
     gone = {"bars": 0, "alerts": 0, "contents": 0, "deliveries": 0, "slow_query_logs": 0}
     if settings.keep_bars_days:
         parts = await context.store.read(
-            lambda unit: bars_expiring(unit.connection, settings.keep_bars_days)
+            lambda unit: bars_expiring(unit.connection, settings.keep_bars_days), BULK
         )
         for expiring, old in parts:
             gone["bars"] += await _expire(context, expiring, old)

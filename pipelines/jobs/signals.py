@@ -11,6 +11,7 @@ from actors.indicators.client import BULLISH, Signal
 from infra.bars import NS_PER_DAY, Bars, BarSeries
 from infra.clock import utc
 from infra.db.signals import Outcome, StoredSignal
+from infra.db.store import BATCH
 from infra.errors import FinstageError
 from pipelines.jobs.base import Job, JobContext, summary
 from pipelines.scheduler.core import JobSpec
@@ -39,7 +40,10 @@ async def keep_signals(context: JobContext) -> str:
     kept = 0
     for first in range(0, len(rows), _CHUNK):
         part = rows[first : first + _CHUNK]
-        kept += await context.store.write(lambda unit, part=part: unit.signals.add(part))  # type: ignore[misc]
+        kept += await context.store.write(
+            lambda unit, part=part: unit.signals.add(part),  # type: ignore[misc]
+            limit=BATCH,
+        )
     return summary(len(symbols) - len(failed), f"symbols, {kept} new signals", failed)
 
 
@@ -65,7 +69,7 @@ async def follow_signals(context: JobContext) -> str:
     Entry is the close of the signal's bar, adjusted as of now, so that a split is no return.
     """
     source = context.source.name
-    open_ = await context.store.read(lambda unit: unit.signals.open(source, _OPEN_AT_ONCE))
+    open_ = await context.store.read(lambda unit: unit.signals.open(source, _OPEN_AT_ONCE), BATCH)
     symbols = sorted({signal.symbol for _, signal in open_})
     histories = await context.indicators.histories(symbols, "max") if symbols else {}
     failed = {s: a for s, a in histories.items() if isinstance(a, FinstageError)}
@@ -77,7 +81,10 @@ async def follow_signals(context: JobContext) -> str:
         and (outcome := outcome_of(number, signal, series.bars, now)) is not None
     ]
     for part in _parts(outcomes):
-        await context.store.write(lambda unit, part=part: unit.signals.put_outcomes(part))  # type: ignore[misc]
+        await context.store.write(
+            lambda unit, part=part: unit.signals.put_outcomes(part),  # type: ignore[misc]
+            limit=BATCH,
+        )
     return summary(len(outcomes), "outcomes", failed)
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from infra.bars import BarSeries
 from infra.clock import utc
 from infra.db.snapshots import Snapshot
+from infra.db.store import BATCH
 from infra.errors import FinstageError
 from pipelines.jobs.base import Job, JobContext, summary
 from pipelines.scheduler.core import JobSpec
@@ -31,7 +32,7 @@ def keeping(field: Field) -> Callable[[JobContext], Awaitable[str]]:
             if isinstance(series, BarSeries)
             and (snapshot := _snapshot(symbol, series, field, context.source.name, now))
         ]
-        await context.store.write(lambda unit: unit.snapshots.put(snapshots))
+        await context.store.write(lambda unit: unit.snapshots.put(snapshots), limit=BATCH)
         return summary(len(snapshots), f"symbols' {field}", failed)
 
     return keep

@@ -13,7 +13,7 @@ from functools import partial
 from typing import Any
 
 from infra.clock import Clock, utc
-from infra.db.store import Store
+from infra.db.store import BATCH, Store
 from infra.db.tasks import CANCELLED, COMPLETED, FAILED, Outcome, StoredTask
 from infra.db.unit import Unit
 from infra.directives import following
@@ -249,7 +249,7 @@ class TaskDesk:
         """Take those that were refused though the store has them: its answer was lost."""
         ids, self._unsure = self._unsure, []
         queue = self.settings.task_queue
-        for task in await self._store.read(lambda unit: unit.tasks.unfinished(queue, ids)):
+        for task in await self._store.read(lambda unit: unit.tasks.unfinished(queue, ids), BATCH):
             if task.id not in self._book:
                 self._restore(task)
 
@@ -733,7 +733,9 @@ class TaskDesk:
         """Forget tasks that ended so long ago."""
         before, total = utc(self._clock.time_s() - max_age_s), 0
         while True:
-            files = await self._store.write(lambda unit: unit.tasks.expire(before, 1_000))
+            files = await self._store.write(
+                lambda unit: unit.tasks.expire(before, 1_000), limit=BATCH
+            )
             await self._shelf.remove(files)
             total += len(files)
             if len(files) < 1_000:

@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from infra.clock import utc
 from infra.db.deliveries import FAILED, SENT, Delivery
+from infra.db.store import BATCH
 from infra.db.unit import Unit
 from infra.errors import TargetInvalid
 from infra.notify.channels import checked_channel, is_webhook
@@ -104,7 +105,7 @@ async def _add(
             await deliver_later(unit, notice, [(target, secret)], now)
 
     if targets:
-        await ctx.services.store.write(work)
+        await ctx.services.store.write(work, limit=BATCH)
 
 
 def _notice(ctx: TaskContext, index: int, one: Notification, now: datetime) -> Notice:
@@ -133,7 +134,7 @@ async def _over(ctx: TaskContext, waiting: Sequence[int]) -> dict[int, dict[str,
         found = {i: await unit.deliveries.of_notice(_notice_id(ctx, i)) for i in waiting}
         return {i: rows[0] for i, rows in found.items() if rows}
 
-    rows = await ctx.services.store.read(work)
+    rows = await ctx.services.store.read(work, BATCH)
     return {i: _told(row) for i, row in rows.items() if row.state in (SENT, FAILED)}
 
 

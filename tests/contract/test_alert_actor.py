@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import os
+from collections import Counter
 from collections.abc import Callable, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,16 @@ import pytest
 import actors.alerts.actor as module
 import actors.runtime as runtime
 from actors.alerts.actor import AlertActor
+from actors.alerts.giving import Pending, give
 from actors.hub.core import HubCore
 from actors.indicators.watching import compiled
 from infra.db.alert_rules import StoredRule
+from infra.db.alerts import Alert
+from infra.db.store import Limit
+from infra.db.unit import Unit
+from infra.errors import StoreBusy
 from infra.messages import ENDED, TECHNICAL, Batch, Kind, Message, Position, Snapshot
+from infra.sources.runs import Run
 from tests.hub_messages import SAMPLES, price
 from tests.service import wait_until
 from tests.settings import made_settings
@@ -135,4 +142,46 @@ async def test_it_outlives_the_end_of_live_values_and_tells_nothing_again(
     await end(second)
 
     assert ends == []
+    assert hub.told == sorted(set(hub.told))
+
+
+def pending(number: int) -> Pending:
+    alert = Alert(
+        "price_rise", f"S{number}", "price_rise", "prev_close", 100.0, 104.0, 3.0, 4.0, "info",
+        "rose", "replay", False, AT, datetime.now(UTC),
+    )  # fmt: skip
+    return Pending(alert, "2026-03-04", timedelta(days=1))
+
+
+async def test_a_store_that_takes_few_alerts_in_its_time_gets_them_all_in_parts(
+    tmp_path: Path, hub: Hub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", Limit(60.0, 0.0))  # one try, and no other
+    monkeypatch.setattr(module, "_PAUSE_S", 0.0)
+    monkeypatch.setattr(module, "_AT_ONCE", 20)
+    actor = AlertActor(made_settings(data_dir=tmp_path, source="replay"))
+    await actor._store.migrate()
+    most, done = 3, Counter[Unit]()
+
+    async def slow(unit: Unit, one: Pending, run: Run) -> bool:
+        done[unit] += 1
+        if done[unit] > most:
+            raise StoreBusy("the store is busy: no answer within its time")
+        return await give(unit, one, run)
+
+    monkeypatch.setattr(module, "give", slow)
+    actor._intake.add([pending(number) for number in range(30)])
+    await holds(lambda: len(hub.told) == 30)
+
+    most = 10_000  # it is quick again: parts grow
+    actor._intake.add([pending(number) for number in range(30, 130)])
+    await holds(lambda: len(hub.told) == 130)
+    assert max(done.values()) == 20
+    actor._rules.rearmed |= {("price_rise", f"S{number}") for number in range(130)}
+    actor._intake.work.set()
+    await holds(lambda: not actor._rules.rearmed)
+    states = await actor._store.read(lambda unit: unit.alerts.states("replay"))
+    await end(actor)
+
+    assert all(state.is_armed for state in states)
     assert hub.told == sorted(set(hub.told))
