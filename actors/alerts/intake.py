@@ -104,15 +104,21 @@ class AlertIntake:
             self._want(update["symbol"])
         now_s = self._clock.time_s()
         due = self._book.on_price(update, now_s)
-        room = _MOST_WAITING - len(self.waiting)
+        room = self._room
         for one in due[room:]:  # the store is away for long: they come again
             self._book.undo(one)
         self.add([self.for_operators(of_price(one, now_s)) for one in due[:room]])
-        self.add([of_rule(one, now_s) for one in self._rules.on_price(update, now_s)])
+        fired = self._rules.on_price(update, now_s, self._room)
+        self.add([of_rule(one, now_s) for one in fired])
 
     def _take_live(self, update: dict[str, Any]) -> None:
         now_s = self._clock.time_s()
-        self.add([of_rule(one, now_s) for one in self._rules.on_live(update, now_s)])
+        fired = self._rules.on_live(update, now_s, self._room)
+        self.add([of_rule(one, now_s) for one in fired])
+
+    @property
+    def _room(self) -> int:
+        return max(0, _MOST_WAITING - len(self.waiting))
 
     def _want(self, symbol: str) -> None:
         now_s = self._clock.monotonic_s()

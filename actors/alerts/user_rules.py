@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -62,7 +63,8 @@ class UserRules:
     """All enabled rules, and the values of their symbols. State: soft but for what `arm` is told.
 
     Rules that look at quotes only are asked on every price; those with indicators when live
-    values of their interval come, which follow each price.
+    values of their interval come, which follow each price. At most `room` fire then; the others
+    stay armed and are asked again with the next.
     """
 
     def __init__(self) -> None:
@@ -117,7 +119,9 @@ class UserRules:
         for rule in list(self._rules.values()):
             self.put(rule)
 
-    def on_price(self, update: dict[str, Any], now_s: float) -> list[Fired]:
+    def on_price(
+        self, update: dict[str, Any], now_s: float, room: int = sys.maxsize
+    ) -> list[Fired]:
         """Ask the rules that look at quotes only."""
         symbol = update["symbol"]
         watches = self._watches.get(symbol)
@@ -126,9 +130,11 @@ class UserRules:
         values: Values = {name: update.get(key) for name, key in _QUOTE.items()}
         self._quotes[symbol] = update, values
         asked = [w for w in watches.values() if not w.rule.condition.indicators]
-        return self._asked(asked, symbol, values, now_s)
+        return self._asked(asked, symbol, values, now_s, room)
 
-    def on_live(self, message: dict[str, Any], now_s: float) -> list[Fired]:
+    def on_live(
+        self, message: dict[str, Any], now_s: float, room: int = sys.maxsize
+    ) -> list[Fired]:
         """Ask the rules that look at indicators of an interval, of which values came."""
         symbol = message["symbol"]
         watches = self._watches.get(symbol)
@@ -142,14 +148,16 @@ class UserRules:
             for w in watches.values()
             if w.rule.condition.indicators and w.rule.interval == message["interval"]
         ]
-        return self._asked(asked, symbol, values, now_s)
+        return self._asked(asked, symbol, values, now_s, room)
 
     def _asked(
-        self, watches: Iterable[_Watch], symbol: str, values: Values, now_s: float
+        self, watches: Iterable[_Watch], symbol: str, values: Values, now_s: float, room: int
     ) -> list[Fired]:
-        fired = []
+        fired: list[Fired] = []
         for watch in watches:
             if self._fires(watch, symbol, values, now_s):
+                if len(fired) >= room:
+                    continue  # as if not asked, crossings too: it fires when there is room
                 watch.is_armed, watch.fired_s = False, now_s
                 self.rearmed.discard((watch.rule.id, symbol))
                 fired.append(Fired(watch.rule, symbol, self._quotes[symbol][0], values))

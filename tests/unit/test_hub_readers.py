@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from actors.alerts.core import AlertBook
 from actors.alerts.intake import AlertIntake
 from actors.alerts.rules import Reference
+from actors.alerts.system import News, of_news
 from actors.alerts.user_rules import UserRules
 from actors.feed.client import FeedClient
 from actors.hub.client import Follower, HubClient
@@ -246,6 +247,59 @@ def test_the_end_of_live_values_gives_no_alert_and_loses_none() -> None:
     made.on_batch(Batch(Position("e", 3), (ended, price(101.0), SAMPLES[Kind.TECHNICAL])))
 
     assert {pending.alert.rule_id for pending in made.waiting} >= {"live", "quotes"}
+
+
+def test_rules_of_users_fire_once_there_is_room_for_their_alerts(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("actors.alerts.intake._MOST_WAITING", 2)
+    made = intake()
+    names = ("a", "b", "c", "d")
+    for name in names:
+        made._rules.put(rule("price crossed_above 100.5", id=name, cool_down_s=3600.0))
+    made.on_snapshot(Snapshot(Position("e", 0), ()))
+    given: list[str] = []
+
+    def take(value: float) -> int:
+        made.on_batch(Batch(Position("e", 1), (price(value), SAMPLES[Kind.TECHNICAL])))
+        count = len(made.waiting)
+        given.extend(pending.alert.rule_id for pending in made.waiting)
+        return count
+
+    take(100.0)
+    made.waiting.clear()
+    given.clear()
+    counts = []
+    for _ in range(6):
+        counts.append(take(101.0))
+        made.waiting.clear()
+
+    assert max(counts) == 2
+    assert sorted(set(given) & set(names)) == list(names)
+    assert len(given) == len(set(given))
+
+
+def test_alerts_beyond_what_may_wait_come_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actors.alerts.intake._MOST_WAITING", 1)
+    made, free = intake(), intake()
+    for one in (made, free):
+        one._rules.remove("quotes")
+        one.on_snapshot(Snapshot(Position("e", 0), ()))
+    service = of_news(News("store", "away", "error", 1.0), "replay", True, 1.0)
+    made.add([service] * 2)  # of the service: few, and never held back
+    made.on_batch(Batch(Position("e", 1), (price(110.0),)))
+    assert made.waiting == [service] * 2
+
+    given = []
+    for _ in range(6):
+        made.waiting.clear()
+        made.on_batch(Batch(Position("e", 1), (price(110.0),)))
+        given += [pending.alert.alert_type for pending in made.waiting]
+
+    monkeypatch.undo()
+    free.on_batch(Batch(Position("e", 1), (price(110.0),)))
+    assert len(given) > 1
+    assert given == [pending.alert.alert_type for pending in free.waiting]
 
 
 def test_a_client_that_comes_back_is_not_sent_the_end_of_a_topic() -> None:
