@@ -26,6 +26,7 @@ class _Job:
     call: Callable[[], Any]
     timeout_s: float
     answer: asyncio.Future[Any]
+    key: str | None = None
     watch: asyncio.Future[None] | None = None
     hangs: bool = False
 
@@ -77,14 +78,17 @@ class Threads:
         if self.hanging == self._count:
             raise SourceUnavailable(self._all_hang)
 
-    async def run(self, call: Callable[[], T], timeout_s: float) -> T:
+    async def run(self, call: Callable[[], T], timeout_s: float, key: str | None = None) -> T:
         """Return what `call` returns in a thread, or raise what it raises.
 
         Raises SourceUnavailable if no thread was free for `timeout_s`, if the call took longer
-        than `timeout_s` from its start, and what `check` raises.
+        than `timeout_s` from its start, if one of the same `key` still goes on, and what `check`
+        raises.
         """
         self.check()
-        job = _Job(call, timeout_s, asyncio.get_running_loop().create_future())
+        if key is not None and self._goes_on(key):
+            raise SourceUnavailable(f"the former request to {self._upstream} still goes on")
+        job = _Job(call, timeout_s, asyncio.get_running_loop().create_future(), key)
         job.watch = asyncio.ensure_future(self._lose_patience(job))
         self._line.append(job)
         self._pump()
@@ -104,6 +108,10 @@ class Threads:
     @property
     def _all_hang(self) -> str:
         return f"{self._upstream} does not answer: all {self._count} requests to it hang"
+
+    def _goes_on(self, key: str) -> bool:
+        in_line = (job for job in self._line if not job.answer.done())
+        return any(job.key == key for job in (*in_line, *self._running))
 
     def _pump(self) -> None:
         """Give to threads what they can take."""

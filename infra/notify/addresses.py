@@ -37,8 +37,9 @@ def checked_host(text: str, allow_private: bool) -> str:
 def is_public(address: str) -> bool:
     """Return whether an IP address is one of the internet's.
 
-    Private, loopback, link-local, shared, multicast, reserved and unspecified ones are not, nor
-    IPv6 addresses that carry such an IPv4 address (mapped, 6to4, NAT64, Teredo).
+    Private, loopback, link-local, site-local, shared, multicast, reserved and unspecified ones are
+    not, nor relays from IPv4 to IPv6 and those of documents, nor IPv6 addresses that carry such an
+    IPv4 address (mapped, 6to4, NAT64, Teredo).
     """
     try:
         parsed = ipaddress.ip_address(address.partition("%")[0])
@@ -48,6 +49,8 @@ def is_public(address: str) -> bool:
         carried = _carried(parsed)
         if carried is not None:
             return is_public(str(carried))
+    if any(parsed in network for network in _UNKNOWN_TO_PYTHON):
+        return False
     return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved
 
 
@@ -60,6 +63,22 @@ def is_literal(host: str) -> bool:
     return True
 
 
+def is_private_form(host: str) -> bool:
+    """Return whether a host, as it is written, is this machine or one of its network.
+
+    Numbers in other forms than four of them count too, as some resolvers read an address there.
+    """
+    if is_literal(host):
+        return not is_public(host.strip("[]"))
+    last = host.lower().removesuffix(".").rpartition(".")[2]
+    return last == "localhost" or _NUMBER.fullmatch(last) is not None
+
+
+_UNKNOWN_TO_PYTHON = (  # that no packets of the internet go there
+    ipaddress.ip_network("192.88.99.0/24"),  # relays of 6to4
+    ipaddress.ip_network("fec0::/10"),  # site-local
+    ipaddress.ip_network("3fff::/20"),  # documents
+)
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
 
 

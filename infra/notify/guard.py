@@ -1,4 +1,4 @@
-"""Connections of libraries that look names up themselves: to public addresses only.
+"""Connections of libraries that look names up themselves: to public addresses and the proxy.
 
 Python tells audit hooks of every connection before it is made, with the address that it is made
 to; so what a name meant when it was looked up, or where an answer redirects to, changes nothing.
@@ -7,15 +7,21 @@ to; so what a name meant when it was looked up, or where an answer redirects to,
 from __future__ import annotations
 
 import functools
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies
 
 from infra.notify.addresses import is_public
 from infra.notify.resolver import AddressRefused
 
+_PROXIED = ("http", "https", "all")  # whose proxies libraries use
+_PORTS = {"http": 80, "https": 443}
+_SOCKS_PORT = 1080
 _EVENTS = frozenset({"socket.connect", "socket.sendto", "socket.sendmsg"})
 
 
@@ -26,14 +32,16 @@ class ConnectionGuard:
         self.refused = ""
 
     def check(self, address: Any) -> None:
-        """Raise AddressRefused unless an address is one of the internet's.
+        """Raise AddressRefused unless an address is one of the internet's, or of a proxy.
 
-        A path is a socket of this machine; a name would be looked up past this check.
+        A path is a socket of this machine; a name would be looked up past this check. The proxies
+        are those that the environment of this process names, whatever their names mean now.
         """
         host = str(address[0]) if isinstance(address, tuple) and address else str(address)
-        if not isinstance(address, tuple) or not is_public(host):
-            self.refused = f"{host} is no public address"
-            raise AddressRefused(self.refused)
+        if isinstance(address, tuple) and (is_public(host) or address[:2] in _proxies()):
+            return
+        self.refused = f"{host} is no public address"
+        raise AddressRefused(self.refused)
 
 
 _current: ContextVar[ConnectionGuard | None] = ContextVar("connection_guard", default=None)
@@ -49,6 +57,22 @@ def guarded() -> Iterator[ConnectionGuard]:
         yield guard
     finally:
         _current.reset(token)
+
+
+def _proxies() -> set[tuple[Any, ...]]:
+    """Return addresses and ports of the proxies that the environment names."""
+    urls = getproxies()
+    return {address for kind in _PROXIED if kind in urls for address in _meant_by(urls[kind])}
+
+
+def _meant_by(url: str) -> Iterator[tuple[Any, ...]]:
+    try:
+        parts = urlsplit(url if "://" in url else f"http://{url}")
+        port = parts.port or _PORTS.get(parts.scheme, _SOCKS_PORT)
+        found = socket.getaddrinfo(parts.hostname, port, type=socket.SOCK_STREAM)
+    except (ValueError, OSError):
+        return  # none that anybody could connect to
+    yield from (address[:2] for *_, address in found)
 
 
 @functools.cache

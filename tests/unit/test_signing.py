@@ -44,7 +44,8 @@ def test_what_was_changed_is_old_or_unsigned_is_not_taken() -> None:
         "127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254", "0.0.0.0",
         "100.64.0.1", "224.0.0.1", "240.0.0.1", "255.255.255.255", "::1", "::", "fe80::1%eth0",
         "fc00::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1", "2002:7f00:1::",
-        "64:ff9b::a00:1", "localhost", "",
+        "64:ff9b::a00:1", "192.88.99.1", "fec0::1", "3fff::1", "64:ff9b:1::7f00:1", "::7f00:1",
+        "localhost", "",
     ],
 )  # fmt: skip
 def test_addresses_that_nothing_is_sent_to(address: str) -> None:

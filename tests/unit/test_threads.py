@@ -10,7 +10,7 @@ import pytest
 
 from infra.clock import FakeClock
 from infra.errors import SourceUnavailable
-from infra.sources.yahoo.threads import Threads, is_wanted
+from infra.threads import Threads, is_wanted
 
 TIMEOUT_S = 15.0
 
@@ -240,3 +240,23 @@ async def test_closing_waits_for_nobody_and_ends_idle_threads(threads: Threads) 
 
 def test_a_call_that_runs_in_no_thread_of_ours_is_wanted() -> None:
     assert is_wanted()
+
+
+async def test_one_call_of_a_key_goes_on_at_a_time(clock: FakeClock, threads: Threads) -> None:
+    call, other = Call(), Call("other")
+    first = asyncio.ensure_future(threads.run(call, TIMEOUT_S, key="a"))
+    await begun(call)
+
+    with pytest.raises(SourceUnavailable, match="still goes on"):
+        await threads.run(other, TIMEOUT_S, key="a")
+    clock.advance(TIMEOUT_S)
+    with pytest.raises(SourceUnavailable, match="does not answer"):
+        await first
+    with pytest.raises(SourceUnavailable, match="still goes on"):  # though it was given up
+        await threads.run(other, TIMEOUT_S, key="a")
+    assert await threads.run(lambda: "b", TIMEOUT_S, key="b") == "b"
+
+    call.let_go.set()
+    other.let_go.set()
+    await until(lambda: threads.running == 0)
+    assert await threads.run(other, TIMEOUT_S, key="a") == "other"

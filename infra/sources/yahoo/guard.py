@@ -19,7 +19,7 @@ from infra.metrics import UPSTREAM_REQUESTS
 from infra.sources.base import Lane
 from infra.sources.yahoo.endpoints import MEANS, checked, endpoint_of, is_crumb, is_refusal
 from infra.sources.yahoo.http import UPSTREAM, Hosts
-from infra.sources.yahoo.threads import Threads, is_wanted
+from infra.threads import Threads, is_wanted
 
 T = TypeVar("T")
 

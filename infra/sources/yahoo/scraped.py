@@ -15,7 +15,7 @@ from infra.sources.yahoo.answers import NAME, text
 from infra.sources.yahoo.guard import GuardedYfinance, Spend
 from infra.sources.yahoo.http import UPSTREAM
 from infra.sources.yahoo.pages import calendar_figures, figures, found_symbols, news_items
-from infra.sources.yahoo.threads import Threads
+from infra.threads import Threads
 
 T = TypeVar("T")
 
