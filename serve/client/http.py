@@ -20,6 +20,7 @@ import pandas as pd
 from infra.errors import (
     AccessError,
     ActorError,
+    ActorSlow,
     FinstageError,
     KeyRequired,
     NotBuilt,
@@ -37,6 +38,8 @@ from serve.client.place import Place, place_of
 _ANALYSIS = "/api/v2/technical-analysis"
 _NS_PER_S = 10**9
 _PAUSES_S = (0.2, 0.4, 0.8)  # between the tries of a call while the service restarts
+_LONGEST_WAIT_S = 5.0  # an answer that asks for more is an error at once
+_PASSING = (ActorError.code, ActorSlow.code)
 _BROKEN = (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError)
 _KEY_NAME = re.compile(r"key '([^']*)'")
 _BY_CODE: Mapping[str, type[FinstageError]] = {
@@ -64,8 +67,8 @@ class Client(Market):
 
     Without `url` it is the service of this machine: FINSTAGE_URL, what runs on FINSTAGE_DATA_DIR,
     else FINSTAGE_PORT. `api_key` is needed where the service asks for one. No answer within
-    `timeout_s` seconds is an ActorError; a service that is restarting is asked up to three times
-    more.
+    `timeout_s` seconds is an ActorError; a service that is restarting or busy is asked up to three
+    times more. What its source or its store does not give is an error at once.
     """
 
     def __init__(
@@ -163,9 +166,10 @@ class HttpMarket(AsyncMarket):
         """Return the body of the answer; raises what `answered_error` makes of another one."""
         response = await self._send(request)
         for pause_s in _PAUSES_S:
-            if response.status_code != 503:
+            wait_s = _retry_after_s(response)
+            if not _is_passing(response) or (wait_s or 0.0) > _LONGEST_WAIT_S:
                 break
-            await anyio.sleep(self._patience_s(response, pause_s))
+            await anyio.sleep(_jittered_s(wait_s, pause_s))
             response = await self._send(request)
         body = _json_object(response)
         if response.is_success and body is not None:
@@ -182,13 +186,6 @@ class HttpMarket(AsyncMarket):
             raise ActorError(f"{self._url} did not answer within {self._timeout_s:g} s") from None
         except _BROKEN:
             return httpx.Response(503)
-
-    def _patience_s(self, response: httpx.Response, pause_s: float) -> float:
-        """Return how long to wait: what the service says, or `pause_s`, with jitter."""
-        said_s = _retry_after_s(response)
-        if said_s is None:
-            return pause_s * random.uniform(0.5, 1.5)
-        return min(said_s * random.uniform(1.0, 1.25), self._timeout_s)
 
 
 def answered_error(response: httpx.Response, url: str, symbol: str = "") -> FinstageError:
@@ -209,6 +206,24 @@ def answered_error(response: httpx.Response, url: str, symbol: str = "") -> Fins
         return RateLimited(named[1] if named else "", _retry_after_s(response) or 1.0)
     kind = _BY_CODE.get(code) or _BY_STATUS.get(status, FinstageError)
     return kind(message)
+
+
+def _is_passing(response: httpx.Response) -> bool:
+    """Return whether the service itself is away for a moment, not its source or its store.
+
+    What answers in its place, HAProxy or Ray Serve, gives no code of ours.
+    """
+    if response.status_code != 503:
+        return False
+    detail = (_json_object(response) or {}).get("detail")
+    return not isinstance(detail, dict) or detail.get("code") in _PASSING
+
+
+def _jittered_s(said_s: float | None, pause_s: float) -> float:
+    """Return how long to wait: what the service says, or `pause_s`, with jitter."""
+    if said_s is None:
+        return pause_s * random.uniform(0.5, 1.5)
+    return said_s * random.uniform(1.0, 1.25)
 
 
 def _invalid(item: Mapping[str, Any]) -> str:

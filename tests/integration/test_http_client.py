@@ -400,18 +400,41 @@ def test_the_service_says_how_long_to_wait(
 
 
 @pytest.mark.parametrize(
-    ("code", "kind"),
-    [("service_restarting", ActorError), ("source_unavailable", SourceUnavailable)],
+    ("code", "kind", "wait_s"),
+    [
+        ("source_unavailable", SourceUnavailable, "600"),
+        ("source_unavailable", SourceUnavailable, "0"),
+        ("source_limited", ActorError, "0"),
+        ("store_busy", ActorError, "1"),
+        ("service_restarting", ActorError, "60"),
+    ],
 )
+def test_what_is_away_for_long_or_no_part_of_the_service_is_an_error_at_once(
+    script: ScriptedServer,
+    client: finstage.Client,
+    code: str,
+    kind: type[FinstageError],
+    wait_s: str,
+) -> None:
+    script.answers = [Answer(refusal(code, "later"), 503, {"retry-after": wait_s})]
+
+    with pytest.raises(FinstageError, match="^later$") as caught:
+        client.indicators("AAPL")
+
+    assert type(caught.value) is kind
+    assert len(script.asked) == 1
+
+
+@pytest.mark.parametrize("code", ["service_restarting", "service_busy"])
 def test_a_service_that_stays_away_is_an_error_after_four_tries(
-    script: ScriptedServer, client: finstage.Client, code: str, kind: type[FinstageError]
+    script: ScriptedServer, client: finstage.Client, code: str
 ) -> None:
     script.answers = [Answer(refusal(code, "later"), 503, {"retry-after": "0"})]
 
     with pytest.raises(FinstageError, match="^later$") as caught:
         client.indicators("AAPL")
 
-    assert type(caught.value) is kind
+    assert type(caught.value) is ActorError
     assert len(script.asked) == 4
 
 
