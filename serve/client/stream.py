@@ -100,6 +100,7 @@ class StreamClient:
                         yield message
             except (OSError, websockets.InvalidHandshake, websockets.ConnectionClosed) as error:
                 _check_final(error)
+                self._has_met |= isinstance(error, websockets.InvalidStatus)
                 tries += 1
                 is_nobody = isinstance(error, OSError) and not self._has_met
                 if is_nobody and tries > _FIRST_TRIES:
