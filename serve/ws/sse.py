@@ -23,7 +23,8 @@ _PLACE = re.compile(rb'^\{"epoch":"([^"]*)","offset":(\d+)')
 _MEDIA_TYPE = "text/event-stream"
 _HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no"}
 _TEXTS = ("type", "mode", "interval", "indicators")
-_NAMES = (*_TEXTS, "symbols", "fields", "max_rate_hz", "extended", "last_event_id")
+_NAMES = (*_TEXTS, "symbols", "fields", "max_rate_hz", "extended")
+_PLACES = ("lastEventId", "last_event_id")  # the first is what polyfills of EventSource add
 
 
 def request_of(request: Request) -> dict[str, Any]:
@@ -32,7 +33,7 @@ def request_of(request: Request) -> dict[str, Any]:
     An id that is none of ours is left out: the stream then begins with a snapshot.
     """
     query = request.query_params
-    check_names(query, _NAMES)
+    check_names(query, (*_NAMES, *_PLACES))
     asked: dict[str, Any] = {"action": "subscribe", "type": "prices"}
     asked |= {name: query[name] for name in _TEXTS if name in query}
     asked["symbols"] = _list(query.get("symbols", ""))
@@ -42,7 +43,8 @@ def request_of(request: Request) -> dict[str, Any]:
         asked["max_rate_hz"] = _number(query["max_rate_hz"])
     if "extended" in query:
         asked["extended"] = query["extended"] == "true"
-    place = request.headers.get("last-event-id") or query.get("last_event_id", "")
+    places = (request.headers.get("last-event-id"), *(query.get(name) for name in _PLACES))
+    place = next((place for place in places if place), "")
     epoch, _, text = place.rpartition(":")
     offset = whole_number(text)
     if epoch and offset is not None:

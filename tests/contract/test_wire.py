@@ -15,6 +15,7 @@ import orjson
 import pytest
 import uvicorn
 import websockets
+from starlette.requests import Request
 
 from actors.indicators.client import LiveWant
 from infra.errors import FinstageError
@@ -25,6 +26,7 @@ from serve.ws.app import Upstream, Want, create_stream
 from serve.ws.protocol import Session, Terms
 from serve.ws.roster import Roster
 from serve.ws.sockets import SocketTable
+from serve.ws.sse import request_of
 from tests.service import free_port
 from tests.settings import made_settings
 
@@ -186,6 +188,14 @@ async def test_one_more_than_there_may_be_is_told_so(tmp_path: Path) -> None:
 
 def as_http(url: str) -> str:
     return url.replace("ws://", "http://").replace("/realtime", "/sse")
+
+
+@pytest.mark.parametrize("name", ["last_event_id", "lastEventId"])
+def test_an_event_id_has_two_names_in_the_query(name: str) -> None:
+    query = f"symbols=AAPL&{name}=e1:7".encode()
+    request = Request({"type": "http", "query_string": query, "headers": []})
+
+    assert request_of(request)["recover"] == {"epoch": "e1", "offset": 7}
 
 
 FAR = "9" * 20
