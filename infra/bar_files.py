@@ -63,9 +63,11 @@ def read_bars(path: Path, interval: str, time_zone: str, now_ns: int) -> ReadBar
             times.take(part.times)
             checked.take(part)
         first_line, ignored = table.first_line, table.ignored
-    opened_at_ns, no_times = times.opened_at()
+    blank = checked.are_blank()
+    opened_at_ns, no_times = times.opened_at(blank)
     del times
-    rows = _Rows(first_line, opened_at_ns, checked.are_good(), checked.reasons | no_times)
+    reasons = checked.reasons | no_times
+    rows = _Rows(first_line, opened_at_ns, checked.are_good(), blank, reasons)
     rows.refuse(opened_at_ns > now_ns, lambda _: "the time is in the future")
     rows.refuse(
         opened_at_ns % NS_PER_MINUTE != 0, lambda _: f"the time of a {interval} bar has seconds"
@@ -104,6 +106,7 @@ class _Checked:
     def __init__(self) -> None:
         self.reasons: dict[int, str] = {}
         self._good: list[_Bools] = []
+        self._blank: list[_Bools] = []
         self._columns: dict[str, list[NDArray[Any]]] = {
             name: [] for name in (*PRICE_COLUMNS, "volume")
         }
@@ -120,11 +123,16 @@ class _Checked:
         for name, values in columns.items():
             self._columns[name].append(values)
         self._good.append(checks.are_good)
+        self._blank.append(checks.are_blank)
         self._count += len(checks.are_good)
 
     def are_good(self) -> _Bools:
         """Return which rows have nothing wrong."""
         return np.concatenate(self._good) if self._good else np.empty(0, np.bool_)
+
+    def are_blank(self) -> _Bools:
+        """Return which rows have nothing at all."""
+        return np.concatenate(self._blank) if self._blank else np.empty(0, np.bool_)
 
     def bars(self, opened_at_ns: Ints, rows: Ints) -> Bars:
         """Return some rows as bars; what was taken is let go."""
@@ -152,7 +160,8 @@ class _PartChecks:
     """What is wrong with the numbers of some rows; the first reason of a row stands."""
 
     def __init__(self, part: Part, first_row: int, reasons: dict[int, str]) -> None:
-        self.are_good: _Bools = np.ones(len(part.times), np.bool_)
+        self.are_blank: _Bools = part.are_blank()
+        self.are_good: _Bools = ~self.are_blank
         self._cells = part.cells
         self._first_row = first_row
         self._reasons = reasons
@@ -215,17 +224,23 @@ class _Rows:
     """Which rows are good, and what is wrong with the first thousand others."""
 
     def __init__(
-        self, first_line: int, times: Ints, are_good: _Bools, reasons: dict[int, str]
+        self,
+        first_line: int,
+        times: Ints,
+        are_good: _Bools,
+        blank: _Bools,
+        reasons: dict[int, str],
     ) -> None:
         self._first_line = first_line
         self._times = times
         self._are_good = are_good & (times != NOT_A_TIME)
+        self._blank_count = int(np.count_nonzero(blank))
         self._reasons = reasons
 
     @property
     def refused_count(self) -> int:
-        """Return how many are not good."""
-        return int(np.count_nonzero(~self._are_good))
+        """Return how many are not good; what has nothing in it is left out."""
+        return int(np.count_nonzero(~self._are_good)) - self._blank_count
 
     def refused(self) -> tuple[Refused, ...]:
         """Return the first that are not good, in order of line."""

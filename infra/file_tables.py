@@ -23,6 +23,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from infra.errors import ImportUnreadable
 
@@ -56,6 +57,15 @@ class Part:
 
     times: pd.Series[Any]
     cells: dict[str, pd.Series[Any]]
+
+    def are_blank(self) -> NDArray[np.bool_]:
+        """Return which rows have nothing in any cell: lines between, or after the last."""
+        blank = np.ones(len(self.times), np.bool_)
+        for cells in (self.times, *self.cells.values()):
+            if not blank.any():
+                break
+            blank &= np.asarray(cells.isna() | (cells.astype(str).str.strip() == ""), np.bool_)
+        return blank
 
 
 class Table(Protocol):
@@ -222,7 +232,8 @@ def _cut(column: pa.Array) -> pd.Series[Any]:
 def _is_text(kind: pa.DataType) -> bool:
     if pa.types.is_dictionary(kind):
         kind = kind.value_type
-    return bool(pa.types.is_string(kind) or pa.types.is_large_string(kind))
+    known = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+    return any(is_one(kind) for is_one in known)
 
 
 class _Columns:
@@ -231,7 +242,8 @@ class _Columns:
     def __init__(self, name: str, header: Sequence[str]) -> None:
         if len(header) > MOST_COLUMNS:
             raise ImportUnreadable(f"{name} has {len(header):,} columns, {MOST_COLUMNS} at most")
-        if len(set(header)) < len(header):
+        names = [column for column in header if column]  # a heading may end in commas
+        if len(set(names)) < len(names):
             raise ImportUnreadable(f"{name} names a column twice: {', '.join(header)[:200]}")
         known = {_plain(column): place for place, column in enumerate(header)}
         found: dict[str, int] = {}
@@ -247,7 +259,9 @@ class _Columns:
             raise ImportUnreadable(f"no column for {', '.join(missing)}; there are {there}")
         self._found = found
         self.places = tuple(dict.fromkeys(found.values()))
-        self.ignored = tuple(c for place, c in enumerate(header) if place not in self.places)
+        self.ignored = tuple(
+            column for place, column in enumerate(header) if column and place not in self.places
+        )
 
     def part(self, cells: dict[int, pd.Series[Any]]) -> Part:
         """Return the cells of some rows, by place, as what they are."""

@@ -23,7 +23,7 @@ MOST_REASONS = 1_000  # that are kept: of the rest only how many
 _CELL_BYTES = 41  # of a time that is written out; longer ones are none
 _NS_PER = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
 _MOST_NS = np.iinfo(np.int64).max
-_NUMBER = re.compile(r"\d{9,19}")
+_NUMBER = re.compile(r"\d{9,19}(?:\.0*)?")
 _ISO_DAY = re.compile(r"^(\d{8}|\d{4}-\d{2}-\d{2})(?:[T ].*)?$")
 # Such ones, and those that `_year_first` makes such ones of.
 _DAY = re.compile(
@@ -50,20 +50,25 @@ class FileTimes:
         self._is_daily = interval in DAILY_INTERVALS
         self._parts: list[pd.DatetimeIndex | NDArray[np.bytes_]] = []
         self._order = _Order()
-        self._are_numbers = True
+        self._numbers: list[NDArray[np.bool_]] = []  # which of each part's cells are such
         self._has_clock = False
-        self._count = self._iso_days = 0
+        self._count = self._iso_days = self._written = 0
 
     def take(self, cells: pd.Series[Any]) -> None:
         """Take the next rows' cells: texts, or a file's own times."""
         self._count += len(cells)
         if pd.api.types.is_datetime64_any_dtype(cells):
             self._parts.append(pd.DatetimeIndex(cells))
-            self._are_numbers = False
+            self._numbers.append(np.zeros(len(cells), np.bool_))
+            self._written += len(cells)
             return
         texts = _written(cells)
+        are_numbers = texts.str.fullmatch(_NUMBER.pattern)
+        self._numbers.append(np.asarray(are_numbers, np.bool_))
+        self._written += int((texts != "").sum())
+        if are_numbers.any():
+            texts = texts.where(~are_numbers, texts.str.partition(".")[0])
         self._parts.append(np.array([_clipped(text) for text in texts], f"S{_CELL_BYTES}"))
-        self._are_numbers = self._are_numbers and bool(texts.str.fullmatch(_NUMBER.pattern).all())
         self._has_clock = self._has_clock or bool(texts.str.contains("[T ]", regex=True).any())
         slashed = texts.str.match(_SLASHED.pattern)
         if slashed.any():
@@ -71,14 +76,16 @@ class FileTimes:
         if self._is_daily or not self._has_clock:  # else nobody asks
             self._iso_days += int(texts.str.match(_DAY.pattern).sum())
 
-    def opened_at(self) -> tuple[Ints, dict[int, str]]:
+    def opened_at(self, skipped: NDArray[np.bool_]) -> tuple[Ints, dict[int, str]]:
         """Return Unix nanoseconds, `NOT_A_TIME` where there is none, and why, of the first rows.
+
+        Of `skipped` rows it is not said why. Where most cells are numbers, what else is none.
 
         Of bars of 1d and longer the date as written, at midnight UTC; a number's date is that of
         the time zone. Raises ImportUnreadable where 03/05/2024 may be March or May in every row.
         """
-        if self._count and self._are_numbers:
-            return self._from_numbers()
+        if 2 * sum(int(part.sum()) for part in self._numbers) > self._written:
+            return self._from_numbers(skipped)
         times = np.full(self._count, NOT_A_TIME)
         reasons: dict[int, str] = {}
         has_hours = any(_has_hours(p) for p in self._parts if isinstance(p, pd.DatetimeIndex))
@@ -87,7 +94,8 @@ class FileTimes:
             stamps = self._stamps(part)
             found = self._nanoseconds(stamps, has_hours)
             times[first : first + len(part)] = found
-            for row in np.flatnonzero(found == NOT_A_TIME)[: MOST_REASONS - len(reasons)]:
+            missing = (found == NOT_A_TIME) & ~skipped[first : first + len(part)]
+            for row in np.flatnonzero(missing)[: MOST_REASONS - len(reasons)]:
                 reasons[first + int(row)] = _reason(part, int(row))
             first += len(part)
         return times, reasons
@@ -100,20 +108,24 @@ class FileTimes:
             return _within(_dates(texts, self._iso_days > self._count / 2))
         return _instants(texts, self._zone)
 
-    def _from_numbers(self) -> tuple[Ints, dict[int, str]]:
-        cells = np.concatenate(self._parts)
-        too_large = cells.astype(np.float64) >= float(_MOST_NS)
-        values = np.where(too_large, b"0", cells).astype(np.int64)
-        digits = len(str(int(np.sort(values)[(len(values) - 1) // 2])))
+    def _from_numbers(self, skipped: NDArray[np.bool_]) -> tuple[Ints, dict[int, str]]:
+        are_numbers = np.concatenate(self._numbers)
+        cells = np.concatenate([_texts(part) for part in self._parts])
+        plain = np.where(are_numbers, cells, b"0")
+        too_large = plain.astype(np.float64) >= float(_MOST_NS)
+        values = np.where(too_large, b"0", plain).astype(np.int64)
+        told = np.sort(values[are_numbers])
+        digits = len(str(int(told[(len(told) - 1) // 2])))
         # 10 digits are seconds from 2001 to 2286, 13 milliseconds, 16 microseconds.
         scale = 10 ** max(0, 9 - 3 * max(0, (digits - 8) // 3))
         too_large |= values > _MOST_NS // scale
         values[too_large] = 0
         stamps = pd.DatetimeIndex((values * scale).astype("datetime64[ns]")).tz_localize("UTC")
         times = self._nanoseconds(stamps, _has_hours(stamps))
-        times[too_large] = NOT_A_TIME
-        rows = np.flatnonzero(too_large)[:MOST_REASONS]
-        return times, {int(row): _out_of_range(_shown(cells[row])) for row in rows}
+        times[too_large | ~are_numbers] = NOT_A_TIME
+        rows = np.flatnonzero((times == NOT_A_TIME) & ~skipped)[:MOST_REASONS]
+        said = {True: _out_of_range, False: _no_time}
+        return times, {int(row): said[bool(are_numbers[row])](_shown(cells[row])) for row in rows}
 
     def _nanoseconds(self, stamps: pd.DatetimeIndex, has_hours: bool) -> Ints:
         if self._is_daily:
@@ -133,6 +145,10 @@ def _clipped(text: str) -> bytes:
     return cell if len(cell) < _CELL_BYTES else cell[: _CELL_BYTES - 1] + b"?"
 
 
+def _texts(part: pd.DatetimeIndex | NDArray[np.bytes_]) -> NDArray[np.bytes_]:
+    return np.asarray(part.astype(str), "S") if isinstance(part, pd.DatetimeIndex) else part
+
+
 def _shown(cell: bytes) -> str:
     return cell.decode("utf-8", "replace")
 
@@ -145,7 +161,11 @@ def _reason(part: pd.DatetimeIndex | NDArray[np.bytes_], row: int) -> str:
     else:  # as numpy has it, which knows years of any length
         text = str(np.datetime64(int(part.asi8[row]), part.unit))
         is_far = text != "NaT"
-    return _out_of_range(text) if is_far else f"{text[:40]!r} is no time"
+    return _out_of_range(text) if is_far else _no_time(text)
+
+
+def _no_time(text: str) -> str:
+    return f"{text[:40]!r} is no time"
 
 
 def _out_of_range(text: str) -> str:

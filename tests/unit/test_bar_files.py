@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -198,7 +200,6 @@ def test_rows_out_of_order_and_twice_are_refused_with_their_lines(tmp_path: Path
         ("2024-13-45,10,12,9,11,100", "'2024-13-45' is no time"),
         ("yesterday,10,12,9,11,100", "'yesterday' is no time"),
         ("2031-01-01,10,12,9,11,100", "the time is in the future"),
-        ("", "'' is no time"),
     ],
 )
 def test_one_bad_row_is_refused_and_the_others_stand(
@@ -302,3 +303,58 @@ def test_a_file_is_on_the_disk_before_it_takes_its_place(
     assert synced[0] == (False, about.st_ino, about.st_size, False)
     assert synced[1][0]  # then the folder, which has its name
     assert synced[1][3]
+
+
+# -- lines that are no rows --------------------------------------------------------------------
+
+_UNIX = [f"{1_709_652_600 + 60 * n},10,12,9,11,100" for n in range(4)]
+_HEADING = "time,open,high,low,close,volume"
+
+
+@pytest.mark.parametrize("blank", ["", ",,,,,", " , ,,,,"])
+def test_a_line_with_nothing_in_it_is_no_row(tmp_path: Path, blank: str) -> None:
+    lines = [_HEADING, *_UNIX[:2], blank, *_UNIX[2:], "x,10,12,9,11,100", blank]
+
+    found = read(tmp_path, "\r\n".join(lines) + "\r\n", "1m")
+
+    assert len(found.bars) == 4
+    assert found.refused_count == 1
+    assert [(one.line, one.reason) for one in found.refused] == [(7, "'x' is no time")]
+
+
+def test_a_foot_line_does_not_unmake_unix_times(tmp_path: Path) -> None:
+    lines = [_HEADING, *_UNIX, "Downloaded from somewhere,,,,,", ",10,12,9,11,100"]
+
+    found = read(tmp_path, "\n".join(lines), "1m")
+
+    assert len(found.bars) == 4
+    assert [one.line for one in found.refused] == [6, 7]
+    assert found.refused[1].reason == "'' is no time"
+
+
+def test_unix_times_may_be_written_as_whole_floats(tmp_path: Path) -> None:
+    lines = [_HEADING, *(line.replace(",", ".0,", 1) for line in _UNIX), "1709653000.5,1,1,1,1,1"]
+
+    found = read(tmp_path, "\n".join(lines), "1m")
+
+    assert instants(found)[0] == "2024-03-05 15:30"
+    assert len(found.bars) == 4
+    assert [one.reason for one in found.refused] == ["'1709653000.5' is no time"]
+
+
+def test_a_heading_may_end_in_commas(tmp_path: Path) -> None:
+    lines = [f"{_HEADING},,", *(f"{line},," for line in _UNIX)]
+
+    found = read(tmp_path, "\n".join(lines), "1m")
+
+    assert (len(found.bars), found.ignored_columns) == (4, ())
+
+
+def test_texts_of_a_parquet_may_be_views(tmp_path: Path) -> None:
+    days_ = pa.array(["2024-03-05", "2024-03-06"], pa.string_view())
+    prices = {name: [10.0, 11.0] for name in ("open", "high", "low", "close")}
+    pq.write_table(pa.table({"date": days_, **prices}), tmp_path / "bars.parquet")
+
+    found = read_bars(tmp_path / "bars.parquet", "1d", NEW_YORK, NOW_NS)
+
+    assert days(found) == ["2024-03-05", "2024-03-06"]
