@@ -686,18 +686,26 @@ class TaskCancelled(TaskFailed):
 
 
 class TaskNotRequeued(TaskError):
-    """Raised when a task is asked to begin anew that did not fail, or just began anew."""
+    """Raised when a task is asked to begin anew that did not fail, or just began anew.
+
+    `same`: the task that is the same work, by `unique_by`, and has not ended.
+    """
 
     code = "task_not_requeued"
 
-    def __init__(self, task_id: str, state: str, ago_s: float | None = None) -> None:
-        super().__init__(task_id, state, ago_s)
+    def __init__(
+        self, task_id: str, state: str, ago_s: float | None = None, same: str | None = None
+    ) -> None:
+        super().__init__(task_id, state, ago_s, same)
         self.task_id = task_id
         self.state = state
         self.ago_s = ago_s
+        self.same = same
 
     @property
     def message(self) -> str:
+        if self.same is not None:
+            return f"task {self.task_id} does not begin anew: task {self.same} is the same work"
         if self.ago_s is not None:
             return f"task {self.task_id} began anew {self.ago_s:.1f} s ago; ask again in a moment"
         return f"task {self.task_id} is {self.state}; only failed or cancelled ones begin anew"

@@ -243,11 +243,12 @@ class Tasks:
     async def unfinished(self, queue: str, ids: Sequence[str] | None = None) -> list[StoredTask]:
         """Return what a queue has still to do, in order, or of that only some.
 
-        Without arguments; `webhook` is empty text where there is one.
+        Without arguments; `webhook` is empty text where there is one. In a transaction that
+        writes, some are read only once nobody else is still writing them.
         """
         query = select(*_LIGHT).where(tasks.c.queue == queue, tasks.c.state.in_(UNFINISHED))
         if ids is not None:
-            query = query.where(tasks.c.id.in_(ids))
+            query = query.where(tasks.c.id.in_(ids)).with_for_update()
         rows = await self._connection.execute(query.order_by(tasks.c.seq))
         return [StoredTask(**row._mapping, arguments="") for row in rows]
 

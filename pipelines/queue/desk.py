@@ -9,6 +9,7 @@ import random
 import socket
 import uuid
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -58,6 +59,7 @@ _WATCH_EVERY_S = 0.1
 _STORE_PAUSE_S = 0.5
 _PURGE_EVERY_S = 600.0
 _FORCE_AFTER_S = 0.4
+_UNSURE_AT_ONCE = 500  # asked for in one statement
 _AHEAD = 64  # short tasks noted as started before there is room for them
 _ARGUMENT_BYTES = 16 * 2**20  # of waiting tasks, in memory; the rest is read when they start
 _ANSWER_BYTES = 16 * 2**20
@@ -109,7 +111,7 @@ class TaskDesk:
         self._changes = Changes()
         self._intake = Intake()
         self._over: dict[str, Outcome] = {}  # what ended, until that is in the store
-        self._unsure: list[str] = []  # refused to their callers, but perhaps in the store
+        self._unsure: list[str] = []  # refused to their callers, but perhaps to do in the store
         self._freed: list[Entry] = []
         self._refs: dict[str, Any] = {}
         self._work = asyncio.Event()
@@ -133,6 +135,7 @@ class TaskDesk:
         while True:
             self._work.clear()
             await self._decide()
+            await self._adopt()
             if not await self._step():
                 await self._pause()
             elif self._book.stages["claimed"] > self._crew.limit and not self._intake.is_awaited:
@@ -215,8 +218,6 @@ class TaskDesk:
             self._settle(outcome)
         self._book.noted(claims)
         self._hand_out()
-        if self._unsure:
-            await self._adopt()
         return True
 
     def _claims(self) -> list[Entry]:
@@ -247,11 +248,26 @@ class TaskDesk:
 
     async def _adopt(self) -> None:
         """Take those that were refused though the store has them: its answer was lost."""
-        ids, self._unsure = self._unsure, []
         queue = self.settings.task_queue
-        for task in await self._store.read(lambda unit: unit.tasks.unfinished(queue, ids), BATCH):
-            if task.id not in self._book:
-                self._restore(task)
+        while ids := self._unsure[:_UNSURE_AT_ONCE]:
+            try:
+                found = await self._store.write(  # after what may still be writing them
+                    lambda unit, ids=ids: unit.tasks.unfinished(queue, ids),  # type: ignore[misc]
+                    limit=BATCH,
+                )
+            except StoreError as error:
+                logger.info("tasks.unsure", extra={"reason": error.code})
+                return
+            del self._unsure[: len(ids)]
+            for task in found:
+                if task.id in self._book or self._intake.is_pending(task.id):
+                    continue
+                same = self._of_key(task.unique_key)
+                if same is None:
+                    self._restore(task)
+                else:  # without the key, which is the other's
+                    self._restore(replace(task, unique_key=None))
+                    self._leave_to(same, task.id)
 
     # -- in ---------------------------------------------------------------------------------
 
@@ -304,10 +320,18 @@ class TaskDesk:
         """Return the task that is the same work as this one, if there is one."""
         if one.id in self._book or self._shelf.recent(one.id) is not None:
             return one.id  # the call came twice
-        same = self._intake.same(one, stored_keys)
-        if same is None and one.unique_key is not None:
-            return self._book.of_key(one.unique_key)
-        return same
+        return self._intake.same(one, stored_keys) or self._of_key(one.unique_key)
+
+    def _of_key(self, unique_key: str | None) -> str | None:
+        """Return the task that has this key, on its way or accepted, and has not ended."""
+        if unique_key is None:
+            return None
+        return self._intake.of_key(unique_key) or self._book.of_key(unique_key)
+
+    def _leave_to(self, same: str, task_id: str) -> None:
+        """End a task that came back while another was accepted as the same work."""
+        if (entry := self._book.get(task_id)) is not None:
+            self._end(entry, CANCELLED, "same_work", f"task {same} is the same work")
 
     def _made(self, one: Submission, now_s: float) -> tuple[StoredTask, Entry]:
         self._seq += 1
@@ -689,17 +713,34 @@ class TaskDesk:
         if stored.state not in (FAILED, CANCELLED) or task_id in self._book:
             raise TaskNotRequeued(task_id, stored.state)
         self._refuse_at_once(task_id, stored.state)
+        if (same := self._of_key(stored.unique_key)) is not None:
+            raise TaskNotRequeued(task_id, stored.state, same=same)
         now_s = self._clock.time_s()
-        if not await self._store.write(lambda unit: unit.tasks.requeue(task_id, utc(now_s))):
+        try:
+            was_there = await self._store.write(
+                lambda unit: unit.tasks.requeue(task_id, utc(now_s))
+            )
+        except BaseException:  # a cancellation too: the store may have done it all the same
+            self._shelf.forget(task_id)
+            self._unsure.append(task_id)
+            self._work.set()
+            raise
+        if not was_there:
             raise TaskIdUnknown(task_id)
         self._requeued_s[task_id] = self._clock.monotonic_s()
         self._shelf.forget(task_id)
-        entry = entry_of(stored)
+        same = self._of_key(stored.unique_key)  # accepted meanwhile
+        if same == task_id:
+            same = None
+        entry = entry_of(stored if same is None else replace(stored, unique_key=None))
         entry.tries = entry.losses = 0
         entry.available_s, entry.last_error = now_s, None
         self._book.add(entry, now_s)
         self._news.task(entry.id, partial(entry_shown, entry))
         self._work.set()
+        if same is not None:
+            self._leave_to(same, task_id)
+            raise TaskNotRequeued(task_id, stored.state, same=same)
 
     def _refuse_at_once(self, task_id: str, state: str) -> None:
         now_s = self._clock.monotonic_s()

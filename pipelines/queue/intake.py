@@ -47,7 +47,11 @@ class Intake:
             return one.id
         if (key := one.idempotency_key) is not None:
             return stored_keys.get(key) or self._keys.get(key) or self._late.get(key)
-        return None if one.unique_key is None else self._keys.get(one.unique_key)
+        return None if one.unique_key is None else self.of_key(one.unique_key)
+
+    def of_key(self, unique_key: str) -> str | None:
+        """Return the task on its way that has this key, or None."""
+        return self._keys.get(unique_key)
 
     def add(self, entry: Entry, one: Submission) -> None:
         """Take a task for the next transaction."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import OrderedDict
 from collections.abc import Iterable
 from pathlib import Path
@@ -11,6 +12,8 @@ from infra.db.tasks import Outcome
 from infra.files import write_atomically
 from pipelines.codec import JSON
 from pipelines.queue.client import Result
+
+logger = logging.getLogger(__name__)
 
 INLINE_BYTES = 65_536
 _KEPT_BYTES = 16 * 2**20
@@ -69,7 +72,10 @@ class ResultShelf:
 
         def unlink() -> None:
             for path in paths:
-                path.unlink(missing_ok=True)
+                try:
+                    path.unlink(missing_ok=True)
+                except OSError as error:  # of one: the others go, and the queue goes on
+                    logger.warning("tasks.result_left", extra={"reason": str(error)})
 
         if paths:
             await asyncio.to_thread(unlink)

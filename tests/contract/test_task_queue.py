@@ -20,10 +20,12 @@ from sqlalchemy import delete, update
 from infra.clock import SystemClock
 from infra.db import tables
 from infra.db.store import Store
-from infra.db.tasks import FINISHED, Outcome, TaskFilter
+from infra.db.tasks import FINISHED, Outcome, TaskFilter, Tasks
 from infra.db.unit import Unit
 from infra.errors import (
+    StoreBusy,
     StoreError,
+    StoreExhausted,
     TaskIdUnknown,
     TaskNotRequeued,
     TaskQueueFull,
@@ -378,6 +380,176 @@ async def test_over_kills_at_random_moments_each_accepted_task_ends_once(
     assert states["completed"] + states["failed"] == len(accepted), f"seed {seed}: {states}"
     assert len(outcomes) == len(accepted)
     assert all(outcomes[task.id].state == task.state for task in stored)
+
+
+# -- answers of the store that are lost --------------------------------------------------------
+
+
+def lose_answer(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, then: Callable[[], Any] | None = None
+) -> None:
+    """Let the next transaction be committed, and whoever asked for it be told it was not."""
+    store = queue.own.desk._store
+    write = store.write
+
+    async def lost(*args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(store, "write", write)
+        done = await write(*args, **options)
+        if then is None:
+            raise StoreBusy("the store is busy: no answer within 4.5 s, try again")
+        await then()
+        return done
+
+    monkeypatch.setattr(store, "write", lost)
+
+
+async def failed_one(queue: Queue, **options: Any) -> str:
+    """Return a task that failed."""
+    task = one(max_retries=0, **options)
+    await queue.submit(task)
+    await queue.runs(task.id)
+    queue.runner.fail(task.id)
+    assert (await queue.result(task.id)).state == "failed"
+    return task.id
+
+
+async def test_a_retry_whose_answer_was_lost_runs(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = await failed_one(queue)
+    lose_answer(queue, monkeypatch)
+    with pytest.raises(StoreBusy):
+        await queue.own.desk.requeue(failed)
+
+    assert await queue.status(failed) == "pending"  # as the store says, not as it ended before
+    await queue.runs(failed)  # though nothing else happens
+    queue.runner.complete(failed)
+    assert (await queue.result(failed)).state == "completed"
+    assert queue.runner.started == [(failed, 1), (failed, 1)]
+    assert await agreed(queue) == {failed: "completed"}
+
+
+async def test_a_retry_that_the_store_did_not_take_changes_nothing(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failed = await failed_one(queue)
+    requeue = Tasks.requeue
+
+    async def undone(*args: Any) -> bool:
+        await requeue(*args)
+        raise StoreExhausted("every connection to the store is in use; try again")
+
+    monkeypatch.setattr(Tasks, "requeue", undone)
+    with pytest.raises(StoreExhausted):
+        await queue.own.desk.requeue(failed)
+    monkeypatch.undo()
+    await until(lambda: not queue.own.desk._unsure, "it is looked for")
+
+    assert await queue.status(failed) == (await queue.result(failed)).state == "failed"
+    await queue.own.desk.requeue(failed)
+    await queue.runs(failed)
+
+
+async def test_submissions_whose_answer_was_lost_run_whatever_a_look_for_them_meets(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, lost, beside = one(), one(), one()
+    await queue.submit(running)
+    await queue.runs(running.id)
+    lose_answer(queue, monkeypatch)
+    with pytest.raises(StoreBusy):
+        await queue.submit(lost)
+
+    unfinished, looks = Tasks.unfinished, 0
+
+    async def busy(*args: Any) -> Any:
+        nonlocal looks
+        looks += 1
+        if looks < 3:
+            raise StoreExhausted("every connection to the store is in use; try again")
+        return await unfinished(*args)
+
+    monkeypatch.setattr(Tasks, "unfinished", busy)
+    await queue.submit(beside)
+    await queue.runs(beside.id)
+    queue.runner.complete(beside.id)
+    await queue.runs(lost.id)
+    for task in (running, lost):
+        queue.runner.complete(task.id)
+        assert (await queue.result(task.id)).state == "completed"
+    assert not queue.own.failures
+    assert {task_id for task_id, _ in queue.runner.started} == {running.id, lost.id, beside.id}
+    assert len(queue.runner.started) == 3
+
+
+async def test_a_result_that_cannot_be_deleted_ends_nothing(queue: Queue) -> None:
+    tasks = [one(), one()]
+    await queue.submit(*tasks)
+    for task in tasks:
+        await queue.runs(task.id)
+        queue.runner.complete(task.id, orjson.dumps("x" * 100_000))
+        await queue.result(task.id)
+    stuck, other = sorted((queue.settings.data_dir / "results").iterdir())
+    stuck.unlink()
+    (stuck / "inside").mkdir(parents=True)
+
+    assert await queue.own.desk.expire(-1.0) == 2
+    assert not other.exists()
+
+
+# -- retries of what is unique -----------------------------------------------------------------
+
+
+async def test_what_is_unique_does_not_begin_anew_beside_its_like(queue: Queue) -> None:
+    first = await failed_one(queue, unique_key="u")
+    second = one(unique_key="u", max_retries=0)
+    await queue.submit(second)
+    await queue.runs(second.id)
+
+    with pytest.raises(TaskNotRequeued, match=f"task {second.id} is the same work"):
+        await queue.own.desk.requeue(first)
+    assert set(queue.runner.orders) == {second.id}
+    assert await queue.submit(one(unique_key="u")) == [second.id]
+
+    queue.runner.fail(second.id)
+    await queue.result(second.id)
+    await queue.own.desk.requeue(first)
+    await queue.runs(first)
+    assert await queue.submit(one(unique_key="u")) == [first]
+    with pytest.raises(TaskNotRequeued, match=f"task {first} is the same work"):
+        await queue.own.desk.requeue(second.id)
+
+
+async def test_what_is_unique_and_was_accepted_during_a_retry_is_the_one_that_runs(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await failed_one(queue, unique_key="u")
+    second = one(unique_key="u")
+    lose_answer(queue, monkeypatch, lambda: queue.submit(second))
+    with pytest.raises(TaskNotRequeued, match=second.id):
+        await queue.own.desk.requeue(first)
+
+    await queue.runs(second.id)
+    assert (await queue.result(first)).error_code == "same_work"
+    assert await queue.submit(one(unique_key="u")) == [second.id]
+    assert set(queue.runner.orders) == {second.id}
+    assert await agreed(queue) == {first: "cancelled", second.id: "running"}
+
+
+async def test_what_is_unique_and_was_accepted_after_a_lost_retry_is_the_one_that_runs(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await failed_one(queue, unique_key="u")
+    second = one(unique_key="u")
+    lose_answer(queue, monkeypatch)
+    answers = await asyncio.gather(
+        queue.own.desk.requeue(first), queue.submit(second), return_exceptions=True
+    )
+    assert isinstance(answers[0], StoreBusy)
+
+    (held,) = await queue.submit(one(unique_key="u"))
+    await queue.runs(held)
+    assert len(queue.runner.orders) == 1
 
 
 # -- what a task brings ------------------------------------------------------------------------
