@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime
 from typing import Any, NamedTuple, Self
@@ -58,9 +58,12 @@ class Bars:
     @classmethod
     def concat(cls, first: Bars, second: Bars) -> Self:
         """Return `first` followed by `second`."""
-        return cls(
-            *(np.concatenate((getattr(first, n), getattr(second, n))) for n in cls.__slots__)
-        )
+        return cls.joined((first, second))
+
+    @classmethod
+    def joined(cls, parts: Sequence[Bars]) -> Self:
+        """Return parts one after the other; there is one at least."""
+        return cls(*(np.concatenate([getattr(p, n) for p in parts]) for n in cls.__slots__))
 
     def session(self, row: int) -> date:
         """Return the exchange's date of the bar's first session."""

@@ -16,9 +16,10 @@ from infra.bar_files import ReadBars, read_bars, write_bars
 from infra.bars import IMPORT, Bars
 from infra.calendars import calendar_for
 from infra.clock import Clock, SystemClock, utc
+from infra.db import bulk
 from infra.db.bulk import ImportCount, delete_import, import_bars
 from infra.db.imports import Import
-from infra.db.store import Store, open_store
+from infra.db.store import BULK, Store, open_store
 from infra.db.url import shown, store_url
 from infra.errors import ConfigError, FinstageError, StoreError, SymbolUnknown
 from infra.periods import INTERVALS, check_interval
@@ -88,16 +89,16 @@ def export_file(
     async def work(store: Store) -> int:
         name = normalise(symbol)
         check_interval(interval, INTERVALS)
-        bars = await store.read(lambda unit: unit.bars.read(name, interval, source=source or None))
+        # Before the file is written: what fails after it would leave a file and an error.
+        held = await store.read(lambda unit: unit.bars.coverage(name), BULK)
+        bars = await bulk.read_bars(store, name, interval, source or None, BULK)
         if not len(bars):
-            held = await store.read(lambda unit: unit.bars.coverage(name))
             there = ", ".join(f"{c.interval} of {c.source}" for c in held) or "none at all"
             raise ConfigError(f"no {interval} bars of {name} in the store; there are {there}")
         try:
             write_bars(path, bars)
         except StoreError as error:  # of the file, not of the store
             raise ConfigError(error.message) from None
-        held = await store.read(lambda unit: unit.bars.coverage(name))
         found = {c.source for c in held if c.interval == interval and source in ("", c.source)}
         labels = ", ".join(origin_of(one).label for one in sorted(found))
         console.print(f"{path}: {len(bars):,} bars of {name} at {interval}, {_span(bars)}")

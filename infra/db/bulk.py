@@ -1,20 +1,23 @@
-"""Many bars at once: a transaction for each thousand, so that nobody else waits long."""
+"""Many bars at once: a transaction for each part, so that nobody else waits long."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 import numpy as np
 
 from infra.bars import IMPORT, Bars
-from infra.db.store import BATCH, BULK, Store
-from infra.db.stored_bars import chunks
+from infra.db.store import BATCH, BULK, QUESTION, Limit, Store
+from infra.db.stored_bars import as_bars, chunks
 from infra.db.unit import Unit
 from infra.errors import ChunkFailed, NotImported, StoreError
 
 CHUNK_ROWS = 1_000
+PAGE_ROWS = 50_000  # read at once: about a tenth of what a question has time for
 
 Progress = Callable[[int], None]  # gets the number of rows committed so far
 
@@ -36,6 +39,34 @@ class ImportCount:
 
 def _silent(_: int) -> None:
     return
+
+
+async def read_bars(
+    store: Store,
+    symbol: str,
+    interval: str,
+    source: str | None = None,
+    limit: Limit = QUESTION,
+) -> Bars:
+    """Return all bars, however many, oldest first; raises StoreError.
+
+    They are read in pages, of which each has the limit for itself: a million minutes take longer
+    than a question may. Bars that are written meanwhile may be in it or not.
+    """
+    pages: list[Bars] = []
+    start_ns: int | None = None
+    while True:
+
+        async def read(unit: Unit, start_ns: int | None = start_ns) -> Sequence[Sequence[Any]]:
+            return await unit.bars.page(symbol, interval, source, start_ns, PAGE_ROWS)
+
+        rows = await store.read(read, limit)
+        # In a thread, so that whoever else is served by this loop does not wait for the columns.
+        page = await asyncio.to_thread(as_bars, rows)
+        pages.append(page)
+        if len(page) < PAGE_ROWS:
+            return await asyncio.to_thread(Bars.joined, pages)
+        start_ns = int(page.opened_at_ns[-1]) + 1
 
 
 async def upsert_bars(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from infra.bars import IMPORT, Bars
+from infra.db.bulk import read_bars
 from infra.db.imports import LastImport
 from infra.db.store import Store
 
@@ -19,4 +20,4 @@ class ImportReader:
 
     async def bars(self, symbol: str, interval: str) -> Bars:
         """Return all imported bars that no source has replaced."""
-        return await self._store.read(lambda unit: unit.bars.read(symbol, interval, source=IMPORT))
+        return await read_bars(self._store, symbol, interval, IMPORT)

@@ -83,15 +83,36 @@ class StoredBars:
         end_ns: int | None = None,
         source: str | None = None,
     ) -> Bars:
-        """Return bars that open from `start_ns` (included) to `end_ns` (not), oldest first."""
+        """Return bars that open from `start_ns` (included) to `end_ns` (not), oldest first.
+
+        Of many bars `infra.db.bulk.read_bars` is the way.
+        """
+        return as_bars(await self._rows(symbol, interval, start_ns, end_ns, source))
+
+    async def page(
+        self, symbol: str, interval: str, source: str | None, start_ns: int | None, most: int
+    ) -> Sequence[Sequence[Any]]:
+        """Return the first `most` bars from an opening on, oldest first, for `as_bars`."""
+        return await self._rows(symbol, interval, start_ns, None, source, most)
+
+    async def _rows(
+        self,
+        symbol: str,
+        interval: str,
+        start_ns: int | None,
+        end_ns: int | None,
+        source: str | None,
+        most: int | None = None,
+    ) -> Sequence[Sequence[Any]]:
         dialect = self._connection.dialect.name
         given: list[Any] = [symbol, interval]
         for edge_ns in (start_ns, end_ns):
             given += [] if edge_ns is None else [-(-edge_ns // _NS)]
         given += [] if source is None else [source]
-        sql = _read_sql(dialect, start_ns is not None, end_ns is not None, source is not None)
+        has = (start_ns is not None, end_ns is not None, source is not None)
+        sql = _read_sql(dialect, *has) + ("" if most is None else f" LIMIT {most}")
         result = await self._connection.exec_driver_sql(sql, tuple(given))
-        return _as_bars(result.all())
+        return result.all()
 
     async def held(self, symbol: str, interval: str, bars: Bars) -> dict[int, tuple[Any, ...]]:
         """Return what is there within the span of `bars`: by opening (s) source and OHLCV."""
@@ -146,7 +167,8 @@ class StoredBars:
         return [Coverage(row[0], row[1], *(int(value) for value in row[2:])) for row in rows]
 
 
-def _as_bars(rows: Sequence[Sequence[Any]]) -> Bars:
+def as_bars(rows: Sequence[Sequence[Any]]) -> Bars:
+    """Return rows that were read as columns."""
     if not rows:
         return Bars.empty()
     opened_at, open_, high, low, close, volume = zip(*rows, strict=True)

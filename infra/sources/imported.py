@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
+from functools import partial
 from typing import Protocol
 
 import numpy as np
@@ -31,6 +32,7 @@ from infra.sources.base import (
     Wanted,
 )
 from infra.sources.budget_state import BudgetState
+from infra.sources.flights import SingleFlight
 from infra.sources.replay import between
 from infra.sources.trouble import Trouble
 
@@ -81,6 +83,7 @@ class WithImports:
         self._changes: dict[str, int] = {}  # the last of each imported symbol
         self._last_id = 0
         self._looking = asyncio.Lock()
+        self._flights = SingleFlight()
         self.import_only: frozenset[str] = frozenset()  # those that the source has no ticks of
         self._kept: LRUCache[_Key, tuple[int, Bars]] = LRUCache(_KEPT)
         self.name = inner.name
@@ -301,7 +304,7 @@ class WithImports:
         if kept is not None and kept[0] == wanted:
             return kept[1], None
         try:
-            bars = await self._imports.bars(symbol, interval)
+            bars = await self._flights.run((key, wanted), partial(self._imports.bars, *key))
         except StoreError:
             if kept is None:
                 raise

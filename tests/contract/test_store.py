@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import random
 import sys
-from collections.abc import AsyncIterator
+import threading
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,15 +19,18 @@ from alembic.migration import MigrationContext
 from sqlalchemy import Connection, inspect
 
 from infra.bars import IMPORT, NS_PER_DAY, Bars
+from infra.db import bulk
 from infra.db.analyses import Analysis
 from infra.db.bulk import delete_import, import_bars, upsert_bars
 from infra.db.contents import Content
 from infra.db.high_records import Record
+from infra.db.import_reader import ImportReader
 from infra.db.imports import Import
 from infra.db.signals import Outcome, StoredSignal
 from infra.db.slow_queries import SlowQueryLog
 from infra.db.snapshots import Snapshot
 from infra.db.store import Store
+from infra.db.stored_bars import as_bars
 from infra.db.tables import metadata
 from infra.db.unit import Unit
 from infra.db.version import BASE
@@ -304,6 +309,29 @@ async def test_coverage_is_by_interval_and_source(store: Store) -> None:
         ("60m", "yahoo", 1),
     ]
     assert (held[1].first_at_s, held[1].last_at_s) == (15_000 * 86_400, 15_002 * 86_400)
+
+
+@pytest.mark.parametrize("count", [0, 7, 8, 20])
+async def test_many_bars_are_read_in_pages_of_which_each_has_the_time_of_a_question(
+    store: Store, count: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("infra.db.bulk.PAGE_ROWS", 4)
+    pages: list[tuple[int, int]] = []  # rows, and whose thread made columns of them
+
+    def noted(rows: Sequence[Sequence[Any]]) -> Bars:
+        pages.append((len(rows), threading.get_ident()))
+        return as_bars(rows)
+
+    monkeypatch.setattr("infra.db.bulk.as_bars", noted)
+    await import_bars(store, "OWN", "1d", bars(count))
+    await upsert_bars(store, "OWN", "1d", "yahoo", bars(5, first_day=14_000))
+
+    found = await ImportReader(store).bars("OWN", "1d")
+
+    assert same(found, bars(count))
+    assert [rows for rows, _ in pages] == [4] * (count // 4) + [count % 4]
+    assert threading.get_ident() not in {thread for _, thread in pages}
+    assert same(await bulk.read_bars(store, "OWN", "1d"), await read(store, "OWN"))
 
 
 async def test_one_year_is_read_by_the_key(store: Store) -> None:

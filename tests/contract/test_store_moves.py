@@ -18,7 +18,7 @@ from infra.db.analyses import Analysis
 from infra.db.bulk import upsert_bars
 from infra.db.copy import copy, count_rows, tables
 from infra.db.imports import Import
-from infra.db.store import Store
+from infra.db.store import BULK, QUESTION, Limit, Store
 from infra.db.unit import Unit
 from infra.db.url import file_url
 from infra.errors import ConfigError
@@ -238,6 +238,28 @@ async def test_what_is_exported_can_be_imported(url: URL, tmp_path: Path) -> Non
     assert same(await read(store, "COPY"), bars(2_500))
     with pytest.raises(ConfigError, match="there are 1d of yahoo"):
         await asyncio.to_thread(export_file, settings, quiet(), file, "aapl", "1m", "")
+    await store.close()
+
+
+async def test_an_export_of_more_than_a_question_has_time_for_is_whole(
+    url: URL, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, settings = Store(url), settings_for(url, tmp_path)
+    await fill(store)
+    file, out = tmp_path / "out.csv", quiet()
+    monkeypatch.setattr("infra.db.bulk.PAGE_ROWS", 1_000)
+    asked = Store.read
+
+    async def hurried(self: Store, work: Any, limit: Limit = QUESTION) -> Any:
+        assert limit == BULK
+        assert not file.exists()  # or an error after it would be told of a file that is there
+        return await asked(self, work, limit)
+
+    monkeypatch.setattr(Store, "read", hurried)
+    await asyncio.to_thread(export_file, settings, out, file, "aapl", "1d", "")
+
+    assert "2,500 bars of AAPL at 1d" in printed(out)
+    assert len(file.read_text().splitlines()) == 2_501
     await store.close()
 
 

@@ -28,6 +28,8 @@ class Held:
         self.last: dict[tuple[str, str], LastImport] = {}
         self.is_away = False
         self.reads = 0
+        self.answers = asyncio.Event()
+        self.answers.set()
 
     def add(self, symbol: str, interval: str, bars: Bars) -> None:
         self.by_key[symbol, interval] = bars
@@ -50,6 +52,7 @@ class Held:
         if self.is_away:
             raise StoreUnavailable("away")
         self.reads += 1
+        await self.answers.wait()
         return self.by_key[symbol, interval]
 
 
@@ -236,6 +239,23 @@ async def test_bars_are_read_once_for_each_import(source: WithImports, held: Hel
     for _ in range(3):
         await source.history("OWN")
 
+    assert held.reads == 1
+
+
+async def test_who_asks_while_bars_are_read_waits_for_the_same_read(
+    source: WithImports, held: Held
+) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    await source.look()
+    held.answers.clear()
+
+    asked = [asyncio.create_task(source.history("OWN")) for _ in range(5)]
+    for _ in range(20):
+        await asyncio.sleep(0)
+    held.answers.set()
+    found = await asyncio.gather(*asked)
+
+    assert [len(history.bars) for history in found] == [5] * 5
     assert held.reads == 1
 
 
