@@ -28,6 +28,8 @@ from infra.errors import (
     RateLimited,
     RequestError,
     SourceError,
+    SourceLimited,
+    SourceMalformed,
     SourceUnavailable,
     StoreError,
     SymbolUnknown,
@@ -55,7 +57,7 @@ _BY_CODE: Mapping[str, type[FinstageError]] = {
         StoreError,
         ActorError,
     )
-}
+} | {SourceLimited.code: SourceError, SourceMalformed.code: SourceError}
 _BY_STATUS: Mapping[int, type[FinstageError]] = {
     kind.status_code: kind
     for kind in (RequestError, NotBuilt, AccessError, KeyRequired, ActorError)

@@ -32,6 +32,7 @@ from infra.errors import (
     OriginRefused,
     RateLimited,
     RequestError,
+    SourceError,
     SourceUnavailable,
     SymbolUnknown,
 )
@@ -404,7 +405,7 @@ def test_the_service_says_how_long_to_wait(
     [
         ("source_unavailable", SourceUnavailable, "600"),
         ("source_unavailable", SourceUnavailable, "0"),
-        ("source_limited", ActorError, "0"),
+        ("source_limited", SourceError, "0"),
         ("store_busy", ActorError, "1"),
         ("service_restarting", ActorError, "60"),
     ],
