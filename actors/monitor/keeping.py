@@ -34,6 +34,18 @@ class Keeping:
         now = utc(self.clock.time_s())
         await self.store.write(lambda unit: unit.documents.put(kind, name, body, now))
 
+    async def put_noted(
+        self, kind: str, name: str, body: Any, history: str, subject: str, noted: Any
+    ) -> None:
+        """Write a document and what happened to it, both or neither."""
+        now = utc(self.clock.time_s())
+
+        async def work(unit: Unit) -> None:
+            await unit.documents.put(kind, name, body, now)
+            await unit.happenings.add([Happening(history, subject, now, noted)])
+
+        await self.store.write(work)
+
     async def remove(self, kinds: Sequence[str], name: str) -> None:
         """Delete documents of a name, all or none."""
 

@@ -101,44 +101,53 @@ class TuningDesk:
     async def _undone(self) -> bool:
         now_s = self._now_s
         readings = within(list(self._performance.minutes), _REVIEWED_S, now_s)
-        undo = self._tuner.review(readings, now_s)
+        tuner = self._draft()
+        undo = tuner.review(readings, now_s)
         if undo is None:
+            self._tuner = tuner  # stored with what is decided next
             return False
         for rule in undo.rules:
             await self._rules.disable(rule, "tuning that switched it on made things worse")
-        self.knobs = undo.knobs
-        text = f"undone: {undo.review.change.reason}"
-        await self._keep("auto_tuning_undone", {"undone": undo.review.as_dict()}, text)
+        name, text = "auto_tuning_undone", f"undone: {undo.review.change.reason}"
+        await self._keep(undo.knobs, tuner, name, {"undone": undo.review.as_dict()}, text)
+        await self._tell(name, text)
         return True
 
     async def _decide(self, minutes: Sequence[Reading]) -> bool:
         """Change what is to be changed; return whether memory is to be shed."""
         most_asked = [symbol for symbol, _ in self._asked.most_common(20)]
-        change = self._tuner.decide(
+        tuner = self._draft()
+        change = tuner.decide(
             minutes[-1], minutes[:-1], self.knobs, self._now_s, most_asked, self._rules.enabled
         )
         if change is None:
-            await self._keep_quietly()
+            await self._put(self.knobs, self._tuner, self._is_on)
             return False
-        self.knobs = change.after
-        for rule in change.needs_rules:
+        await self._keep(change.after, tuner, change.name, change.as_dict(), change.reason)
+        for rule in change.needs_rules:  # after it is stored: else nobody switches them off again
             await self._rules.enable(rule, True, f"auto-tuning: {change.reason}")
-        await self._keep(change.name, change.as_dict(), change.reason)
+        await self._tell(change.name, change.reason)
         return change.sheds_memory
 
-    async def _keep(self, name: str, body: dict[str, Any], text: str) -> None:
-        await self._keep_quietly()
-        await self._keeping.note(HISTORY, name, {"name": name, "text": text} | body)
-        await self._changed()
-        await self._say(name, "info", name.replace("_", " "), text)
+    def _draft(self) -> Tuner:
+        """Return a copy to change: it counts once the store has it, or not at all."""
+        return Tuner(state=self._tuner.state())
 
-    async def _keep_quietly(self) -> None:
-        state = {
-            "knobs": self.knobs.as_dict(),
-            "is_on": self._is_on,
-            "tuner": self._tuner.state(),
-        }
-        await self._keeping.put(STATE, "", state)
+    async def _keep(
+        self, knobs: Knobs, tuner: Tuner, name: str, body: dict[str, Any], text: str
+    ) -> None:
+        state = _state(knobs, tuner, self._is_on)
+        noted = {"name": name, "text": text} | body
+        await self._keeping.put_noted(STATE, "", state, HISTORY, name, noted)
+        self.knobs, self._tuner = knobs, tuner
+        await self._changed()
+
+    async def _put(self, knobs: Knobs, tuner: Tuner, is_on: bool) -> None:
+        await self._keeping.put(STATE, "", _state(knobs, tuner, is_on))
+        self.knobs, self._tuner, self._is_on = knobs, tuner, is_on
+
+    async def _tell(self, name: str, text: str) -> None:
+        await self._say(name, "info", name.replace("_", " "), text)
 
     # -- what is asked ----------------------------------------------------------------------
 
@@ -159,17 +168,18 @@ class TuningDesk:
     async def switch(self, on: bool) -> None:
         """Tune by itself, or not; the knobs stay as they are."""
         async with self._turn:
-            self._is_on = on
-            await self._keep_quietly()
+            await self._put(self.knobs, self._tuner, on)
 
     async def reset(self) -> None:
         """Go back to what the settings say."""
         async with self._turn:
-            self.knobs = self._first
-            self._tuner = Tuner()
-            await self._keep_quietly()
+            await self._put(self._first, Tuner(), self._is_on)
         await self._changed()
 
     @property
     def _now_s(self) -> float:
         return self._keeping.clock.time_s()
+
+
+def _state(knobs: Knobs, tuner: Tuner, is_on: bool) -> dict[str, Any]:
+    return {"knobs": knobs.as_dict(), "is_on": is_on, "tuner": tuner.state()}

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from actors.monitor.performance_desk import READING
-from actors.monitor.tuning import Change, Knobs, Trigger
+from actors.monitor.sampling import Machine
+from actors.monitor.tuning import REVIEW_AFTER_S, Change, Knobs, Trigger
 from infra.clock import utc
 from infra.db.happenings import Happening
 from infra.db.unit import Unit
+from infra.errors import StoreBusy
 from infra.metrics import snapshot
 from tests.local import LocalService
 from tests.monitor_desks import MACHINE, LocalMonitor
@@ -100,3 +102,76 @@ async def test_a_change_of_another_run_is_not_undone_by_what_was_then(
     status = await monitor.tuning.status()
     assert status["under_review"] is None
     assert status["knobs"]["task_at_once"] == 2
+
+
+async def minute(monitor: LocalMonitor, machine: Machine = MACHINE) -> None:
+    """Measure until there is a new minute of this process."""
+    for _ in range(7):
+        await monitor.performance.take(snapshot(), machine)
+        monitor.clock.advance(10)
+
+
+async def busy(_work: object) -> None:
+    raise StoreBusy("the store is busy")
+
+
+async def test_an_undo_that_the_store_did_not_take_is_made_the_next_minute(
+    local: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = local.clock.time_s()
+    before = Knobs(batch_ms=3.0, task_at_once=4)
+    after = replace(before, task_at_once=2)
+    at_s = now_s - REVIEW_AFTER_S
+    trigger = Trigger("api_response_time_ms", 1_600.0, 1_500.0)
+    change = Change(at_s, before, after, "slow", (trigger,), ("async_api_endpoints",))
+    measured = [(at_s - 60.0 * n, 100.0 + n % 3) for n in range(9)]
+    measured += [(at_s + 130.0 + 50.0 * n, 900.0 + n % 3) for n in range(11)]
+    happened = [
+        Happening(READING, "", utc(s), replace(reading(avg_response_ms=ms), at_s=s).as_dict())
+        for s, ms in sorted(measured)
+    ]
+    await local.store.write(lambda unit: unit.happenings.add(happened))
+    state = {
+        "knobs": after.as_dict(),
+        "is_on": True,
+        "tuner": {"pending": change.as_dict(), "changed_s": change.at_s},
+    }
+    await local.store.write(lambda unit: unit.documents.put("tuning", "", state, utc(now_s)))
+    monitor = await started(local)
+    await minute(monitor)
+    with monkeypatch.context() as patched:
+        patched.setattr(local.services.store, "write", busy)
+        with pytest.raises(StoreBusy):
+            await monitor.tuning.look()
+    assert monitor.tuning.knobs == after
+
+    await minute(monitor)
+    await monitor.tuning.look()
+
+    assert monitor.tuning.knobs == before
+    assert "async_api_endpoints" in monitor.rules.off
+    assert [one["name"] for one in await monitor.tuning.history(1)] == ["auto_tuning_undone"]
+
+
+async def test_what_the_store_did_not_take_is_not_tuned(
+    local: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monitor = await started(local)
+    first = monitor.tuning.knobs
+    poor = replace(MACHINE, cpu_percent=99.0, memory_percent=97.0)
+    for _ in range(5):
+        await minute(monitor, poor)
+    with monkeypatch.context() as patched:
+        patched.setattr(local.services.store, "write", busy)
+        with pytest.raises(StoreBusy):
+            await monitor.tuning.look()
+        with pytest.raises(StoreBusy):
+            await monitor.tuning.switch(on=False)
+    status = await monitor.tuning.status()
+    assert (status["auto_tuning"], status["under_review"]) == (True, None)
+    assert monitor.tuning.knobs == first
+
+    await minute(monitor, poor)
+    await monitor.tuning.look()
+
+    assert monitor.tuning.knobs != first
