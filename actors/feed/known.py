@@ -70,14 +70,15 @@ class KnownSymbols:
     async def refused(self, symbols: Sequence[str]) -> dict[str, FinstageError]:
         """Return why ticks of some cannot be had: asked before all who do not wait for ticks.
 
-        A source that says when it may be asked again is not waited for.
+        A source that lets no question out for a while is not waited for; one that only failed
+        in something else is asked.
         """
         known = {*self._source.symbols(), *self._monitored.symbols}
         unmet = [symbol for symbol in symbols if symbol not in known]
         if not unmet:
             return {}
         trouble = self._source.trouble()
-        if trouble is not None and trouble.retry_at_s is not None:
+        if trouble is not None and trouble.is_paused:
             error = SourceUnavailable(trouble.text, trouble.cause)
             return dict.fromkeys(unmet, error)
         try:

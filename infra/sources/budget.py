@@ -113,7 +113,7 @@ class Budget:
         left_s = max(self._pace.paused_until_s - now_s, self._breaker.closed_in_s(now_s) or 0.0)
         retry_at_s = self._clock.time_s() + left_s if left_s > 0 else None
         since_s = self._failing_since_s
-        return Trouble(self._name, failure.cause, failure.text, since_s, retry_at_s)
+        return Trouble(self._name, failure.cause, failure.text, since_s, retry_at_s, left_s > 0)
 
     def _refusal(self, now_s: float) -> SourceUnavailable | None:
         """Return why no request may be made now, in the words of what went wrong last."""

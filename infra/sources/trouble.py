@@ -15,6 +15,7 @@ class Trouble:
     `cause` is a stable name: limited, dns, refused, timeout, unreachable, failing, unauthorized,
     malformed, or waiting while the first answer is yet to come. `text` says it to people.
     `retry_at_s`: when it is tried again, None where that is at the next question. Unix seconds.
+    `is_paused`: until then no question goes out; else one may be answered all the same.
     """
 
     source: str
@@ -22,6 +23,7 @@ class Trouble:
     text: str
     since_s: float
     retry_at_s: float | None = None
+    is_paused: bool = False
 
     def retry_after_s(self, now_s: float) -> float | None:
         """Return the seconds until it is tried again."""

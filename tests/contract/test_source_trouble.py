@@ -41,11 +41,11 @@ async def fake() -> AsyncIterator[FakeYahoo]:
 class Feed:
     """The source, what the feed knows of symbols, and the stream as the feed reads it."""
 
-    def __init__(self, fake: FakeYahoo, url: str, folder: Path) -> None:
+    def __init__(self, url: str, folder: Path, poll_s: float) -> None:
         clock = SystemClock()
         budget = Budget("yahoo", clock, 1_000.0, 16, random.Random(1))
         stream_url = f"ws{url.removeprefix('http')}/"
-        yahoo = YahooSource(clock, budget, url=url, stream_url=stream_url, poll_s=0.2)
+        yahoo = YahooSource(clock, budget, url=url, stream_url=stream_url, poll_s=poll_s)
         self.source = SteadySource([yahoo], clock, Limits())
         self.monitored = MonitoredSet(folder / "monitored.json", MONITORED, 100)
         self.known = KnownSymbols(self.source, self.monitored)
@@ -72,8 +72,10 @@ class Feed:
 
 
 @asynccontextmanager
-async def feeding(fake: FakeYahoo, folder: Path, url: str = "") -> AsyncIterator[Feed]:
-    feed = Feed(fake, url or fake.url, folder)
+async def feeding(
+    fake: FakeYahoo, folder: Path, url: str = "", poll_s: float = 0.2
+) -> AsyncIterator[Feed]:
+    feed = Feed(url or fake.url, folder, poll_s)
     try:
         yield feed
     finally:
@@ -186,6 +188,20 @@ async def test_a_subscription_does_not_wait_for_a_source_that_names_its_time(
     error = refused["META"]
     assert isinstance(error, SourceUnavailable)
     assert error.context["cause"] == "limited"
+
+
+async def test_a_chart_that_fails_refuses_no_other_symbol(fake: FakeYahoo, tmp_path: Path) -> None:
+    async with feeding(fake, tmp_path, poll_s=600.0) as feed:
+        await until(lambda: feed.prices)
+        fake.fail("chart", *[Status(500)] * 3)
+        with pytest.raises(SourceUnavailable):
+            await feed.source.history("AAPL")
+        trouble = feed.source.trouble()
+        assert trouble is not None
+        assert trouble.retry_at_s is not None  # the next poll, long after
+
+        assert await feed.known.refused(["META"]) == {}
+        assert feed.source.trouble() is None
 
 
 async def test_symbols_can_be_added_meanwhile_and_show_what_they_are_later(
