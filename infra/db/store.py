@@ -194,8 +194,7 @@ class Store:
         try:
             await asyncio.wait({task}, timeout=limit.answer_s)
         except asyncio.CancelledError:
-            task.cancel()
-            await asyncio.wait({task})
+            self._leave(task, tries)
             raise
         if task.done():
             return task.result()

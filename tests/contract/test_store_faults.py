@@ -487,6 +487,29 @@ async def test_a_question_that_takes_too_long_is_given_up_and_its_connection_com
         await store.close()
 
 
+async def test_a_caller_that_is_cancelled_waits_for_nothing_and_its_query_ends(
+    tmp_path: Path,
+) -> None:
+    count = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    store = Store(store_url("", tmp_path), PoolShare(1, 0))
+    await store.migrate()
+    is_asked = asyncio.Event()
+
+    async def endless(unit: Unit) -> None:
+        is_asked.set()
+        await unit.connection.exec_driver_sql(count)
+
+    asking = asyncio.create_task(store.read(endless))
+    await is_asked.wait()
+    await asyncio.sleep(0.2)  # its thread is at it
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
+
+    assert len(await read(store)) == 0  # by the only connection there may be
+    await store.close()
+
+
 async def test_who_waits_for_a_connection_too_long_is_told_so(tmp_path: Path) -> None:
     store = Store(store_url("", tmp_path), PoolShare(1, 0))
     await store.migrate()
