@@ -274,7 +274,7 @@ class HistoryBody(Shape):
 
 
 class LastPrice(Shape):
-    """A price and the market's time of it."""
+    """A price and the market's time of it; its bars where they were asked for, or why not."""
 
     symbol: str
     current_price: float
@@ -282,6 +282,7 @@ class LastPrice(Shape):
     source: str
     data_version: str
     history: HistoryBody | None = None
+    history_error: ErrorDetail | None = None
 
 
 class BatchPrices(Shape):

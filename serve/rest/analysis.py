@@ -12,10 +12,11 @@ from starlette.responses import Response
 from actors.indicators.client import NAMES, is_of_the_six, parse_names
 from infra.clock import utc
 from infra.directives import BACKGROUND, is_on
-from infra.errors import FinstageError
+from infra.errors import FinstageError, IntervalUnsupported
 from infra.symbols import normalise
 from pipelines.analysis import priced_analyses
 from pipelines.jobs.analysis import keep_analyses
+from serve.errors import error_detail
 from serve.gate import need_key
 from serve.indicator_schemas import IndicatorSeries, NamedIndicators
 from serve.rest import formats
@@ -200,23 +201,13 @@ async def read_prices(
     asked = services.symbol_list(symbols)
     prices = await services.prices(asked)
     histories = await recent_bodies(services, asked, "5d", interval) if include_history else {}
-    if histories:  # an interval that the source has not is wrong for every symbol
-        raise_if_all_failed(histories)
-    results: dict[str, Any] = {}
-    for symbol, price in prices.items():
-        history = histories.get(symbol)
-        if isinstance(price, FinstageError) or isinstance(history, FinstageError):
-            results[symbol] = price if isinstance(price, FinstageError) else history
-            continue
-        results[symbol] = {
-            "symbol": symbol,
-            "current_price": price["current_price"],
-            "as_of": price["timestamp"],
-            "source": price["source"],
-            "data_version": price["data_version"],
-        }
-        if include_history:
-            results[symbol]["history"] = history
+    _raise_if_unsupported(histories)
+    results = {
+        symbol: price
+        if isinstance(price, FinstageError)
+        else _last_price(symbol, price, histories)
+        for symbol, price in prices.items()
+    }
     return fresh(
         {
             "timestamp": now_iso(services),
@@ -363,3 +354,29 @@ async def _comprehensive(
 
 def _successes(results: dict[str, Any]) -> int:
     return sum(not isinstance(result, FinstageError) for result in results.values())
+
+
+def _last_price(
+    symbol: str, price: Mapping[str, Any], histories: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return a price, with its bars or why there are none where bars were asked for."""
+    answer = {
+        "symbol": symbol,
+        "current_price": price["current_price"],
+        "as_of": price["timestamp"],
+        "source": price["source"],
+        "data_version": price["data_version"],
+    }
+    history = histories.get(symbol)
+    if isinstance(history, FinstageError):
+        return answer | {"history": None, "history_error": error_detail(history)}
+    return answer | {"history": history} if histories else answer
+
+
+def _raise_if_unsupported(histories: Mapping[str, Any]) -> None:
+    """Raise for an interval that no symbol has bars of: what was asked for is wrong, not one."""
+    errors = [value for value in histories.values() if isinstance(value, FinstageError)]
+    if len(errors) == len(histories):
+        for error in errors:
+            if isinstance(error, IntervalUnsupported):
+                raise error

@@ -383,3 +383,14 @@ async def test_an_interval_that_the_source_has_not_is_refused_with_prices_too(
     assert refused.status_code == 422, refused.text
     assert mixed.json()["results"]["AAPL"]["history"]["close"]
     assert mixed.json()["results"]["APPL"]["error"]["code"] == "symbol_unknown"
+
+
+async def test_an_unknown_symbol_is_told_at_its_place_with_history_as_without(
+    client: httpx.AsyncClient,
+) -> None:
+    url = f"{TA}/prices/batch?symbols=NOPE.X"
+    plain, with_bars = await client.get(url), await client.get(f"{url}&include_history=true")
+
+    assert plain.status_code == with_bars.status_code == 200, with_bars.text
+    for answer in (plain, with_bars):
+        assert answer.json()["results"]["NOPE.X"]["error"]["code"] == "symbol_unknown"
