@@ -19,6 +19,7 @@ import psutil
 from infra.settings import Settings
 from serve.processes import alive
 from serve.state import State, read_state
+from tests.fakes.yahoo import FakeYahoo
 from tests.settings import made_settings
 
 START_WITHIN_S = 120.0
@@ -134,6 +135,14 @@ def running(data_dir: Path, **settings: object) -> Iterator[Service]:
         yield service
     finally:
         stop(service)
+
+
+@contextmanager
+def running_on(fake: FakeYahoo, data_dir: Path, **settings: object) -> Iterator[Service]:
+    """Start a Finstage whose Yahoo is a fake."""
+    urls = {"yahoo_url": fake.url, "yahoo_stream_url": fake.stream_url}
+    with running(data_dir, source="yahoo", **urls, **settings) as service:
+        yield service
 
 
 def wait_until(

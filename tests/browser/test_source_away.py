@@ -24,7 +24,7 @@ from infra.universe import load_universe
 from tests.fakes.yahoo import FakeYahoo, serving_in_thread
 from tests.fakes.yahoo_data import Market
 from tests.fakes.yahoo_faults import Status
-from tests.service import Service, run_finstage, running, wait_until
+from tests.service import Service, run_finstage, running_on, wait_until
 
 RETRY_S = 3
 REFUSES = re.compile(r"Yahoo refuses \(429\), tried again (in \d+ s|now)")
@@ -48,14 +48,8 @@ def fake() -> Iterator[FakeYahoo]:
 
 @pytest.fixture(scope="module")
 def service(fake: FakeYahoo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = {
-        "source": "yahoo",
-        "yahoo_url": fake.url,
-        "yahoo_stream_url": fake.stream_url,
-        "yahoo_requests_per_s": 50,
-        "yahoo_poll_s": 2,
-    }
-    with running(tmp_path_factory.mktemp("away"), **settings) as service:
+    settings = {"yahoo_requests_per_s": 50, "yahoo_poll_s": 2}
+    with running_on(fake, tmp_path_factory.mktemp("away"), **settings) as service:
         yield service
 
 

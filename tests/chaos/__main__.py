@@ -8,13 +8,9 @@ the same one draws the same kinds again, as far as the same processes run.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
 import random
-import shutil
 import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -22,17 +18,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from rich.console import Console
-from rich.table import Table as Shown
 
-from benchmarks.machine import describe_machine
 from benchmarks.report import Claim, Report, Table
-from tests.chaos import clients, page
+from tests.chaos import clients
+from tests.chaos import trial as trials
 from tests.chaos.checks import Kept, kept, ready_again
 from tests.chaos.clients import Answers, Promises, asking
 from tests.chaos.kills import Kill, kill_one, longest, outages
 from tests.chaos.streams import Sequence as Offsets
 from tests.chaos.streams import StreamLog, Verdict, judged
-from tests.service import Service, environment, start, stop
+from tests.chaos.trial import Trial
+from tests.service import Service
 
 SYMBOLS = ("AAPL", "GOOGL", "IBM", "META", "MSFT", "^GSPC", "^IXIC")
 STREAMS, POLLERS, SUBMITTERS, CHANGERS = 20, 6, 3, 3
@@ -66,7 +62,6 @@ class Found:
     verdict: Verdict | None = None
     kept: Kept | None = None
     has_ended: bool = False
-    left_over: list[str] = field(default_factory=list)
 
 
 async def run(
@@ -153,8 +148,6 @@ def report(found: Found, minutes: float) -> Report:
               not verdict.doubled and not verdict.out_of_order),
         Claim("no client is refused for good", "; ".join(found.refused) or "none",
               not found.refused),
-        Claim("a stop leaves nothing behind", ", ".join(found.left_over) or "nothing",
-              not found.left_over),
     ]  # fmt: skip
     tables = [
         Table("Killed", ("what", "times", "longest without an HTTP answer, s",
@@ -180,8 +173,7 @@ def report(found: Found, minutes: float) -> Report:
         "stream_examples": verdict.examples,
     }
     title = f"Chaos of {minutes:g} minutes: {len(found.kills)} kills, seed {found.seed}"
-    command = f"make chaos MINUTES={minutes:g} SEED={found.seed}"
-    return Report("chaos", title, _METHOD, claims, tables, samples, command)
+    return Report("chaos", title, _METHOD, claims, tables, samples)
 
 
 def _by_kind(found: Found) -> list[tuple[str, str, str, str, str]]:
@@ -196,71 +188,21 @@ def _by_kind(found: Found) -> list[tuple[str, str, str, str, str]]:
     return rows
 
 
-def show(report: Report, console: Console) -> None:
-    """Print what the page says."""
-    shown = Shown("claim", "measured", "holds", title=report.title, title_justify="left")
-    for claim in report.claims:
-        shown.add_row(claim.text, claim.measured, "yes" if claim.holds else "[red]no[/red]")
-    console.print(shown)
-    for table in report.tables:
-        body = Shown(*table.header, title=table.title, title_justify="left")
-        for row in table.rows:
-            body.add_row(*row)
-        console.print(body)
+async def tried(trial: Trial) -> Report:
+    """Kill, count, report."""
+    marks = trial.folder / "marks"
+    marks.mkdir()
+    found = await run(trial.service, trial.seed, trial.minutes, marks, trial.console)
+    made = report(found, trial.minutes)
+    for what in ("lost_tasks", "lost_changes", "split_keys", "stream_examples"):
+        for line in made.samples[what]:
+            trial.console.print(f"{what}: {line}")
+    return made
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; return 1 if something acknowledged was lost or a gap was not told."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--page", action="store_true", help="write docs/bench/chaos.md")
-    given = parser.parse_args(arguments)
-    seed = random.randrange(10**6) if given.seed is None else given.seed
-    console = Console(highlight=False, width=140)
-    console.print(f"seed {seed}; the same again: make chaos MINUTES={given.minutes:g} SEED={seed}")
-    machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="finstage-chaos-") as name:
-        folder = Path(name)
-        (folder / "marks").mkdir()
-        service = start(environment(folder / "data"))
-        try:
-            work = run(service, seed, given.minutes, folder / "marks", console)
-            found = asyncio.run(work)
-        finally:
-            left_over = stopped(service)
-        found.left_over = left_over
-        made = report(found, given.minutes)
-        keep_logs(service, made, seed, console)
-    show(made, console)
-    for what in ("lost_tasks", "lost_changes", "split_keys", "stream_examples"):
-        for line in made.samples[what]:
-            console.print(f"{what}: {line}")
-    if given.page:
-        page.write(made, machine)
-    return 0 if all(claim.holds for claim in made.claims) else 1
-
-
-def keep_logs(service: Service, report: Report, seed: int, console: Console) -> None:
-    """Where something is wrong, put the service's log lines where they stay."""
-    if all(claim.holds for claim in report.claims):
-        return
-    kept_logs = Path(tempfile.gettempdir()) / f"finstage-{report.name}-{seed}-logs"
-    shutil.copytree(service.settings.log_dir, kept_logs, dirs_exist_ok=True)
-    shutil.copy(service.log, kept_logs)
-    console.print(f"log lines are kept in {kept_logs}")
-
-
-def stopped(service: Service) -> list[str]:
-    """Stop it; end and return what is left over."""
-    try:
-        stop(service)
-    except AssertionError as error:
-        for process in service.left_over():
-            with contextlib.suppress(Exception):
-                process.kill()
-        return [str(error)]
-    return []
+    return trials.run("chaos", __doc__, tried, arguments)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ small as it gets.
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import itertools
 import random
@@ -20,29 +19,26 @@ import tempfile
 import time
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
 from rich.console import Console
 
-from benchmarks.machine import describe_machine
 from benchmarks.processes import Tree
 from benchmarks.report import Claim, Report, Table
-from tests.chaos import page
-from tests.chaos.__main__ import keep_logs, show, stopped
+from tests.chaos import trial as trials
 from tests.chaos.kills import KINDS, victims
+from tests.chaos.trial import Trial
 from tests.fuzz import files, frames, http
 from tests.fuzz.findings import Finding, Findings, LogWatch
 from tests.fuzz.http import Answer, Request, Routes, sent
-from tests.service import Service, environment, start
+from tests.service import Service
 
 _REQUESTERS, _STREAMERS, _TALKERS, _READERS = 4, 1, 2, 1
 _AT_ONCE, _TOGETHER = 8, 0.05  # so many of one request, of so large a part of them
 _MOST_MB = 600  # of growth: near caches, the hub's log, live indicators and tasks fill up
 _PLACES_WITHIN_S = 60.0
 _TRIES = 40  # to make a request smaller
-_FAULTS = "Faults"  # told as they were found, so that only the page has the table
 _PASSING = {"a task's process", "an idle worker of Ray", "a job's process"}
 
 _METHOD = f"""`finstage up` with the defaults. {_REQUESTERS} clients send requests of a route
@@ -224,7 +220,7 @@ class Fuzz:
 
     def _add(self, key: str, finding: Finding) -> None:
         self.found.add(key, finding)
-        self._console.print(f"{finding.kind}: {finding.what}\n  {finding.again}", markup=False)
+        self._console.print(f"{finding.kind}: {finding.what}\n  {finding.again}")
 
 
 def _is_wrong(request: Request, answer: Answer) -> bool:
@@ -273,7 +269,7 @@ def report(fuzz: Fuzz, seed: int, minutes: float) -> Report:
     if found.by_key:
         rows = [(f.kind, str(f.count), _cell(f.what), f"`{_cell(f.again)}`")
                 for f in found.by_key.values()]  # fmt: skip
-        tables.append(Table(_FAULTS, ("kind", "times", "what", "again"), rows))
+        tables.append(Table("Faults", ("kind", "times", "what", "again"), rows))
     samples = {
         "seed": seed,
         "minutes": minutes,
@@ -282,41 +278,23 @@ def report(fuzz: Fuzz, seed: int, minutes: float) -> Report:
         "faults": [(f.kind, f.count, f.what, f.again) for f in found.by_key.values()],
     }
     title = f"Fuzz of {minutes:g} minutes, seed {seed}"
-    command = f"make fuzz MINUTES={minutes:g} SEED={seed}"
-    return Report("fuzz", title, _METHOD, claims, tables, samples, command)
+    return Report("fuzz", title, _METHOD, claims, tables, samples)
 
 
 def _cell(text: str) -> str:
     return text[:160].replace("|", "\\|").replace("\n", " ").replace("`", "'")
 
 
+async def tried(trial: Trial) -> Report:
+    """Send, look, report."""
+    fuzz = Fuzz(trial.service, trial.seed, trial.folder, trial.console)
+    await fuzz.run(trial.minutes)
+    return report(fuzz, trial.seed, trial.minutes)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run it; return 1 if there is a fault."""
-    parser = argparse.ArgumentParser(prog="python -m tests.fuzz", description=__doc__)
-    parser.add_argument("--minutes", type=float, default=10.0)
-    parser.add_argument("--seed", type=int, default=None)
-    parser.add_argument("--page", action="store_true", help="write docs/bench/chaos.md")
-    given = parser.parse_args(arguments)
-    seed = random.randrange(10**6) if given.seed is None else given.seed
-    console = Console(highlight=False, soft_wrap=True)
-    console.print(f"seed {seed}; the same again: make fuzz MINUTES={given.minutes:g} SEED={seed}")
-    machine = describe_machine()
-    with tempfile.TemporaryDirectory(prefix="finstage-fuzz-") as name:
-        folder = Path(name)
-        service = start(environment(folder / "data"))
-        try:
-            fuzz = Fuzz(service, seed, folder, console)
-            asyncio.run(fuzz.run(given.minutes))
-        finally:
-            left_over = stopped(service)
-        made = report(fuzz, seed, given.minutes)
-        for line in left_over:
-            made.claims.append(Claim("a stop leaves nothing behind", line, False))
-        keep_logs(service, made, seed, console)
-    show(replace(made, tables=[t for t in made.tables if t.title != _FAULTS]), console)
-    if given.page:
-        page.write(made, machine)
-    return 0 if all(claim.holds for claim in made.claims) else 1
+    return trials.run("fuzz", __doc__, tried, arguments)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,7 @@ import websockets
 from tests.fakes.yahoo import FakeYahoo, serving_in_thread
 from tests.fakes.yahoo_data import Market
 from tests.fakes.yahoo_faults import Html, Status
-from tests.service import Service, running, wait_until
+from tests.service import Service, running_on, wait_until
 
 ROUND_THE_CLOCK = "META-USD"  # whatever the hour of the test, its ticks are of regular hours
 
@@ -33,16 +33,13 @@ def fake() -> Iterator[FakeYahoo]:
 @pytest.fixture(scope="module")
 def service(fake: FakeYahoo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     settings = {
-        "source": "yahoo",
-        "yahoo_url": fake.url,
-        "yahoo_stream_url": fake.stream_url,
         "yahoo_requests_per_s": 50,
         "yahoo_at_once": 10,
         "yahoo_poll_s": 2,
         "quote_fresh_s": 1,
         "symbols": "AAPL",
     }
-    with running(tmp_path_factory.mktemp("live"), **settings) as service:
+    with running_on(fake, tmp_path_factory.mktemp("live"), **settings) as service:
         yield service
 
 

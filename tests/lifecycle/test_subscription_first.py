@@ -19,7 +19,7 @@ import websockets.sync.client
 
 from tests.fakes.yahoo import FakeYahoo, serving_in_thread
 from tests.fakes.yahoo_data import Market
-from tests.service import Service, running, wait_until
+from tests.service import Service, running_on, wait_until
 
 ASKED = [f"MADE{number}-USD" for number in range(300)]  # whose market never closes
 AIM_S = 1.0
@@ -39,13 +39,7 @@ def fake() -> Iterator[FakeYahoo]:
 
 @pytest.fixture(scope="module")
 def service(fake: FakeYahoo, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    settings = {
-        "source": "yahoo",
-        "yahoo_url": fake.url,
-        "yahoo_stream_url": fake.stream_url,
-        "symbols": "AAPL",
-    }
-    with running(tmp_path_factory.mktemp("first"), **settings) as service:
+    with running_on(fake, tmp_path_factory.mktemp("first"), symbols="AAPL") as service:
         yield service
 
 
