@@ -18,6 +18,7 @@ LONGEST_OPEN_S = 300.0
 class Breaker:
     """Closed, then open after 5 failures in a row, then half open: one probe decides.
 
+    A row of failures that is all of one symbol says nothing of the upstream, and opens nothing.
     It stays open for 50 to 100 % (at random) of 10 s, of twice that after each probe that failed,
     of 300 s in the end. What was under way when it opened changes nothing.
     """
@@ -25,7 +26,8 @@ class Breaker:
     def __init__(self, upstream: str, rng: random.Random) -> None:
         self._upstream = upstream
         self._rng = rng
-        self._failures = 0
+        self._failures = 0  # in a row
+        self._failed_of: set[str | None] = set()  # the symbols of that row
         self._open_s = FIRST_OPEN_S
         self._open_until_s: float | None = None
         self._is_probing = False
@@ -59,12 +61,18 @@ class Breaker:
             logger.info("upstream.back", extra={"upstream": self._upstream})
         if self._open_until_s is None:
             self._failures = 0
+            self._failed_of.clear()
 
-    def failed(self, is_probe: bool, now_s: float) -> bool:
-        """Note that it did not answer, or not with sense; return whether this opened it."""
+    def failed(self, is_probe: bool, now_s: float, of: str | None) -> bool:
+        """Note that it did not answer, or not with sense; return whether this opened it.
+
+        `of`: the only symbol that was asked about, None for several or none.
+        """
         if self._open_until_s is None:
             self._failures += 1
-            opens = self._failures >= FAILURES_IN_ROW
+            self._failed_of.add(of)
+            is_of_one = len(self._failed_of) == 1 and None not in self._failed_of
+            opens = self._failures >= FAILURES_IN_ROW and not is_of_one
         else:
             opens = is_probe
         if opens:

@@ -123,8 +123,16 @@ class Budget:
         assert failure is not None  # it opens for one
         return SourceUnavailable(failure.text, failure.cause, left_s)
 
-    async def run(self, call: Callable[[], Awaitable[T]], lane: Lane = Lane.INTERACTIVE) -> T:
+    async def run(
+        self,
+        call: Callable[[], Awaitable[T]],
+        lane: Lane = Lane.INTERACTIVE,
+        of: str | None = None,
+    ) -> T:
         """Make one request when its turn comes; return what `call` returns.
+
+        `of`: the symbol that it asks about where that is the only one; failures of one symbol
+        alone do not open the breaker.
 
         `call` raises SourceLimited for a 429 and SourceUnavailable for a network failure or a
         5xx: it is then called again, 3 times in all, if the wait is short enough.
@@ -140,7 +148,7 @@ class Budget:
         while True:
             is_probe = await self._wait(lane, number, until_s)
             try:
-                return await self._send(call, is_probe)
+                return await self._send(call, is_probe, of)
             except SourceLimited:
                 if attempt == ATTEMPTS:
                     wait_s = self._pace.wait_s(self._clock.monotonic_s())
@@ -182,7 +190,7 @@ class Budget:
             self._pace.give_back()
         self._pump()
 
-    async def _send(self, call: Callable[[], Awaitable[T]], is_probe: bool) -> T:
+    async def _send(self, call: Callable[[], Awaitable[T]], is_probe: bool, of: str | None) -> T:
         """Make the request, and learn from what comes of it."""
         started_s = self._clock.monotonic_s()
         self._sent += 1
@@ -192,7 +200,7 @@ class Budget:
             self._note_limited(started_s, error)
             raise
         except (SourceUnavailable, SourceMalformed) as error:
-            self._note_failed(is_probe, error)
+            self._note_failed(is_probe, error, of)
             raise
         except SymbolUnknown:
             self._note_answered(started_s, is_probe)
@@ -226,10 +234,10 @@ class Budget:
             pause_s = self._pace.paused_until_s - now_s
             logger.warning("upstream.limited", extra=facts | {"pause_s": pause_s})
 
-    def _note_failed(self, is_probe: bool, error: SourceError) -> None:
+    def _note_failed(self, is_probe: bool, error: SourceError, of: str | None) -> None:
         self._failed += 1
         now_s = self._clock.monotonic_s()
-        opens = self._breaker.failed(is_probe, now_s)
+        opens = self._breaker.failed(is_probe, now_s, of)
         if opens or not isinstance(error, SourceMalformed):  # which may be of one symbol only
             self._note_failure(error)
         if opens:

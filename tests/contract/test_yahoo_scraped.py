@@ -32,6 +32,7 @@ from infra.errors import (
 )
 from infra.metrics import REGISTRY
 from infra.sources.base import Lane
+from infra.sources.breaker import FAILURES_IN_ROW
 from infra.sources.budget import Budget
 from infra.sources.yahoo.scraped import Scraped
 from tests.fakes.yahoo import MID_SESSION_S, FakeYahoo
@@ -469,7 +470,19 @@ async def test_no_result_and_no_error_is_no_answer(
         await QUESTIONS[endpoint](scraped)
 
 
-async def spent_once(call: Callable[[], Awaitable[T]], lane: Lane) -> T:
+async def test_figures_that_fail_again_and_again_are_no_reason_to_ask_for_no_other(
+    fake: FakeYahoo, scraped: Scraped
+) -> None:
+    fake.fail("summary", Html(), forever=True)
+    for _ in range(FAILURES_IN_ROW):
+        with pytest.raises(SourceMalformed):
+            await scraped.fundamentals("AAPL")
+    fake.heal()
+
+    assert (await scraped.fundamentals("IBM")).symbol == "IBM"
+
+
+async def spent_once(call: Callable[[], Awaitable[T]], lane: Lane, of: str | None) -> T:
     """Stand in for Budget.run: everything may go at once, and nothing is tried again."""
     return await call()
 
@@ -629,7 +642,7 @@ async def test_yahoo_itself_is_asked_by_yfinances_own_session_and_under_guard(
             monkeypatch.delenv(name, raising=False)
         sent: list[Lane] = []
 
-        async def spend(call: Callable[[], Awaitable[T]], lane: Lane) -> T:
+        async def spend(call: Callable[[], Awaitable[T]], lane: Lane, of: str | None) -> T:
             sent.append(lane)
             return await call()
 
@@ -767,6 +780,7 @@ def test_a_process_ends_while_a_request_hangs() -> None:
     program = """
 import asyncio, random, socket
 from infra.clock import SystemClock
+from infra.sources.breaker import FAILURES_IN_ROW
 from infra.sources.budget import Budget
 from infra.sources.yahoo.scraped import Scraped
 

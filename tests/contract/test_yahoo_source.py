@@ -21,6 +21,7 @@ from infra.errors import (
     SymbolUnknown,
 )
 from infra.sources.base import Event, Gap, Lane, StreamLost, Tick, Wanted
+from infra.sources.breaker import FAILURES_IN_ROW
 from infra.sources.budget import Budget
 from infra.sources.replay import load_records
 from infra.sources.yahoo.source import YahooSource
@@ -161,6 +162,21 @@ async def test_an_answer_that_makes_no_sense_is_an_error_of_the_source(
     with pytest.raises(error):
         await source.history("AAPL", lane=Lane.LIVE)
     await source.close()
+
+
+async def test_a_chart_that_fails_again_and_again_is_no_reason_to_ask_for_no_other(
+    fake: FakeYahoo, source: YahooSource
+) -> None:
+    fake.fail("chart", Html(), forever=True)
+    fake.fail("quote", Html(), forever=True)
+    for _ in range(FAILURES_IN_ROW):
+        with pytest.raises(SourceMalformed):
+            await source.history("AAPL")
+        with pytest.raises(SourceMalformed):
+            await source.info("AAPL")
+    fake.heal()
+
+    assert len((await source.history("IBM")).bars)
 
 
 @pytest.mark.parametrize("fault", [NanRows(), OutOfOrderRows()], ids=lambda f: type(f).__name__)

@@ -11,7 +11,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from infra.clock import FakeClock
-from infra.errors import FinstageError, SourceLimited, SourceUnavailable, SymbolUnknown
+from infra.errors import (
+    FinstageError,
+    SourceError,
+    SourceLimited,
+    SourceMalformed,
+    SourceUnavailable,
+    SymbolUnknown,
+)
 from infra.sources.base import Lane
 from infra.sources.breaker import FAILURES_IN_ROW
 from infra.sources.budget import Budget
@@ -168,6 +175,44 @@ async def test_the_breaker_refuses_at_once_and_then_lets_one_probe_go() -> None:
 
     assert await probe == "probe"
     assert len(upstream.started_s) == asked + 1
+    assert str(budget.state.breaker) == "closed"
+
+
+@pytest.mark.parametrize(
+    ("symbols", "breaker"),
+    [
+        (["BAD"] * 3 * FAILURES_IN_ROW, "closed"),
+        (["BAD", "IBM"] * FAILURES_IN_ROW, "open"),
+        (["BAD"] * (FAILURES_IN_ROW - 1) + ["IBM"], "open"),
+        ([None] * FAILURES_IN_ROW, "open"),
+        (["BAD"] * (FAILURES_IN_ROW - 1) + [None], "open"),
+        (["BAD"] * (FAILURES_IN_ROW - 1), "closed"),
+    ],
+    ids=["one", "two", "last_of_another", "of_no_symbol", "last_of_no_symbol", "too_few"],
+)
+async def test_failures_of_one_symbol_alone_say_nothing_against_the_upstream(
+    symbols: list[str | None], breaker: str
+) -> None:
+    clock = FakeClock()
+    budget, upstream = budget_of(clock, per_s=1_000.0, at_once=100), Upstream(clock)
+    for symbol in symbols:
+        upstream.errors = [SourceMalformed("html", "a page instead of data")]
+        with pytest.raises(SourceError):
+            await budget.run(upstream.call(), of=symbol)
+
+    assert str(budget.state.breaker) == breaker
+
+
+async def test_an_answer_begins_the_row_of_failures_anew() -> None:
+    clock = FakeClock()
+    budget, upstream = budget_of(clock, per_s=1_000.0, at_once=100), Upstream(clock)
+    for symbols in (["IBM"] * (FAILURES_IN_ROW - 1), ["BAD"] * 2 * FAILURES_IN_ROW):
+        for symbol in symbols:
+            upstream.errors = [SourceMalformed("html", "a page instead of data")]
+            with pytest.raises(SourceMalformed):
+                await budget.run(upstream.call(), of=symbol)
+        await budget.run(upstream.call(), of="AAPL")
+
     assert str(budget.state.breaker) == "closed"
 
 

@@ -29,7 +29,9 @@ _AGENT = "finstage (self-hosted market data; yfinance)"
 class Spend(Protocol):
     """Budget.run."""
 
-    def __call__(self, call: Callable[[], Awaitable[T]], lane: Lane) -> Awaitable[T]:
+    def __call__(
+        self, call: Callable[[], Awaitable[T]], lane: Lane, of: str | None
+    ) -> Awaitable[T]:
         """Make one request when its turn comes."""
 
 
@@ -73,6 +75,7 @@ class GuardedYfinance:
         self._url = url
         self._cache_dir = cache_dir
         self._opening = threading.Lock()
+        self._asked = threading.local()  # `of`: what this thread's question is about
         self._loop: asyncio.AbstractEventLoop | None = None
         self._tasks: set[asyncio.Task[Any]] = set()
         self._session: Any = None
@@ -96,12 +99,14 @@ class GuardedYfinance:
 
     # -- questions, asked in a thread --------------------------------------------------------
 
-    def answer(self, question: Callable[[GuardedYfinance], T]) -> T:
+    def answer(self, question: Callable[[GuardedYfinance], T], of: str) -> T:
         """Return what `question` finds out; with a new crumb if the one at hand is refused.
 
+        `of`: the symbol or text that it is about, for the budget.
         Blocks: only for a thread of `Threads`. Raises SourceError or SymbolUnknown.
         """
         self._open()
+        self._asked.of = of
         self._data.cache_get.cache_clear()  # or it would give yesterday's answers for ever
         for is_last in (False, True):
             try:
@@ -223,7 +228,8 @@ class GuardedYfinance:
         if self._is_closed or not is_wanted():
             raise _Over("nobody waits for the answer any more")
         assert self._loop is not None
-        future = asyncio.run_coroutine_threadsafe(self._spent(endpoint, send), self._loop)
+        of = None if endpoint in MEANS else self._asked.of
+        future = asyncio.run_coroutine_threadsafe(self._spent(endpoint, of, send), self._loop)
         try:
             return future.result()
         except concurrent.futures.CancelledError:
@@ -231,13 +237,14 @@ class GuardedYfinance:
 
     # -- on the loop -------------------------------------------------------------------------
 
-    async def _spent(self, endpoint: str, send: Callable[[], Any]) -> Any:
+    async def _spent(self, endpoint: str, of: str | None, send: Callable[[], Any]) -> Any:
         self._senders.check()  # not a failure of the budget's, to be tried again after a while
         task = asyncio.current_task()
         assert task is not None
         self._tasks.add(task)
         try:
-            return await self._spend(partial(self._counted, endpoint, send), Lane.INTERACTIVE)
+            call = partial(self._counted, endpoint, send)
+            return await self._spend(call, Lane.INTERACTIVE, of)
         finally:
             self._tasks.discard(task)
 

@@ -75,17 +75,24 @@ class YahooHttp:
             await self._session.close()
 
     async def get(
-        self, path: str, query: Mapping[str, str], endpoint: str, lane: Lane, crumb: bool = False
+        self,
+        path: str,
+        query: Mapping[str, str],
+        endpoint: str,
+        lane: Lane,
+        crumb: bool = False,
+        of: str | None = None,
     ) -> bytes:
         """Return the body of a 200, or of a 4xx that speaks of the question itself.
 
+        `of`: see Budget.run.
         Raises SourceLimited, SourceUnavailable or SourceMalformed.
         """
         if not crumb:
-            return (await self._counted(self._hosts.query + path, query, endpoint, lane))[1]
+            return (await self._counted(self._hosts.query + path, query, endpoint, lane, of))[1]
         for is_last in (False, True):
             asked = {**query, "crumb": await self._valid_crumb(lane)}
-            status, body = await self._counted(self._hosts.crumb + path, asked, endpoint, lane)
+            status, body = await self._counted(self._hosts.crumb + path, asked, endpoint, lane, of)
             if status not in (401, 403):
                 return body
             if self._crumb == asked["crumb"]:
@@ -110,7 +117,12 @@ class YahooHttp:
         self._crumb = text
 
     async def _counted(
-        self, url: str, query: Mapping[str, str], endpoint: str, lane: Lane
+        self,
+        url: str,
+        query: Mapping[str, str],
+        endpoint: str,
+        lane: Lane,
+        of: str | None = None,
     ) -> tuple[int, bytes]:
         async def send() -> tuple[int, bytes]:
             result = "bug"
@@ -127,7 +139,7 @@ class YahooHttp:
             finally:
                 UPSTREAM_REQUESTS.labels(UPSTREAM, endpoint, result).inc()
 
-        return await self._budget.run(send, lane)
+        return await self._budget.run(send, lane, of)
 
     async def _send(self, url: str, query: Mapping[str, str], endpoint: str) -> tuple[int, bytes]:
         try:

@@ -60,7 +60,7 @@ class Scraped:
 
         Nothing for an unknown symbol as for one that nobody writes of: Yahoo tells no difference.
         """
-        rows = await self._ask(lambda yahoo: yahoo.news(symbol, count))
+        rows = await self._ask(symbol, lambda yahoo: yahoo.news(symbol, count))
         rejected: Counter[str] = Counter()
         items = news_items(rows, symbol, count, self._now_ns(), rejected)
         self._count(rejected, symbol)
@@ -70,7 +70,7 @@ class Scraped:
         """Return symbols that the text `wanted` may mean, best first."""
         if not wanted.strip() or count < 1:
             return ()
-        rows = await self._ask(lambda yahoo: yahoo.search(wanted, count))
+        rows = await self._ask(wanted, lambda yahoo: yahoo.search(wanted, count))
         rejected: Counter[str] = Counter()
         found = found_symbols(rows, count, self._now_ns(), rejected)
         self._count(rejected, wanted)
@@ -87,7 +87,9 @@ class Scraped:
 
         Raises SymbolUnknown.
         """
-        info, events = await self._ask(lambda yahoo: (yahoo.info(symbol), yahoo.calendar(symbol)))
+        info, events = await self._ask(
+            symbol, lambda yahoo: (yahoo.info(symbol), yahoo.calendar(symbol))
+        )
         rejected: Counter[str] = Counter()
         zone_name = text(info.get("exchangeTimezoneName"))
         values = figures(info) | calendar_figures(events, zone_name, rejected)
@@ -100,11 +102,11 @@ class Scraped:
         self._senders.close()
         await self._yfinance.close()
 
-    async def _ask(self, question: Callable[[GuardedYfinance], T]) -> T:
+    async def _ask(self, of: str, question: Callable[[GuardedYfinance], T]) -> T:
         self._yfinance.bind()
         try:
             return await self._questions.run(
-                lambda: self._yfinance.answer(question), self._timeout_s
+                lambda: self._yfinance.answer(question, of), self._timeout_s
             )
         except SourceMalformed as error:
             self._rejections.count(error.kind, error.reason)

@@ -153,7 +153,9 @@ class YahooSource:
 
     async def _quote_body(self, symbols: Sequence[str], lane: Lane) -> bytes:
         query = {"symbols": ",".join(symbols)}
-        return await self._http.get("/v7/finance/quote", query, "quote", lane, crumb=True)
+        # A poll, be it of one symbol, is how an upstream that is down is noticed.
+        of = symbols[0] if len(symbols) == 1 and lane is not Lane.LIVE else None
+        return await self._http.get("/v7/finance/quote", query, "quote", lane, crumb=True, of=of)
 
     async def history(
         self,
@@ -176,7 +178,8 @@ class YahooSource:
             "events": "div,splits,capitalGains",
             "includePrePost": "false",
         }
-        body = await self._http.get(f"/v8/finance/chart/{symbol}", query, "chart", lane)
+        path = f"/v8/finance/chart/{symbol}"
+        body = await self._http.get(path, query, "chart", lane, of=symbol)
         try:
             # Some 25 ms for a long history: ticks should not wait for it.
             chart = await asyncio.to_thread(parse_chart, body, symbol, now_s, interval)
