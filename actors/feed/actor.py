@@ -85,6 +85,7 @@ class FeedActor(ServiceActor):
             caches.add(inner.kept)
         self._source = WithImports(inner, ImportReader(self._store), self._clock)
         self._store_away = ""
+        self._unread: set[str] = set()  # imports that are not told yet
         self._core = FeedCore(self._source.name)
         self._hub = HubClient(settings.actor_wait_s)
         self._epoch = ""
@@ -112,7 +113,7 @@ class FeedActor(ServiceActor):
         async for events in self._source.stream(self._wanted):
             messages = self._core.messages(events)
             if is_first and not self._source.is_open:
-                messages = self._core.state()
+                messages = self._core.state(self._clock.time_s())
             is_first = False
             TICKS.inc(len(messages))
             began_s = self._clock.monotonic_s()
@@ -169,7 +170,7 @@ class FeedActor(ServiceActor):
             position = await self._hub.publish(messages)
             if self._epoch and position.epoch != self._epoch:
                 logger.info("feed.state_resent", extra={"epoch": position.epoch})
-                position = await self._hub.publish(self._core.state())
+                position = await self._hub.publish(self._core.state(self._clock.time_s()))
             self._epoch = position.epoch
         except ActorUnavailable:
             logger.warning("feed.ticks_lost", extra={"messages": len(messages)})
@@ -216,7 +217,7 @@ class FeedActor(ServiceActor):
     async def _look_for_imports(self) -> None:
         """Notice what was imported while the service runs, and tell of it as of new bars."""
         try:
-            symbols = await self._source.look()
+            changed = await self._source.look()
         except StoreError as error:
             if self._store_away != error.message:
                 logger.warning("feed.store_away", extra={"reason": error.message})
@@ -225,21 +226,29 @@ class FeedActor(ServiceActor):
         self._store_away = ""
         with contextlib.suppress(StoreError):
             await self._store.keep_slow_queries(self.process)
-        for symbol in symbols:
-            history = await self._history(symbol, "1d", Lane.BACKGROUND)
-            if isinstance(history, SymbolUnknown):
-                await self._forget(symbol)
-                continue
-            if isinstance(history, FinstageError):
+        for symbol in sorted(self._unread.union(changed)):
+            await self._tell_import(symbol)
+
+    async def _tell_import(self, symbol: str) -> None:
+        was_unread = symbol in self._unread
+        self._unread.discard(symbol)
+        quote = (await self._source.quotes([symbol]))[symbol]
+        history = await self._history(symbol, "1d", Lane.BACKGROUND)  # last: it says what is gone
+        if isinstance(history, SymbolUnknown):
+            await self._forget(symbol)
+            return
+        if isinstance(history, FinstageError):
+            if history.retryable:
+                self._unread.add(symbol)
+            if not was_unread:
                 logger.warning("feed.import_unread", extra={"symbol": symbol, "why": history.code})
-                continue
-            events: list[Event] = []
-            if not self._source.is_open:
-                events.append(VersionChanged(symbol, history.data_version, False))
-            quote = (await self._source.quotes([symbol]))[symbol]
-            if isinstance(quote, Quote) and quote.source == IMPORT:
-                events.append(Tick(quote))  # the only one it has: its last close
-            await self._publish(self._core.messages(events))
+            return
+        events: list[Event] = []
+        if not self._source.is_open:
+            events.append(VersionChanged(symbol, history.data_version, False))
+        if isinstance(quote, Quote) and quote.source == IMPORT:
+            events.append(Tick(quote))  # the only one it has: its last close
+        await self._publish(self._core.messages(events))
 
     async def _forget(self, symbol: str) -> None:
         """Let a symbol go that only an import had, which is deleted."""

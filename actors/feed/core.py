@@ -34,6 +34,7 @@ class FeedCore:
         self._extended: dict[str, Quote] = {}
         self._sent: dict[str, float] = {}
         self._trouble: Trouble | None = None
+        self._told_trouble = False
 
     def messages(self, events: Iterable[Event]) -> list[Message]:
         """Return the messages of events in order; a run that starts over is told once."""
@@ -62,7 +63,7 @@ class FeedCore:
         before, now = self._trouble, trouble
         if (before and before.cause) == (now and now.cause):
             return []
-        self._trouble = now
+        self._trouble, self._told_trouble = now, True
         return [_state_notice(now, self._source_name, now_s)]
 
     def new_run(self, events: Iterable[Event]) -> str:
@@ -78,11 +79,16 @@ class FeedCore:
             known.pop(symbol, None)
         return [Message(PRICES + symbol, ENDED), _version(symbol, GONE)]
 
-    def state(self) -> list[Message]:
-        """Return all that a hub which knows nothing needs: versions and last prices."""
-        return [_version(*pair) for pair in self._versions.items()] + [
-            self._price(quote) for quote in (*self._quotes.values(), *self._extended.values())
-        ]
+    def state(self, now_s: float) -> list[Message]:
+        """Return all that a hub which knows nothing needs: versions, last prices, trouble.
+
+        That the source answers is said where the hub may have heard, or missed, that it did not.
+        """
+        messages = [_version(*pair) for pair in self._versions.items()]
+        messages += map(self._price, (*self._quotes.values(), *self._extended.values()))
+        if self._told_trouble:
+            messages.append(_state_notice(self._trouble, self._source_name, now_s))
+        return messages
 
     def _action(self, action: Action) -> Message:
         """Say that prices are on a new scale: what a client holds from before must be rebased."""

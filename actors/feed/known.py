@@ -105,6 +105,7 @@ class KnownSymbols:
     async def review(self, priced: frozenset[str]) -> None:
         """Find out why monitored symbols have no price, while the source answers."""
         unpriced = [s for s in self._monitored.symbols if s not in priced]
+        self._failures = {s: e for s, e in self._failures.items() if s in unpriced}
         if not unpriced or self._source.trouble() is not None:
             return
         answers = await self._source.quotes(unpriced, Lane.BACKGROUND)

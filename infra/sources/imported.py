@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import replace
 from datetime import date
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 from cachetools import LRUCache
@@ -35,6 +35,8 @@ from infra.sources.budget_state import BudgetState
 from infra.sources.flights import SingleFlight
 from infra.sources.replay import between
 from infra.sources.trouble import Trouble
+
+T = TypeVar("T")
 
 _KEPT = 500
 
@@ -153,6 +155,15 @@ class WithImports:
         Raises as the source where nothing was imported, IntervalUnsupported where neither has
         such bars, StoreError for imported bars that were not read before the store went away.
         """
+
+        async def answer() -> History:
+            return await self._history(symbol, interval, start, end, lane)
+
+        return await self._of_one_state(symbol, answer)
+
+    async def _history(
+        self, symbol: str, interval: str, start: date | None, end: date | None, lane: Lane
+    ) -> History:
         if not self._is_imported(symbol):
             return await self._inner.history(symbol, interval, start, end, lane)
         mine = await self._own(symbol, interval)
@@ -181,7 +192,7 @@ class WithImports:
         found = await self._inner.quotes(symbols, lane)
         for symbol, answer in found.items():
             if isinstance(answer, SymbolUnknown) and self._is_imported(symbol):
-                found[symbol] = await self._last_close(symbol)
+                found[symbol] = await self._of_one_state(symbol, partial(self._last_close, symbol))
             elif isinstance(answer, Quote) and self._is_imported(symbol):
                 version = self._version(symbol, answer.data_version)
                 found[symbol] = replace(answer, data_version=version)
@@ -267,6 +278,14 @@ class WithImports:
     def _is_imported(self, symbol: str) -> bool:
         return symbol in self._changes
 
+    async def _of_one_state(self, symbol: str, ask: Callable[[], Awaitable[T]]) -> T:
+        """Return an answer while which nothing of the symbol was imported or deleted."""
+        while True:
+            before = self._changes.get(symbol)
+            answer = await ask()
+            if self._changes.get(symbol) == before:
+                return answer
+
     def _intervals(self, symbol: str) -> tuple[str, ...]:
         """Return the intervals of which a symbol has imported bars or bars made of them."""
         return tuple(i for i in INTERVALS if self._base(symbol, i) is not None)
@@ -284,13 +303,13 @@ class WithImports:
         base = self._base(symbol, interval)
         if base is None:
             return None
+        version = f"{IMPORT}-{self._changes[symbol]}"
         bars, stale_since_s = await self._read(symbol, base)
         open_bar = Bars.empty()
         if base != interval:
             bars, open_bar = resample(bars, interval, calendar_for(symbol), given=base)
         ones = np.ones(len(bars))
         ones.flags.writeable = False
-        version = f"{IMPORT}-{self._changes[symbol]}"
         now_s = self._clock.time_s()
         return History(
             symbol, bars, open_bar, ones, ones, version, now_s, IMPORT, interval, stale_since_s
@@ -309,11 +328,14 @@ class WithImports:
             if kept is None:
                 raise
             return kept[1], self._clock.time_s()
-        self._kept[key] = wanted, bars
+        if self._ids.get(key) == wanted:
+            self._kept[key] = wanted, bars
         return bars, None
 
     async def _last_close(self, symbol: str) -> Quote | FinstageError:
         intervals = self._intervals(symbol)
+        if not intervals:
+            return SymbolUnknown(symbol)
         daily = "1d" in intervals
         try:
             history = await self._own(symbol, "1d" if daily else intervals[-1])

@@ -80,7 +80,7 @@ def test_the_hub_is_told_of_them_apart() -> None:
     messages = core.messages([Tick(REGULAR), Tick(after)])
 
     assert [m.topic for m in messages] == [PRICES + "AAPL", EXTENDED + "AAPL"]
-    assert {m.topic for m in core.state()} == {PRICES + "AAPL", EXTENDED + "AAPL"}
+    assert {m.topic for m in core.state(1_000.0)} == {PRICES + "AAPL", EXTENDED + "AAPL"}
 
 
 def test_a_socket_gets_them_when_it_asked() -> None:

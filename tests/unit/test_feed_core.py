@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
 
 from actors.feed.core import FeedCore, MonitoredSet
+from actors.feed.known import KnownSymbols
+from infra.bars import Quote
+from infra.errors import FinstageError, SymbolUnknown
 from infra.messages import PRICES, SOURCE_DATA, SYSTEM
-from infra.sources.base import Tick, VersionChanged
+from infra.sources.base import Lane, Tick, VersionChanged
+from infra.sources.trouble import Trouble
 from tests.local import LocalService
 
 
@@ -18,7 +23,7 @@ def test_state_says_every_version_before_any_price(tmp_path: Path) -> None:
     core = FeedCore("replay")
     core.messages(source.events_between(None, source.place()))
 
-    topics = [message.topic for message in core.state()]
+    topics = [message.topic for message in core.state(1_000.0)]
 
     assert topics == [SOURCE_DATA + s for s in source.symbols()] + [
         PRICES + s for s in source.symbols()
@@ -56,6 +61,23 @@ def test_a_run_that_starts_over_is_told_once(tmp_path: Path) -> None:
     assert orjson.loads(messages[0].payload)["event"] == "data_restarted"
 
 
+def test_state_says_what_is_wrong_with_the_source_to_a_hub_that_missed_it() -> None:
+    core = FeedCore("yahoo")
+    trouble = Trouble("yahoo", "limited", "Yahoo refuses (429)", 1_000.0, 1_010.0)
+    assert core.state(1_000.0) == []
+
+    core.news_of(trouble, 1_000.0)
+    (told,) = core.state(1_004.0)
+    core.news_of(None, 1_020.0)
+    (over,) = core.state(1_020.0)
+
+    assert told.topic == over.topic == SYSTEM
+    body = orjson.loads(told.payload)
+    assert (body["event"], body["status"]) == ("source_state", "degraded")
+    assert body["message"] == "Yahoo refuses (429), tried again in 6 s"
+    assert orjson.loads(over.payload)["status"] == "ok"
+
+
 def test_the_monitored_set_keeps_its_order_and_its_limit(tmp_path: Path) -> None:
     monitored = MonitoredSet(tmp_path / "monitored.json", ("AAPL", "IBM"), limit=3)
 
@@ -64,3 +86,28 @@ def test_the_monitored_set_keeps_its_order_and_its_limit(tmp_path: Path) -> None
     monitored.remove(["AAPL", "NOPE"])
 
     assert monitored.symbols == ("IBM", "META")
+
+
+async def test_why_a_symbol_had_no_price_is_forgotten_when_it_has_one(tmp_path: Path) -> None:
+    class Priceless:
+        is_open = True
+
+        def symbols(self) -> tuple[str, ...]:
+            return ()
+
+        async def quotes(
+            self, symbols: Sequence[str], lane: Lane = Lane.INTERACTIVE
+        ) -> dict[str, Quote | FinstageError]:
+            return {symbol: SymbolUnknown(symbol) for symbol in symbols}
+
+        def trouble(self) -> Trouble | None:
+            return None
+
+    monitored = MonitoredSet(tmp_path / "monitored.json", ("AAPL", "NOPE"), limit=3)
+    known = KnownSymbols(Priceless(), monitored)
+    await known.review(frozenset())
+    assert set(known.listing().failures) == {"AAPL", "NOPE"}
+
+    await known.review(frozenset({"AAPL", "NOPE"}))
+
+    assert known.listing().failures == {}

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 from datetime import date, timedelta
+from typing import Any
 
 import numpy as np
 import pytest
 
-from infra.bars import NS_PER_DAY, NS_PER_MINUTE, Bars, Quote
+from infra.bars import NS_PER_DAY, NS_PER_MINUTE, Bars, History, Quote
 from infra.clock import FakeClock
 from infra.db.imports import LastImport
 from infra.errors import IntervalUnsupported, StoreUnavailable, SymbolUnknown
@@ -300,6 +301,60 @@ async def test_what_is_deleted_is_the_sources_again_and_ones_own_is_unknown(
     assert not await source.knows("OWN")
     assert source.import_only == frozenset()
     assert source.imported() == ()
+
+
+async def test_what_is_deleted_while_its_bars_are_read_is_unknown(
+    source: WithImports, held: Held
+) -> None:
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    await source.look()
+    bars = held.by_key["OWN", "1d"]
+    held.answers.clear()
+    history = asyncio.create_task(source.history("OWN"))
+    quotes = asyncio.create_task(source.quotes(["AAPL", "OWN"]))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    held.delete("OWN", "1d")
+    held.by_key["OWN", "1d"] = bars  # what was read is from before
+    await source.look()
+    held.answers.set()
+
+    with pytest.raises(SymbolUnknown):
+        await history
+    answers = await quotes
+    assert isinstance(answers["OWN"], SymbolUnknown)
+    assert isinstance(answers["AAPL"], Quote)
+
+
+@pytest.mark.parametrize("is_deleted", [False, True], ids=["imported_again", "deleted"])
+async def test_bars_never_have_the_version_of_others(
+    source: WithImports, held: Held, monkeypatch: pytest.MonkeyPatch, is_deleted: bool
+) -> None:
+    inner, asks = source._inner, asyncio.Event()
+    ask = inner.history
+
+    async def slow(*args: Any, **options: Any) -> History:
+        await asks.wait()
+        return await ask(*args, **options)
+
+    first = (await inner.history("AAPL")).bars.session(0)
+    held.add("AAPL", "1d", daily(first - timedelta(days=40), 5, price=1.0))
+    await source.look()
+    monkeypatch.setattr(inner, "history", slow)
+    asked = asyncio.create_task(source.history("AAPL"))
+    for _ in range(5):
+        await asyncio.sleep(0)
+    if is_deleted:
+        held.delete("AAPL", "1d")
+    else:
+        held.add("AAPL", "1d", daily(first - timedelta(days=40), 5, price=2.0))
+    await source.look()
+    asks.set()
+
+    found, now = await asked, await source.history("AAPL")
+
+    assert found.data_version == now.data_version
+    np.testing.assert_array_equal(found.bars.close, now.bars.close)
 
 
 async def test_what_was_deleted_before_the_start_is_nothing_new(
