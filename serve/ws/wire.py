@@ -14,6 +14,7 @@ import uvicorn
 from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 from websockets.frames import Frame
 from websockets.http11 import Request
+from websockets.protocol import OPEN
 
 from serve.ws.allowance import Allowance
 
@@ -43,12 +44,12 @@ class Wire(WebSocketsSansIOProtocol):
     @property
     def is_writable(self) -> bool:
         """Return whether what is written now leaves at once, as far as this process can tell."""
-        return self.writable.is_set() and not self.close_sent and not self.disconnected
+        return self.writable.is_set() and not self.is_over
 
     @property
     def is_over(self) -> bool:
         """Return whether nothing can be sent any more."""
-        return self.close_sent or self.disconnected
+        return self.conn.state is not OPEN or self.disconnected
 
     def handle_connect(self, event: Request) -> None:
         """Begin with a client; the application's task starts after this returns."""
@@ -75,13 +76,15 @@ class Wire(WebSocketsSansIOProtocol):
 
     def handle_ping(self) -> None:
         """Answer a ping once the client takes it; RFC 6455, 5.5.3: the last one is enough."""
-        pong = b"".join(self.conn.data_to_send())
-        if not self._may_say_more():
+        if self.conn.close_rcvd is not None:  # in the same read: its echo takes the pongs along
+            return
+        pongs = self.conn.data_to_send()  # of all pings of a read, at the first of them
+        if not self._may_say_more() or not pongs:
             return
         if self.writable.is_set():
-            self.transport.write(pong)
+            self.transport.write(b"".join(pongs))
         else:
-            self._pong = pong
+            self._pong = pongs[-1]
 
     def handle_pong(self, event: Frame) -> None:
         """Take the answer to a ping, or one to none."""
