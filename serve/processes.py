@@ -18,7 +18,7 @@ _MARK = "RUN_OF_FINSTAGE"  # what begins with FINSTAGE_ is a setting
 
 
 class ProcessTree:
-    """All descendants of this process ever seen, and all with the mark of its folder's lock.
+    """The descendants of this process that run, and all with the mark of its folder's lock.
 
     The mark is set before the first of them is started and inherited by each, so it finds those
     whose parent ended unseen: an HAProxy of a reload, when Serve's manager of it has died. What
@@ -50,8 +50,9 @@ class ProcessTree:
         return _mark_of(self._folder) == self._mark
 
     def look(self) -> Known:
-        """Add the descendants there are now; return all that were ever seen."""
-        self.known |= _known(psutil.Process().children(recursive=True))
+        """Add the descendants there are now; return those ever seen that still run."""
+        self.known |= known_of(psutil.Process().children(recursive=True))
+        self.known = known_of(alive(self.known))
         if self._mark is not None:
             self.known = _without_others(self.known, self._mark)
         return self.known
@@ -124,7 +125,8 @@ def _mark_on(process: psutil.Process) -> str | None:
     return None
 
 
-def _known(processes: Iterable[psutil.Process]) -> Known:
+def known_of(processes: Iterable[psutil.Process]) -> Known:
+    """Return what names the processes; one that ends meanwhile is left out."""
     found = {}
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import IO
@@ -15,7 +14,7 @@ import psutil
 from infra.errors import ConfigError
 from infra.files import read_whole, write_atomically
 from infra.settings import Settings
-from serve.processes import LOCK, Known, alive, is_running, marked, without_others
+from serve.processes import LOCK, Known, alive, is_running, known_of, marked, without_others
 
 _STATE = "state.json"
 
@@ -75,14 +74,13 @@ def forget_state(settings: Settings) -> None:
 
 
 def living(settings: Settings, state: State | None) -> Known:
-    """Return what runs of this data directory, without the `finstage up` that started it."""
+    """Return what `finstage up` started on this data directory and still runs.
+
+    One `finstage up` that a task of another began is among them: it was begun anew with the mark.
+    """
     recorded = state.processes if state is not None else {}
     own = without_others(recorded, settings.run_dir) | marked(settings.run_dir)
-    return _created(alive(own))
-
-
-def _created(processes: Iterable[psutil.Process]) -> Known:
-    return {process.pid: process.create_time() for process in processes}
+    return known_of(alive(own))
 
 
 def lock_holder(settings: Settings) -> Known:
@@ -92,7 +90,7 @@ def lock_holder(settings: Settings) -> Known:
     """
     path = settings.run_dir / LOCK
     mend = f"remove it, once `fuser {path}` shows that no process has it"
-    return _created(alive(read_whole(path, _holder_of, mend) or {}))
+    return known_of(alive(read_whole(path, _holder_of, mend) or {}))
 
 
 def _holder_of(content: bytes) -> Known:

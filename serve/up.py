@@ -175,7 +175,8 @@ class LocalService:
         known = self._tree.look()
         if not self._tree.has_folder:  # another Finstage may have it
             return
-        if (known, stage) != (self._state.processes, self._state.stage):
+        is_told = known.items() <= self._state.processes.items()  # of one that ended it need not
+        if not is_told or stage != self._state.stage:
             self._state.processes, self._state.stage = dict(known), stage
             self._state.write(self._settings)
 

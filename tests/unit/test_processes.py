@@ -99,6 +99,16 @@ def test_what_a_task_starts_is_its_finstages_with_or_without_the_mark(tmp_path: 
         assert set(marked(tmp_path)) == {shell, sleep}
 
 
+def test_a_tree_forgets_what_has_ended(tmp_path: Path) -> None:
+    tree = ProcessTree(tmp_path)
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    assert child.pid in tree.look()
+
+    child.communicate(b"\n")
+
+    assert child.pid not in tree.look()
+
+
 def test_an_unmarked_tree_knows_its_descendants(tmp_path: Path) -> None:
     with started(up_command(tmp_path, *_SLEEPS)) as pids:
         assert set(ProcessTree(tmp_path).look()) == set(pids)
