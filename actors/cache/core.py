@@ -73,12 +73,17 @@ class SharedCaches:
             claim.over.set_result(None)
 
     def give(self, cache: str, key: str, value: bytes, lifetime: Lifetime, who: str = "") -> bool:
-        """Keep a value, and let those have it who wait for it; False where it is not kept."""
+        """Keep a value, and let those have it who wait for it; False where it is not kept.
+
+        One that is late gives it all the same: nobody waits for who makes it a second time.
+        """
         values = self._named(cache)
         kept = values is not None and values.put(key, value, lifetime)
         if kept:
+            self._end_claim(cache, key)
             self._keep_bounds()
-        self.release(cache, key, who)
+        else:
+            self.release(cache, key, who)
         return kept
 
     def release(self, cache: str, key: str, who: str = "") -> None:

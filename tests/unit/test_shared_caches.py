@@ -84,6 +84,21 @@ async def test_who_is_late_ends_nobody_elses_claim() -> None:
     assert value(await third) == b"made"
 
 
+async def test_what_a_late_one_gives_is_had_by_those_who_wait() -> None:
+    caches, clock = shared()
+    assert await caches.fetch("c", "k", 30.0, "late") is None
+    clock.advance(31)
+    assert await caches.fetch("c", "k", 30.0, "second") is None
+    third = asyncio.create_task(caches.fetch("c", "k", 30.0, "third"))
+    await settled()
+
+    assert caches.give("c", "k", b"made", FOR_A_MINUTE, "late")
+    await settled()
+
+    assert third.done()
+    assert value(await third) == b"made"
+
+
 async def test_a_lifetime_of_zero_takes_the_older_value_away() -> None:
     caches, _ = shared()
     caches.give("c", "k", b"old", FOR_A_MINUTE)
