@@ -126,9 +126,10 @@ class RuleDesk:
                       default=float("inf"))  # fmt: skip
         before = window_before(self._readings, at_s, since_s)
         after = window_after(self._readings, at_s, until_s)
-        if not after:
+        rule = self._book.rules.get(event.rule_id)
+        if rule is None or not after:  # it may have been removed during this look
             return
-        verdict = judge(self._book.rule(event.rule_id), before, after)
+        verdict = judge(rule, before, after)
         logger.info("rule.judged", extra={"rule": event.rule_id, "verdict": verdict.verdict})
         async with self._draft() as book:
             book.set_after(event.number, performance_of(after))

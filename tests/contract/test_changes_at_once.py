@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Awaitable
+from dataclasses import replace
 from typing import cast
 
 import httpx
@@ -13,6 +14,7 @@ import pytest
 from actors.turn import Turn
 from tests.local import LocalAlerts, LocalService
 from tests.monitor_desks import LocalMonitor
+from tests.unit.test_optimisation_rules import CALM
 
 HOOKS = "/api/v2/alerts/config/webhook"
 TESTS = "/api/v2/ab-tests"
@@ -25,6 +27,9 @@ TEST = {
         {"id": "on", "name": "on", "traffic_percentage": 50,
          "optimization_rules": ["caching_price_data"]},
     ],
+}  # fmt: skip
+NOTHING_MORE = {
+    "description": "", "target_services": [], "dependencies": [], "performance_threshold": {},
 }  # fmt: skip
 RULE = {"id": "my_rule", "name": "Mine", "optimization_type": "caching"}
 
@@ -218,3 +223,19 @@ async def test_what_is_told_at_one_instant_has_an_id_each(local: LocalService) -
     await asyncio.gather(*says)
     history = await alerts.history(1)
     assert len({alert["id"] for alert in history}) == 5
+
+
+async def test_a_rule_that_is_removed_during_a_look_does_not_end_it(local: LocalService) -> None:
+    desk, readings = local.monitor.rules, local.monitor.performance.fine
+    for rule_id in ("first", "second"):
+        await desk.add(RULE | NOTHING_MORE | {"id": rule_id})
+        await desk.enable(rule_id, force=False)
+        local.clock.advance(400)
+    now_s = local.clock.time_s()
+    readings.extend(replace(CALM, at_s=now_s - 1_200 + 10 * n) for n in range(120))
+
+    await asyncio.gather(desk.disable("second", "asked"), desk.remove("second"), desk.look())
+
+    assert "second" not in desk.known
+    judged = {event["rule_id"]: event["performance_after"] for event in await desk.history(1.0)}
+    assert judged["first"] is not None
