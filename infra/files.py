@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from infra.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
+from infra.errors import ConfigError, StoreFull, StoreUnavailable
 
 T = TypeVar("T")
 
@@ -27,15 +27,14 @@ def replacing(path: Path, mode: int = 0o600) -> Iterator[Path]:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        os.close(handle)
-        temporary = Path(name)
-        yield temporary
-        temporary.chmod(mode)
-        take_place(temporary, path)
-    except OSError as error:
-        raise unwritten(path, error) from error
+        with of_store(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+            os.close(handle)
+            temporary = Path(name)
+            yield temporary
+            temporary.chmod(mode)
+            take_place(temporary, path)
     finally:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -54,11 +53,16 @@ def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:
         new.write_bytes(content)
 
 
-def unwritten(path: Path, error: OSError) -> StoreError:
-    """Return what callers are told where a file cannot be written."""
-    if error.errno in _NO_ROOM:
-        return StoreFull(f"the disk has no room for {path.name}: {error.strerror}")
-    return StoreUnavailable(f"{path.name} cannot be written: {error.strerror or error}")
+@contextmanager
+def of_store(path: Path) -> Iterator[None]:
+    """Tell what the system says of a file or folder as StoreFull or StoreUnavailable."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in _NO_ROOM:
+            raise StoreFull(f"the disk has no room for {path.name}: {error.strerror}") from error
+        reason = error.strerror or error
+        raise StoreUnavailable(f"{path.name} cannot be written: {reason}") from error
 
 
 def read_whole(path: Path, parse: Callable[[bytes], T], mend: str) -> T | None:

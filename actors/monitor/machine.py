@@ -8,6 +8,7 @@ from pathlib import Path
 import psutil
 
 from actors.monitor.sampling import Machine
+from infra.files import of_store
 
 _MIB = 2**20
 
@@ -20,14 +21,19 @@ class MachineWatch:
         psutil.cpu_percent(None)  # it tells of the time since the call before
 
     def look(self) -> Machine:
-        """Return what there is now; memory of the service is resident, shared pages in each."""
+        """Return what there is now; raises StoreError where the data directory is not there.
+
+        Memory of the service is resident, shared pages in each.
+        """
         memory = psutil.virtual_memory()
+        with of_store(self._data_dir):
+            disk = psutil.disk_usage(str(self._data_dir))
         resident, proxies = _service()
         return Machine(
             cpu_percent=psutil.cpu_percent(None),
             memory_percent=memory.percent,
             memory_used_mb=(memory.total - memory.available) / _MIB,
-            disk_usage_percent=psutil.disk_usage(str(self._data_dir)).percent,
+            disk_usage_percent=disk.percent,
             service_memory_mb=resident / _MIB,
             haproxy_processes=proxies,
         )

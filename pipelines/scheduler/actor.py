@@ -20,7 +20,7 @@ from infra.clock import SystemClock
 from infra.db.store import open_store
 from infra.db.watch import StoreReport
 from infra.errors import ActorUnavailable, JobRunning, StoreError, StoreFull
-from infra.files import write_atomically
+from infra.files import of_store, write_atomically
 from infra.metrics import JOB_RUNS, JOB_SECONDS
 from infra.settings import Settings
 from infra.sources.facts import source_facts
@@ -167,7 +167,8 @@ class SchedulerActor(ServiceActor):
             self._probed_s = now_s
             await self._store.probe()
             self._write()
-        free = shutil.disk_usage(self.settings.data_dir).free
+        with of_store(self.settings.data_dir):
+            free = shutil.disk_usage(self.settings.data_dir).free
         if free < LEAST_FREE_BYTES:
             raise StoreFull(f"the disk of the data directory has only {free // 2**10} KiB free")
 

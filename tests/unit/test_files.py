@@ -12,12 +12,15 @@ import pytest
 
 from actors.feed.core import MonitoredSet
 from actors.feed.pins import Pins
+from actors.monitor.machine import MachineWatch
 from infra.archive import write_archive
-from infra.clock import utc
+from infra.clock import FakeClock, utc
 from infra.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
 from infra.files import replacing, write_atomically
 from infra.saved_symbols import read_monitored, read_pins
 from pipelines.driver import ray_address
+from pipelines.scheduler.actor import SchedulerActor
+from pipelines.scheduler.client import StoreState
 from pipelines.scheduler.core import read_schedule
 from serve.head import make_token, token_path
 from serve.state import State, read_state
@@ -75,6 +78,20 @@ def test_a_folder_that_is_none_is_store_unavailable(tmp_path: Path) -> None:
 
     with pytest.raises(StoreUnavailable, match=r"set\.json cannot be written"):
         write_atomically(tmp_path / "folder" / "set.json", b"x")
+
+
+async def test_a_data_directory_that_is_gone_is_store_unavailable_to_who_looks(
+    tmp_path: Path,
+) -> None:
+    settings = made_settings(data_dir=tmp_path / "gone")
+    with pytest.raises(StoreUnavailable):
+        MachineWatch(settings.data_dir).look()
+
+    scheduler, clock = object.__new__(SchedulerActor), FakeClock()
+    scheduler.settings, scheduler._clock = settings, clock  # type: ignore[assignment]
+    scheduler._state, scheduler._probed_s = StoreState("", "", 0.0), clock.monotonic_s()
+    with pytest.raises(StoreUnavailable):
+        await scheduler._see_room()
 
 
 def test_a_full_disk_changes_no_monitored_set_and_no_pins(tmp_path: Path) -> None:
