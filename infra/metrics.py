@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import psutil
@@ -346,8 +346,13 @@ def _merged(parts: Iterable[Families]) -> Families:
 
 def samples_of(families: Families, name: str) -> Iterator[tuple[dict[str, str], float]]:
     """Return the labels and values of a metric, nothing where there is none of the name."""
-    for _, labels, value in families.get(name, ("", "", []))[2]:
+    for _, labels, value in rows_of(families, name):
         yield dict(labels), value
+
+
+def rows_of(families: Families, name: str) -> Sequence[Sample]:
+    """Return the same with the names of samples, as a histogram has several."""
+    return families.get(name, ("", "", []))[2]
 
 
 async def watch_process(process: str) -> None:

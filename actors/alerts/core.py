@@ -101,13 +101,9 @@ class AlertBook:
                 due.append(_due(found, update))
         return due
 
-    def undo(self, due: Due, before: Given | None = None) -> None:
-        """Forget that an alert was given: the store says that it was not, or when it was."""
-        key = (due.symbol, due.found.alert_type)
-        if before is None:
-            self._given.pop(key, None)
-        else:
-            self._given[key] = before
+    def undo(self, due: Due) -> None:
+        """Forget that an alert was given: the store did not take it."""
+        self._given.pop((due.symbol, due.found.alert_type), None)
 
     def _fits(self, reference: Reference | None, update: dict[str, Any]) -> bool:
         """Return whether references are of the session just before a price's.

@@ -17,7 +17,7 @@ from actors.monitor.reading import Reading, reading_from
 from actors.monitor.sampling import Machine, Sampler, largest_process, quantile
 from infra.errors import MonitorUnknown
 from infra.messages import PERFORMANCE, Message
-from infra.metrics import GRADE, HAPROXIES, MACHINE_CPU, MACHINE_DISK, Families
+from infra.metrics import GRADE, HAPROXIES, MACHINE_CPU, MACHINE_DISK, Families, samples_of
 
 logger = logging.getLogger(__name__)
 
@@ -205,17 +205,15 @@ def _processes(families: Families, cpu: dict[str, float]) -> list[dict[str, Any]
 
 
 def _by_process(families: Families, name: str) -> dict[str, float]:
-    samples = families.get(name, ("", "", []))[2]
-    return {dict(labels)["process"]: value for _, labels, value in samples}
+    return {labels["process"]: value for labels, value in samples_of(families, name)}
 
 
 def _stages(families: Families) -> list[dict[str, Any]]:
     """Return the time of values in each stage, since the start."""
     buckets: dict[str, dict[float, float]] = {}
-    for sample, labels, value in families.get("finstage_stage_duration_seconds", ("", "", []))[2]:
-        if sample.endswith("_bucket"):
-            of = dict(labels)
-            buckets.setdefault(of["stage"], {})[float(of["le"])] = value
+    for labels, value in samples_of(families, "finstage_stage_duration_seconds"):
+        if "le" in labels:
+            buckets.setdefault(labels["stage"], {})[float(labels["le"])] = value
     found = []
     for stage in ("source", "compute", "hub", "write"):
         bounds = sorted(buckets.get(stage, {}))

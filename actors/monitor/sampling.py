@@ -9,7 +9,7 @@ from dataclasses import dataclass, field, replace
 from actors.monitor.reading import Reading, RouteFigures
 from infra.caches.counted import READS
 from infra.caches.hit_rate import Reads, reads_by_cache
-from infra.metrics import Families, samples_of
+from infra.metrics import Families, rows_of, samples_of
 
 _MIB = 2**20
 _REQUESTS = "finstage_http_requests"
@@ -140,7 +140,7 @@ def quantile(q: float, bounds: Sequence[float], cumulative: Sequence[float]) -> 
 def _groups(families: Families) -> Iterator[tuple[Group, Points]]:
     found: dict[Group, dict[tuple[str, str], float]] = {}
     for family in _GROWING:
-        for sample, labels, value in families.get(family, ("", "", []))[2]:
+        for sample, labels, value in rows_of(families, family):
             kept = tuple(label for label in labels if label[0] != "le")
             found.setdefault((family, kept), {})[sample, dict(labels).get("le", "")] = value
     yield from found.items()

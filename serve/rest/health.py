@@ -10,6 +10,7 @@ from starlette.responses import Response
 
 from actors.runtime import ActorClient
 from infra.errors import ActorUnavailable
+from infra.metrics import samples_of
 from serve.rest.answers import fresh, now_iso
 from serve.rest.routing import Router
 from serve.schemas import Alive, Ready, documented
@@ -126,8 +127,8 @@ async def _sockets(services: Services) -> dict[str, str]:
         families = await services.cache.metrics(_SOCKETS)
     except ActorUnavailable as error:
         return {"status": "unknown", "detail": error.message}
-    _, _, samples = families.get(_SOCKETS, ("", "", []))
-    most, counts = services.settings.max_sockets_without_key, [count for _, _, count in samples]
+    most = services.settings.max_sockets_without_key
+    counts = [count for _, count in samples_of(families, _SOCKETS)]
     is_full = any(count >= most for count in counts)
     detail = f"{sum(counts):.0f} open, {most} at most in a process"
     return {"status": "full" if is_full else "ok", "detail": detail}

@@ -115,8 +115,6 @@ def test_what_the_store_did_not_take_is_given_again() -> None:
     due = made.on_price(update(115.0), 0.0)
     made.undo(due[0])
     assert kinds(made, update(115.0), now_s=1.0) == ["price_rise"]
-    made.undo(due[0], Given(-DAY_S, "2026-03-03"))
-    assert kinds(made, update(115.0), now_s=2.0) == ["price_rise"]
 
 
 def test_stale_and_extended_prices_give_nothing() -> None:
