@@ -19,7 +19,7 @@ from pipelines.queue.crew import Crew
 from pipelines.queue.desk import TaskDesk
 from pipelines.queue.news import News
 from pipelines.queue.orders import Died, Ended, Order
-from pipelines.queue.records import stored_task
+from pipelines.queue.records import anew, stored_task
 from pipelines.queue.shown import task_shown
 from pipelines.queue.submission import Submission
 
@@ -239,10 +239,13 @@ class LocalTasks(TaskClient):
         return {"cancelled": True, "status": status}
 
     async def requeue(self, task_id: str) -> None:
-        status = (await self.task(task_id))["status"]
-        if status != "cancelled":
-            raise TaskNotRequeued(task_id, status)
-        await self._store.write(lambda unit: unit.tasks.requeue(task_id, utc(time.time())))
+        stored = await self._store.read(lambda unit: unit.tasks.get(task_id))
+        if stored is None:
+            raise TaskIdUnknown(task_id)
+        if stored.state != "cancelled":
+            raise TaskNotRequeued(task_id, stored.state)
+        begun = anew(stored, time.time())
+        await self._store.write(lambda unit: unit.tasks.requeue(begun))
 
     async def stats(self) -> dict[str, Any]:
         counts = await self._store.read(lambda unit: unit.tasks.counts("default"))
@@ -263,4 +266,4 @@ class LocalTasks(TaskClient):
 
     async def expire(self, max_age_s: float) -> int:
         before = utc(time.time() - max_age_s)
-        return len(await self._store.write(lambda unit: unit.tasks.expire(before, 1_000)))
+        return await self._store.write(lambda unit: unit.tasks.expire(before, 1_000))

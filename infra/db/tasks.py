@@ -90,6 +90,7 @@ class Held:
     beat_at: datetime
 
 
+_ANEW = ("state", "tries", "losses", "available_at", "last_error", "needs")
 _OUTCOME = [task_outcomes.c[field.name] for field in fields(Outcome)]
 _STAYED = (  # the state of a task's one outcome
     select(task_outcomes.c.state).where(task_outcomes.c.task_id == tasks.c.id).scalar_subquery()
@@ -201,34 +202,32 @@ class Tasks:
         await self.finish([_lost(row.id, row.state, now) for row in lost])
         return open_yet.rowcount + len(lost)
 
-    async def requeue(self, task_id: str, now: datetime) -> bool:
-        """Let a task that ended begin anew: its outcome is forgotten, its tries are none.
+    async def requeue(self, task: StoredTask) -> bool:
+        """Let a task that ended begin anew, as it is given; its outcome is forgotten.
 
         False where it is not there any more.
         """
         await self._connection.execute(
-            delete(task_outcomes).where(task_outcomes.c.task_id == task_id)
+            delete(task_outcomes).where(task_outcomes.c.task_id == task.id)
         )
         changed = await self._connection.execute(
             update(tasks)
-            .where(tasks.c.id == task_id)
-            .values(state=PENDING, tries=0, losses=0, available_at=now)
+            .where(tasks.c.id == task.id)
+            .values({name: getattr(task, name) for name in _ANEW})
         )
         return changed.rowcount == 1
 
-    async def expire(self, before: datetime, limit: int) -> list[str | None]:
-        """Forget some tasks that ended before; return their result files, None where none."""
-        old = select(task_outcomes.c.task_id, task_outcomes.c.result_file).where(
-            task_outcomes.c.finished_at < before
-        )
-        found = (await self._connection.execute(old.limit(limit))).all()
-        for ids in _parts([row.task_id for row in found]):
+    async def expire(self, before: datetime, limit: int) -> int:
+        """Forget some tasks that ended before; return how many."""
+        old = select(task_outcomes.c.task_id).where(task_outcomes.c.finished_at < before)
+        found = (await self._connection.execute(old.limit(limit))).scalars().all()
+        for ids in _parts(found):
             over = tasks.c.state.in_(FINISHED)  # one may just have begun anew
             await self._connection.execute(delete(tasks).where(tasks.c.id.in_(ids), over))
             await self._connection.execute(
                 delete(task_outcomes).where(task_outcomes.c.task_id.in_(ids))
             )
-        return [row.result_file for row in found]
+        return len(found)
 
     # -- what is there ----------------------------------------------------------------------
 

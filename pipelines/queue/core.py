@@ -87,7 +87,7 @@ class TaskBook:
     def __len__(self) -> int:
         return len(self._entries)
 
-    def __contains__(self, task_id: str) -> bool:
+    def __contains__(self, task_id: object) -> bool:
         return task_id in self._entries
 
     def get(self, task_id: str) -> Entry | None:

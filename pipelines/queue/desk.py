@@ -11,6 +11,7 @@ import uuid
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 from infra.clock import Clock, utc
@@ -46,7 +47,7 @@ from pipelines.queue.intake import Batch, Intake
 from pipelines.queue.ledger import Again, Changes, Ledger
 from pipelines.queue.news import News
 from pipelines.queue.orders import Died, Ended, Order, Runner
-from pipelines.queue.records import entry_of, refused, split_large, stored_task
+from pipelines.queue.records import anew, entry_of, refused, split_large, stored_task
 from pipelines.queue.results import INLINE_BYTES, ResultShelf
 from pipelines.queue.shown import ended_shown, entry_shown, task_shown
 from pipelines.queue.submission import Submission, unpacked_submissions
@@ -111,7 +112,7 @@ class TaskDesk:
         self._changes = Changes()
         self._intake = Intake()
         self._over: dict[str, Outcome] = {}  # what ended, until that is in the store
-        self._unsure: list[str] = []  # refused to their callers, but perhaps to do in the store
+        self._unsure: dict[str, None] = {}  # refused to their callers, but perhaps in the store
         self._freed: list[Entry] = []
         self._refs: dict[str, Any] = {}
         self._work = asyncio.Event()
@@ -170,12 +171,18 @@ class TaskDesk:
         logger.info("tasks.loaded", extra={"unfinished": len(stored)})
 
     def _restore(self, task: StoredTask) -> None:
-        now_s = self._clock.time_s()
         entry = entry_of(task)
-        self._book.add(entry, now_s, entry.needs.on if entry.needs else ())
+        self._add(entry)
         if task.state == "running":
             self._lost(entry)
-        elif entry.needs is not None and entry.waits_for == 0:
+
+    def _add(self, entry: Entry) -> None:
+        """Take a task into the book; one that has begun once waits for no other."""
+        if entry.id in self._book:
+            return
+        needs = None if entry.tries else entry.needs
+        self._book.add(entry, self._clock.time_s(), needs.on if needs else ())
+        if needs is not None and entry.waits_for == 0:
             self._book.hold(entry)
             self._freed.append(entry)
 
@@ -203,7 +210,7 @@ class TaskDesk:
             raise  # this process ends, and its successor waits until the queue is free
         except StoreError as error:
             self._put_back(changes, claims, error)
-            self._refuse(batch, error)
+            self._refuse(batch, error, changes.was_begun)
             await self._clock.sleep(_STORE_PAUSE_S)
             return True
         for entry in claims:
@@ -234,22 +241,24 @@ class TaskDesk:
         self._book.unclaim(claims, self._clock.time_s())
         if isinstance(error, StoreRefused) and not changes.new:
             changes.outcomes = [refused(one, error) for one in changes.outcomes]
-        changes.new, changes.starts, changes.unknown = [], [], []
-        later, self._changes = self._changes, changes
-        for name in ("new", "outcomes", "hooked", "again"):
-            getattr(self._changes, name).extend(getattr(later, name))
+        later = self._changes
+        later.outcomes = changes.outcomes + later.outcomes
+        later.again = changes.again + later.again
+        later.hooked |= changes.hooked
 
-    def _refuse(self, batch: Batch, error: StoreError) -> None:
+    def _refuse(self, batch: Batch, error: StoreError, is_unsure: bool) -> None:
         for entry, one in batch.entries:
-            self._argument_bytes -= len(entry.arguments or b"")
-            if one.is_durable:
-                self._unsure.append(entry.id)
+            self._let_arguments_go(entry)
+            if is_unsure and one.is_durable:
+                self._unsure[entry.id] = None
         self._intake.refused(batch, error)
 
     async def _adopt(self) -> None:
         """Take those that were refused though the store has them: its answer was lost."""
         queue = self.settings.task_queue
-        while ids := self._unsure[:_UNSURE_AT_ONCE]:
+        while ids := list(islice(self._unsure, _UNSURE_AT_ONCE)):
+            for task_id in ids:  # before the look, as one may be refused once more meanwhile
+                del self._unsure[task_id]
             try:
                 found = await self._store.write(  # after what may still be writing them
                     lambda unit, ids=ids: unit.tasks.unfinished(queue, ids),  # type: ignore[misc]
@@ -257,8 +266,8 @@ class TaskDesk:
                 )
             except StoreError as error:
                 logger.info("tasks.unsure", extra={"reason": error.code})
+                self._unsure |= dict.fromkeys(ids)
                 return
-            del self._unsure[: len(ids)]
             for task in found:
                 if task.id in self._book or self._intake.is_pending(task.id):
                     continue
@@ -275,7 +284,8 @@ class TaskDesk:
         """Accept packed submissions; return their ids once they are in the store."""
         await self._loaded()
         submissions = unpacked_submissions(text)
-        if len(self._book) + len(self._intake) + len(submissions) > self.settings.max_tasks:
+        there = len(self._book) + len(self._intake) + len(self._unsure)
+        if there + len(submissions) > self.settings.max_tasks:
             raise TaskQueueFull(self.settings.max_tasks, 5.0)
         known, keys = await self._known(submissions)
         ids, now_s = [], self._clock.time_s()
@@ -354,13 +364,13 @@ class TaskDesk:
             entry.arguments = arguments.encode()
             self._argument_bytes += len(entry.arguments)
 
+    def _let_arguments_go(self, entry: Entry) -> None:
+        self._argument_bytes -= len(entry.arguments or b"")
+        entry.arguments = None
+
     def _admit(self, batch: Batch) -> None:
-        now_s = self._clock.time_s()
         for entry, _ in batch.entries:
-            self._book.add(entry, now_s, entry.needs.on if entry.needs else ())
-            if entry.needs is not None and entry.waits_for == 0:
-                self._book.hold(entry)
-                self._freed.append(entry)
+            self._add(entry)
             self._news.task(entry.id, partial(entry_shown, entry))
         self._intake.accepted(batch)
         if batch.entries:
@@ -408,16 +418,14 @@ class TaskDesk:
             if entry is None:
                 return
             arguments = entry.arguments or b'{"args":[],"kwargs":{}}'
-            self._argument_bytes -= len(entry.arguments or b"")
-            entry.arguments = None  # read again for another try
+            if entry.code is None:  # else they are nowhere but here
+                self._let_arguments_go(entry)
             tell_at_once = entry.timeout_s is not None or not self._crew.is_quick
             order = Order(
                 entry.id, entry.tries, entry.name, entry.target, arguments, entry.previous,
                 tell_at_once, entry.code,
             )  # fmt: skip
             self._refs[entry.id] = ref = self._runner.start(order)
-            if entry.code is not None:
-                entry.arguments = arguments
             self.keep(self._await(entry, ref))
 
     async def _await(self, entry: Entry, ref: Any) -> None:
@@ -537,7 +545,7 @@ class TaskDesk:
         if entry.code is None:
             self._changes.outcomes.append(outcome)
             if entry.has_webhook:
-                self._changes.hooked.append(entry.id)
+                self._changes.hooked.add(entry.id)
             self._work.set()
         else:
             self._settle(outcome)
@@ -555,7 +563,7 @@ class TaskDesk:
             TASKS_ENDED.labels(entry.name, outcome.state).inc()
             self._crew.count(outcome.state)
             self._news.task(entry.id, partial(ended_shown, entry, outcome))
-            self._argument_bytes -= len(entry.arguments or b"")
+            self._let_arguments_go(entry)
             self._freed += self._book.end(entry)
         self._waiters.ended(outcome.task_id)
 
@@ -715,14 +723,12 @@ class TaskDesk:
         self._refuse_at_once(task_id, stored.state)
         if (same := self._of_key(stored.unique_key)) is not None:
             raise TaskNotRequeued(task_id, stored.state, same=same)
-        now_s = self._clock.time_s()
+        begun = anew(stored, self._clock.time_s())
         try:
-            was_there = await self._store.write(
-                lambda unit: unit.tasks.requeue(task_id, utc(now_s))
-            )
+            was_there = await self._store.write(lambda unit: unit.tasks.requeue(begun))
         except BaseException:  # a cancellation too: the store may have done it all the same
             self._shelf.forget(task_id)
-            self._unsure.append(task_id)
+            self._unsure[task_id] = None
             self._work.set()
             raise
         if not was_there:
@@ -732,10 +738,8 @@ class TaskDesk:
         same = self._of_key(stored.unique_key)  # accepted meanwhile
         if same == task_id:
             same = None
-        entry = entry_of(stored if same is None else replace(stored, unique_key=None))
-        entry.tries = entry.losses = 0
-        entry.available_s, entry.last_error = now_s, None
-        self._book.add(entry, now_s)
+        entry = entry_of(begun if same is None else replace(begun, unique_key=None))
+        self._add(entry)
         self._news.task(entry.id, partial(entry_shown, entry))
         self._work.set()
         if same is not None:
@@ -774,12 +778,12 @@ class TaskDesk:
         """Forget tasks that ended so long ago."""
         before, total = utc(self._clock.time_s() - max_age_s), 0
         while True:
-            files = await self._store.write(
+            count = await self._store.write(
                 lambda unit: unit.tasks.expire(before, 1_000), limit=BATCH
             )
-            await self._shelf.remove(files)
-            total += len(files)
-            if len(files) < 1_000:
+            total += count
+            if count < 1_000:
+                await self._shelf.expire(before.timestamp(), self._book)
                 return total
 
     async def drain(self, grace_s: float) -> int:

@@ -42,10 +42,11 @@ class Changes:
 
     new: list[StoredTask] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
-    hooked: list[str] = field(default_factory=list)  # of them, those with a webhook
+    hooked: set[str] = field(default_factory=set)  # of them, those with a webhook
     again: list[Again] = field(default_factory=list)
     starts: list[tuple[int, str]] = field(default_factory=list)  # number of the try, id
     unknown: list[str] = field(default_factory=list)  # ids whose arguments are to be read
+    was_begun: bool = False  # so that it may be in the store, whatever came of it
 
     def __bool__(self) -> bool:
         return bool(self.new or self.outcomes or self.again or self.starts)
@@ -101,11 +102,12 @@ class Ledger:
             by_tries[tries].append(task_id)
 
         async def work(unit: Unit) -> dict[str, str]:
+            changes.was_begun = True
             if is_due and not await unit.tasks.beat(self._queue, self._incarnation, utc(now_s)):
                 raise TaskQueueStopped("another Finstage has taken this queue over")
             await unit.tasks.add(changes.new)
             await unit.tasks.finish(changes.outcomes)
-            await self._tell(unit, changes)
+            await _tell(unit, list(changes.hooked))
             for one in changes.again:
                 at = utc(one.available_s)
                 await unit.tasks.wait_again(
@@ -123,22 +125,23 @@ class Ledger:
         """Return what came of those of the tasks that ended."""
         return await self._store.read(lambda unit: unit.tasks.outcomes(task_ids))
 
-    async def _tell(self, unit: Unit, changes: Changes) -> None:
-        """Let a webhook go with the outcome, or not at all."""
-        if not changes.hooked:
-            return
-        hooks = await unit.tasks.webhooks(changes.hooked)
-        for outcome in changes.outcomes:
-            if (text := hooks.get(outcome.task_id)) is not None:
-                url, secret, name = orjson.loads(text)
-                notice = _notice(outcome, name)
-                await deliver_later(unit, notice, [(url, secret)], outcome.finished_at)
+
+async def _tell(unit: Unit, task_ids: Sequence[str]) -> None:
+    """Let the webhooks of tasks go with the outcomes that stay, or not at all."""
+    if not task_ids:
+        return
+    outcomes = await unit.tasks.outcomes(task_ids)
+    for task_id, text in (await unit.tasks.webhooks(list(outcomes))).items():
+        url, secret, name = orjson.loads(text)
+        outcome = outcomes[task_id]
+        await deliver_later(unit, _notice(outcome, name), [(url, secret)], outcome.finished_at)
 
 
 def _notice(outcome: Outcome, name: str) -> Notice:
+    """Return what is told of an outcome; of one task there are several if it begins anew."""
     is_good = outcome.state == "completed"
     return Notice(
-        id=f"task-{outcome.task_id}-{outcome.state}",
+        id=f"task-{outcome.task_id}-{outcome.finished_at.timestamp() * 1e6:.0f}",
         kind="task",
         title=f"{name}: {outcome.state}",
         text=outcome.error or f"{name} {outcome.state}",

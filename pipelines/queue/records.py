@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from infra.clock import utc
-from infra.db.tasks import FAILED, Outcome, StoredTask
+from infra.db.tasks import FAILED, PENDING, Outcome, StoredTask
 from infra.errors import StoreError
 from pipelines.queue.core import Entry
 from pipelines.queue.ledger import Changes
@@ -38,6 +40,15 @@ def entry_of(task: StoredTask) -> Entry:
     )  # fmt: skip
 
 
+def anew(task: StoredTask, now_s: float) -> StoredTask:
+    """Return a task that ended as it begins anew: it waits for those before it, but runs then."""
+    needs = None if task.needs is None else Needs.of_json(task.needs).decided().as_json()
+    return replace(
+        task, state=PENDING, tries=0, losses=0, available_at=utc(now_s), last_error=None,
+        needs=needs,
+    )  # fmt: skip
+
+
 def refused(outcome: Outcome, error: StoreError) -> Outcome:
     """Return an outcome that the store takes, in place of one that it does not."""
     return Outcome(
@@ -54,4 +65,6 @@ def split_large(changes: Changes, later: Changes) -> None:
         if size > _BATCH_BYTES and number:
             later.outcomes = changes.outcomes[number:]
             changes.outcomes = changes.outcomes[:number]
+            later.hooked = changes.hooked & {one.task_id for one in later.outcomes}
+            changes.hooked -= later.hooked
             return

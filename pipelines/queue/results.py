@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Container
 from pathlib import Path
 
 from infra.db.tasks import Outcome
-from infra.files import write_atomically
+from infra.files import of_store, write_atomically
 from pipelines.codec import JSON
 from pipelines.queue.client import Result
 
@@ -48,7 +48,6 @@ class ResultShelf:
     async def file(self, task_id: str, kind: str, data: bytes) -> str:
         """Write a result's file; return its name. Raises StoreError."""
         name = f"{task_id}.{kind}"
-
         await asyncio.to_thread(write_atomically, self._folder / name, data)
         return name
 
@@ -66,19 +65,25 @@ class ResultShelf:
                 code, error = "result_gone", f"the file {outcome.result_file} is not there"
         return Result(outcome.task_id, state, code, error, kind, data)
 
-    async def remove(self, names: Iterable[str | None]) -> None:
-        """Delete files of results."""
-        paths = [self._folder / name for name in names if name is not None]
+    async def expire(self, before_s: float, unfinished: Container[str]) -> None:
+        """Delete files written before, but of tasks that have not ended.
+
+        By their age, as there are some that no outcome names: of a task that was cancelled, or
+        whose process was killed, before its outcome was stored. Raises StoreError.
+        """
 
         def unlink() -> None:
+            with of_store(self._folder):
+                paths = list(self._folder.glob("*"))
             for path in paths:
+                task_id = path.name.lstrip(".").partition(".")[0]  # half a file begins with a dot
                 try:
-                    path.unlink(missing_ok=True)
+                    if task_id not in unfinished and path.stat().st_mtime < before_s:
+                        path.unlink()
                 except OSError as error:  # of one: the others go, and the queue goes on
                     logger.warning("tasks.result_left", extra={"reason": str(error)})
 
-        if paths:
-            await asyncio.to_thread(unlink)
+        await asyncio.to_thread(unlink)
 
 
 def _size(outcome: Outcome) -> int:

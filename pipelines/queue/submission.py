@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from enum import IntEnum
 from typing import Any, Literal
 
@@ -76,6 +76,10 @@ class Needs:
     take: Take = "none"
     when: Condition | None = None
     unless: bool = False
+
+    def decided(self) -> Needs:
+        """Return this for a task that runs once all of them ended, whatever they did."""
+        return replace(self, mode="settled", when=None)
 
     def as_json(self) -> str:
         """Return this as it is stored."""

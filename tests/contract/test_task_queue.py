@@ -15,7 +15,7 @@ from typing import Any
 import msgpack
 import orjson
 import pytest
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select, update
 
 from infra.clock import SystemClock
 from infra.db import tables
@@ -26,6 +26,7 @@ from infra.errors import (
     StoreBusy,
     StoreError,
     StoreExhausted,
+    StoreUnavailable,
     TaskIdUnknown,
     TaskNotRequeued,
     TaskQueueFull,
@@ -265,6 +266,8 @@ async def test_large_results_are_files_and_leave_with_their_task(queue: Queue) -
 
     assert (await queue.result(task.id)).data == text
     (file,) = (queue.settings.data_dir / "results").iterdir()
+    assert await queue.own.desk.expire(60.0) == 0
+    assert file.exists()
     assert file.name == f"{task.id}.json"
     assert await queue.own.desk.expire(-1.0) == 1
     assert not file.exists()
@@ -272,21 +275,129 @@ async def test_large_results_are_files_and_leave_with_their_task(queue: Queue) -
         await queue.own.desk.task(task.id)
 
 
-async def test_a_webhook_goes_with_the_outcome(queue: Queue) -> None:
-    hook = orjson.dumps(["https://hooks.example.com/x", "whsec_abc", "t"]).decode()
-    task = one(webhook=hook, max_retries=0)
+HOOK = orjson.dumps(["https://hooks.example.com/x", "whsec_abc", "t"]).decode()
+
+
+async def told(queue: Queue) -> list[dict[str, Any]]:
+    """Return the facts of all notices, in the order in which they were given."""
+    table = tables.deliveries
+    query = select(table.c.target, table.c.body).order_by(table.c.id)
+    rows = (await queue.store.read(lambda unit: unit.connection.execute(query))).all()
+    assert {row.target for row in rows} == {"https://hooks.example.com/x"}
+    return [orjson.loads(row.body)["facts"] for row in rows]
+
+
+async def test_a_webhook_goes_with_each_outcome(queue: Queue) -> None:
+    task = one(webhook=HOOK, max_retries=0)
     await queue.submit(task)
     await queue.again()  # it is known after a restart too
-    await queue.runs(task.id)
-    queue.runner.fail(task.id, "no")
-    await queue.result(task.id)
+    for error in ("no", "no again"):
+        await queue.runs(task.id)
+        queue.runner.fail(task.id, error)
+        await queue.result(task.id)
+        if error == "no":
+            await queue.own.desk.requeue(task.id)
 
-    (delivery,) = await queue.store.read(
-        lambda unit: unit.deliveries.of_notice(f"task-{task.id}-failed")
-    )
-    assert delivery.target == "https://hooks.example.com/x"
-    facts = orjson.loads(delivery.body)["facts"]
-    assert (facts["task_id"], facts["status"], facts["error"]) == (task.id, "failed", "no")
+    assert [(f["task_id"], f["status"], f["error"]) for f in await told(queue)] == [
+        (task.id, "failed", "no"), (task.id, "failed", "no again"),
+    ]  # fmt: skip
+
+
+async def test_a_webhook_goes_with_an_outcome_that_is_written_in_a_later_part(
+    settings: Settings, store: Store
+) -> None:
+    queue = Queue(settings.model_copy(update={"task_workers": 80}), store)
+    tasks = [one(webhook=HOOK) for _ in range(80)]
+    await queue.submit(*tasks)
+    for task in tasks:
+        await queue.runs(task.id)
+    for task in tasks:  # together more than one transaction takes
+        queue.runner.complete(task.id, orjson.dumps("x" * 60_000))
+    for task in tasks:
+        await queue.result(task.id)
+
+    assert {facts["task_id"] for facts in await told(queue)} == {task.id for task in tasks}
+    await queue.own.kill()
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_step_that_is_retried_runs_whatever_those_before_it_did(
+    queue: Queue, restarts: bool
+) -> None:
+    first = await failed_one(queue)
+    second = one(needs=Needs((first,), take="one").as_json())
+    third = one(needs=Needs((second.id,), "any").as_json())
+    await queue.submit(second, third)
+    for task in (second, third):
+        assert (await queue.result(task.id)).state == "cancelled"
+
+    queue.own.desk.set_running(False)
+    await queue.own.desk.requeue(second.id)
+    await queue.own.desk.requeue(third.id)  # waits for the one before it
+    if restarts:
+        await queue.again()
+    queue.own.desk.set_running(True)
+
+    await queue.runs(second.id)
+    error = orjson.loads(queue.runner.orders[second.id].previous or b"")["error"]
+    assert error == {"code": "ValueError", "message": "no"}
+    assert set(queue.runner.orders) == {second.id}
+    queue.runner.fail(second.id, is_retryable=False)
+    await queue.runs(third.id)
+    queue.runner.complete(third.id)
+    assert (await queue.result(third.id)).state == "completed"
+
+
+async def test_a_retried_step_whose_answer_was_lost_runs_too(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = await failed_one(queue)
+    second = one(needs=Needs((first,)).as_json())
+    await queue.submit(second)
+    assert (await queue.result(second.id)).state == "cancelled"
+    lose_answer(queue, monkeypatch)
+    with pytest.raises(StoreBusy):
+        await queue.own.desk.requeue(second.id)
+
+    await queue.runs(second.id)
+
+
+async def test_what_began_before_a_restart_is_not_held_against_those_before_it_again(
+    queue: Queue,
+) -> None:
+    first = one()
+    second = one(needs=Needs((first.id,)).as_json(), retry_delay_s=1.0)
+    await queue.submit(first, second)
+    await queue.runs(first.id)
+    queue.runner.complete(first.id)
+    await queue.runs(second.id)
+    assert await queue.own.desk.expire(-1.0) == 1  # of which nothing is known any more
+    queue.runner.bring(second.id, is_retryable=True, after_s=0.5)
+    while await agreed(queue) != {second.id: "retrying"}:  # noqa: ASYNC110 - nobody tells
+        await asyncio.sleep(0.005)
+
+    await queue.again()
+    await queue.runs(second.id)
+
+
+async def test_arguments_in_memory_are_counted_until_they_are_let_go(queue: Queue) -> None:
+    large = orjson.dumps({"args": ["x" * 1_000], "kwargs": {}}).decode()
+    tasks = [replace(one(code=code), arguments=large) for code in (None, b"code")]
+    waiting = replace(one(delay_s=60.0), arguments=large)
+    for task in (*tasks, waiting):
+        await queue.submit(task)
+    for attempt in (1, 2):
+        for task in tasks:
+            await until(lambda t=task, n=attempt: (t.id, n) in queue.runner.started, "it runs")  # type: ignore[misc]
+            assert queue.runner.orders[task.id].arguments == large.encode()
+            queue.runner.fail(task.id) if attempt == 1 else queue.runner.complete(task.id)
+    for task in tasks:
+        await until(lambda t=task: t.id not in queue.own.desk._book, "it ended")  # type: ignore[misc]
+
+    assert queue.own.desk._argument_bytes == len(large)
+    await queue.own.desk.cancel(waiting.id, "asked")
+    await queue.result(waiting.id)
+    assert queue.own.desk._argument_bytes == 0
 
 
 async def test_what_ran_when_the_queue_died_runs_again(queue: Queue) -> None:
@@ -489,6 +600,44 @@ async def test_submissions_whose_answer_was_lost_run_whatever_a_look_for_them_me
     assert not queue.own.failures
     assert {task_id for task_id, _ in queue.runner.started} == {running.id, lost.id, beside.id}
     assert len(queue.runner.started) == 3
+
+
+async def test_what_never_reached_the_store_is_not_looked_for(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def away(*_: Any, **__: Any) -> Any:
+        raise StoreUnavailable("the store does not answer: connection refused")
+
+    await queue.submit()  # once it is loaded
+    monkeypatch.setattr(queue.own.desk._store, "write", away)
+    for _ in range(3):
+        with pytest.raises(StoreUnavailable):
+            await queue.submit(one())
+    assert not queue.own.desk._unsure
+
+
+async def test_what_may_be_in_the_store_counts_as_in_the_queue(
+    settings: Settings, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue = Queue(settings.model_copy(update={"max_tasks": 2}), store)
+    await queue.submit()  # once it is loaded
+    own = queue.own.desk._store
+    write = own.write
+
+    async def lost(work: Any, *args: Any, **options: Any) -> Any:
+        await write(work, *args, **options)
+        raise StoreBusy("the store is busy: no answer within 60 s, try again")
+
+    monkeypatch.setattr(own, "write", lost)
+    for _ in range(2):
+        with pytest.raises(StoreBusy):
+            await queue.submit(one())
+    with pytest.raises(TaskQueueFull):
+        await queue.submit(one())
+
+    monkeypatch.undo()
+    await until(lambda: len(queue.runner.orders) == 2, "both are found, and run")
+    await queue.own.kill()
 
 
 async def test_a_result_that_cannot_be_deleted_ends_nothing(queue: Queue) -> None:
@@ -697,25 +846,32 @@ async def test_what_is_cancelled_and_drained_is_cancelled(queue: Queue) -> None:
 async def test_what_is_cancelled_while_its_result_is_kept_ends_once(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate = asyncio.Event()
+    gate, file = asyncio.Event(), queue.own.desk._shelf.file
 
-    async def slow(*_: Any) -> str:
+    async def slow(*args: str | bytes) -> str:
+        name = await file(*args)  # type: ignore[arg-type]
         await gate.wait()
-        return "x.json"
+        return name
 
     monkeypatch.setattr(queue.own.desk._shelf, "file", slow)
-    task = one()
-    await queue.submit(task)
-    await queue.runs(task.id)
-    queue.runner.complete(task.id, orjson.dumps("x" * 100_000))
-    await until(lambda: not queue.runner.orders, "it has ended")
+    task, beside = one(), one()
+    await queue.submit(task, beside)
+    for each in (task, beside):
+        await queue.runs(each.id)
+        queue.runner.complete(each.id, orjson.dumps("x" * 100_000))
+    await until(lambda: not queue.runner.orders, "they have ended")
     await queue.own.desk.cancel(task.id, "too late, or not")
     told = await queue.result(task.id)
-    gate.set()
-    await asyncio.sleep(0.05)
+    folder = queue.settings.data_dir / "results"
+    await until(lambda: len(list(folder.glob("*.json"))) == 2, "both files are there")
 
-    assert told.state == (await queue.result(task.id)).state == "cancelled"
-    assert await agreed(queue) == {task.id: "cancelled"}
+    # nobody names the one, the other's outcome is yet to come
+    assert await queue.own.desk.expire(-1.0) == 1
+    assert [path.name for path in folder.iterdir()] == [f"{beside.id}.json"]
+    gate.set()
+    assert (await queue.result(beside.id)).state == "completed"
+    assert told.state == "cancelled"
+    assert await agreed(queue) == {beside.id: "completed"}
 
 
 @pytest.mark.parametrize(
