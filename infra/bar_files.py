@@ -114,7 +114,7 @@ class _Checked:
 
     def take(self, part: Part) -> None:
         """Take the next rows."""
-        checks = _PartChecks(part, self._count, self.reasons)
+        checks = _PartChecks(part)
         prices = {name: numbers(part.cells[name]) for name in PRICE_COLUMNS}
         for name in PRICE_COLUMNS:
             checks.price(name, prices[name])
@@ -122,6 +122,8 @@ class _Checked:
         columns: dict[str, NDArray[Any]] = {**prices, "volume": checks.volume()}
         for name, values in columns.items():
             self._columns[name].append(values)
+        first = sorted(checks.reasons)[: MOST_REASONS - len(self.reasons)]
+        self.reasons |= {self._count + row: checks.reasons[row] for row in first}
         self._good.append(checks.are_good)
         self._blank.append(checks.are_blank)
         self._count += len(checks.are_good)
@@ -159,12 +161,11 @@ def numbers(cells: pd.Series[Any]) -> Floats:
 class _PartChecks:
     """What is wrong with the numbers of some rows; the first reason of a row stands."""
 
-    def __init__(self, part: Part, first_row: int, reasons: dict[int, str]) -> None:
+    def __init__(self, part: Part) -> None:
+        self.reasons: dict[int, str] = {}  # of the first of each check
         self.are_blank: _Bools = part.are_blank()
         self.are_good: _Bools = ~self.are_blank
         self._cells = part.cells
-        self._first_row = first_row
-        self._reasons = reasons
 
     def price(self, name: str, values: Floats) -> None:
         """Check that prices are above 0."""
@@ -213,8 +214,8 @@ class _PartChecks:
     def _refuse(self, wrong: _Bools, reason: Callable[[int], str]) -> None:
         wrong = wrong & self.are_good
         self.are_good &= ~wrong
-        for row in np.flatnonzero(wrong)[: MOST_REASONS - len(self._reasons)]:
-            self._reasons[self._first_row + int(row)] = reason(int(row))
+        for row in np.flatnonzero(wrong)[:MOST_REASONS]:
+            self.reasons[int(row)] = reason(int(row))
 
 
 # -- checking all rows -------------------------------------------------------------------------

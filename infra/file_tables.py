@@ -1,6 +1,6 @@
 """Tables in files of users, read part by part within limits: CSV, plain or gzipped, and Parquet.
 
-Nothing that a file claims is believed: a few hundred kilobytes can unpack to gigabytes. So a line
+Nothing that a file claims is believed: a few hundred kilobytes can unpack to gigabytes. So a row
 is read no further than its limit, no more rows than the limit are taken, and of a row only the
 columns that are needed. Parquet says in its metadata how large its parts are before they are read.
 """
@@ -31,7 +31,7 @@ FORMATS = ".csv, .csv.gz or .parquet"
 PRICE_COLUMNS = ("open", "high", "low", "close")
 
 MOST_ROWS = 1_000_000  # ten years of an exchange's minutes
-MOST_LINE_CHARS = 65_536
+MOST_ROW_CHARS = 65_536  # of all lines that quotes join
 MOST_COLUMNS = 256
 MOST_CHARS = 512 * 2**20  # of a CSV's text
 MOST_COLUMN_BYTES = 32 * 2**20  # of one column in one of a Parquet's row groups, unpacked
@@ -119,14 +119,16 @@ class _Csv:
 
     def __init__(self, name: str, text: io.TextIOWrapper) -> None:
         self._name = name
-        self._lines = _lines(name, text)
-        header = next(self._lines, "")
+        self._row_chars = 0  # read of the row under way
+        lines = self._lines(text)
+        header = next(lines, "")
         if not header.strip():
             raise ImportUnreadable(f"{name} is empty")
         mark = max(",;\t", key=header.count)
         self._has_decimal_commas = mark == ";"
         (names,) = csv.reader([header], delimiter=mark)
-        self._rows = csv.reader(self._lines, delimiter=mark)
+        self._row_chars = 0
+        self._rows = csv.reader(lines, delimiter=mark)
         self._columns = _Columns(name, [cell.strip() for cell in names])
         self.ignored = self._columns.ignored
 
@@ -141,25 +143,26 @@ class _Csv:
             cells = {p: pd.Series(c, dtype=object) for p, c in zip(places, columns, strict=True)}
             yield self._columns.part(cells)
 
+    def _lines(self, text: io.TextIOWrapper) -> Iterator[str]:
+        chars = 0
+        number = 0
+        while line := text.readline(MOST_ROW_CHARS + 1):
+            number += 1
+            chars += len(line)
+            self._row_chars += len(line)
+            if self._row_chars > MOST_ROW_CHARS:
+                told = f"the row up to line {number} is longer than {MOST_ROW_CHARS:,} characters"
+                raise ImportUnreadable(f"{self._name}: {told}")
+            if chars > MOST_CHARS:
+                told = f"unpacked it has more than {MOST_CHARS // 2**20} MiB; import it in parts"
+                raise ImportUnreadable(f"{self._name}: {told}")
+            yield line
+
     def _cells(self, row: Sequence[str], places: Sequence[int]) -> list[str]:
+        self._row_chars = 0
         width = len(row)
         cells = [row[place][:_CELL_CHARS] if place < width else "" for place in places]
         return [c.replace(",", ".") for c in cells] if self._has_decimal_commas else cells
-
-
-def _lines(name: str, text: io.TextIOWrapper) -> Iterator[str]:
-    chars = 0
-    number = 0
-    while line := text.readline(MOST_LINE_CHARS + 1):
-        number += 1
-        chars += len(line)
-        if len(line) > MOST_LINE_CHARS:
-            told = f"line {number} is longer than {MOST_LINE_CHARS:,} characters"
-            raise ImportUnreadable(f"{name}: {told}")
-        if chars > MOST_CHARS:
-            told = f"unpacked it has more than {MOST_CHARS // 2**20} MiB; import it in parts"
-            raise ImportUnreadable(f"{name}: {told}")
-        yield line
 
 
 class _Parquet:
@@ -168,7 +171,7 @@ class _Parquet:
     def __init__(self, path: Path) -> None:
         with pq.ParquetFile(path, **_FOOTER) as file:
             metadata, schema = file.metadata, file.schema_arrow
-        _check_rows(path.name, metadata.num_rows)
+        _check_rows(path.name, metadata.num_rows)  # as it claims
         self._path = path
         self._metadata = metadata
         self._columns = _Columns(path.name, list(map(str, schema.names)))
@@ -201,7 +204,10 @@ class _Parquet:
             buffer_size=2**16,
             pre_buffer=False,
         ) as file:
+            count = 0
             for batch in file.iter_batches(_PART_ROWS, columns=self._names):
+                count += batch.num_rows
+                _check_rows(self._path.name, count)
                 columns = (batch.column(column) for column in self._names)
                 pairs = zip(self._columns.places, columns, strict=True)
                 yield self._columns.part({place: _cut(column) for place, column in pairs})

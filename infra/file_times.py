@@ -31,6 +31,13 @@ _DAY = re.compile(
 )
 _SLASHED = re.compile(r"(\d{1,2})[/-](\d{1,2})[/-](\d{2,4})(.*)")
 _DOTTED = re.compile(r"(\d{1,2})\.(\d{1,2})\.(\d{2,4})(.*)")
+# A zone behind a time of day: 5-Mar-2024 has none.
+_ZONE = re.compile(
+    r"((?::\d\d|T\d{4,6})(?:[.,]\d+)?(?: *[AP]M)?) *"
+    r"(?:Z|UTC|GMT|(?:UTC|GMT)?[+-]\d\d(?::?\d\d)?)$",
+    re.IGNORECASE,
+)
+_EAST = re.compile(r"(?:UTC|GMT)(?=[+-])", re.IGNORECASE)  # what pandas takes as west
 _YEAR_FIRST = re.compile(r"(\d{4})/(\d{1,2})/(\d{1,2})(.*)")
 
 
@@ -52,7 +59,7 @@ class FileTimes:
         self._order = _Order()
         self._numbers: list[NDArray[np.bool_]] = []  # which of each part's cells are such
         self._has_clock = False
-        self._count = self._iso_days = self._written = 0
+        self._count = self._days = self._written = 0
 
     def take(self, cells: pd.Series[Any]) -> None:
         """Take the next rows' cells: texts, or a file's own times."""
@@ -74,7 +81,7 @@ class FileTimes:
         if slashed.any():
             self._order.take(texts[slashed])
         if self._is_daily or not self._has_clock:  # else nobody asks
-            self._iso_days += int(texts.str.match(_DAY.pattern).sum())
+            self._days += int(texts.str.match(_DAY.pattern).sum())
 
     def opened_at(self, skipped: NDArray[np.bool_]) -> tuple[Ints, dict[int, str]]:
         """Return Unix nanoseconds, `NOT_A_TIME` where there is none, and why, of the first rows.
@@ -105,7 +112,7 @@ class FileTimes:
             return _within(part)
         texts = _year_first(pd.Series([_shown(cell) for cell in part], dtype=object), self._order)
         if not self._has_clock or self._is_daily:
-            return _within(_dates(texts, self._iso_days > self._count / 2))
+            return _within(_dates(texts, 2 * self._days > self._written))
         return _instants(texts, self._zone)
 
     def _from_numbers(self, skipped: NDArray[np.bool_]) -> tuple[Ints, dict[int, str]]:
@@ -201,19 +208,36 @@ def _dates(texts: pd.Series[Any], are_iso: bool) -> pd.DatetimeIndex:
     if are_iso:
         days = texts.str.extract(_ISO_DAY.pattern)[0].str.replace("-", "")
         return pd.DatetimeIndex(pd.to_datetime(days, format="%Y%m%d", errors="coerce"))
-    return pd.DatetimeIndex(pd.to_datetime(texts, format="mixed", errors="coerce")).normalize()
+    return _parsed(_without_zone(texts)).tz_localize(None).normalize()
 
 
 def _instants(texts: pd.Series[Any], zone: ZoneInfo) -> pd.DatetimeIndex:
-    has_offset = texts.str.contains(r"(?:Z|[+-]\d{2}:?\d{2})$", regex=True)
-    aware = pd.to_datetime(texts.where(has_offset), format="mixed", utc=True, errors="coerce")
-    naive = pd.to_datetime(texts.where(~has_offset), format="mixed", errors="coerce")
-    local = _within(pd.DatetimeIndex(naive)).tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
+    has_zone = _without_zone(texts) != texts
+    zoned = texts.where(has_zone).str.replace(_EAST, "", regex=True)
+    aware = pd.to_datetime(zoned, format="mixed", utc=True, errors="coerce")
+    local = _within(_parsed(texts.where(~has_zone)))
+    if local.tz is None:
+        local = local.tz_localize(zone, ambiguous="NaT", nonexistent="NaT")
     return _within(
         pd.DatetimeIndex(
             aware.where(aware.notna(), local.tz_convert("UTC").to_series(index=texts.index))
         )
     )
+
+
+def _without_zone(texts: pd.Series[Any]) -> pd.Series[Any]:
+    return texts.str.replace(_ZONE, r"\1", regex=True)
+
+
+def _parsed(texts: pd.Series[Any]) -> pd.DatetimeIndex:
+    """Return times in any form; raises ImportUnreadable where zones in odd places differ."""
+    try:
+        return pd.DatetimeIndex(pd.to_datetime(texts, format="mixed", errors="coerce"))
+    except ValueError:
+        raise ImportUnreadable(
+            f"times as {texts.dropna().iloc[0]!r} have several time zones; "
+            "write them as 2024-03-05T09:30:00-05:00"
+        ) from None
 
 
 def _year_first(texts: pd.Series[Any], order: _Order) -> pd.Series[Any]:

@@ -78,6 +78,10 @@ def test_dates_are_read_as_people_write_them(tmp_path: Path, times: tuple[str, .
     [
         ("2024-03-05 09:30", "2024-03-05 09:31"),
         ("2024-03-05T09:30:00-05:00", "2024-03-05T14:31:00Z"),
+        ("2024-03-05 09:30:00.0 -0500", "2024-03-05 14:31 UTC"),
+        ("20240305T093000-05", "20240305T143100Z"),
+        ("5-Mar-2024 9:30 AM GMT-05:00", "5-Mar-2024 09:31"),
+        ("Tue Mar 5 14:30:00 UTC 2024", "Tue Mar 5 14:31:00 UTC 2024"),
         ("03/15/2024 09:30", "03/15/2024 09:31"),
         ("1709649000", "1709649060"),
         ("1709649000000000000", "1709649060000000000"),
@@ -89,6 +93,21 @@ def test_times_are_instants_in_utc(tmp_path: Path, times: tuple[str, ...]) -> No
     assert found.refused == ()
     shift = 13 if "03/15" in times[0] else 14  # daylight saving between them
     assert [i[-5:] for i in instants(found)] == [f"{shift}:30", f"{shift}:31"]
+
+
+def test_a_day_alone_between_times_is_midnight_of_the_zone(tmp_path: Path) -> None:
+    found = read(tmp_path, rows("5-Mar-2024", "5-Mar-2024 00:01"), "1m")
+
+    assert instants(found) == ["2024-03-05 05:00", "2024-03-05 05:01"]
+
+
+@pytest.mark.parametrize("interval", ["1d", "1m"])
+def test_zones_that_differ_in_odd_places_are_refused_with_the_file(
+    tmp_path: Path, interval: str
+) -> None:
+    text = rows("Tue Mar 5 09:30:00 -0500 2024", "Tue Mar 12 09:30:00 -0400 2024")
+    with pytest.raises(ImportUnreadable, match="several time zones; write them as 2024"):
+        read(tmp_path, text, interval)
 
 
 def test_date_and_time_in_two_columns_are_one(tmp_path: Path) -> None:
@@ -320,6 +339,23 @@ def test_a_line_with_nothing_in_it_is_no_row(tmp_path: Path, blank: str) -> None
     assert len(found.bars) == 4
     assert found.refused_count == 1
     assert [(one.line, one.reason) for one in found.refused] == [(7, "'x' is no time")]
+
+
+@pytest.mark.parametrize("between", ["", "\r\n"])
+@pytest.mark.parametrize("day", ["2024-03-{:02}T", "Mar {}, 2024 "])
+def test_daily_dates_count_as_written_with_empty_lines_and_offsets_between(
+    tmp_path: Path, day: str, between: str
+) -> None:
+    # New York's offset changes on March 10
+    times = [
+        *(f'"{day.format(n)}00:00:00-05:00"' for n in (7, 8)),
+        *(f'"{day.format(n)}00:00:00-04:00"' for n in (11, 12)),
+    ]
+
+    found = read(tmp_path, rows(*times).replace("\n", f"\r\n{between}"))
+
+    assert found.refused == ()
+    assert days(found) == ["2024-03-07", "2024-03-08", "2024-03-11", "2024-03-12"]
 
 
 def test_a_foot_line_does_not_unmake_unix_times(tmp_path: Path) -> None:

@@ -75,7 +75,9 @@ def bombs(folder: Path) -> Iterator[tuple[Path, str]]:
     yield field, "line 2 is longer"
     quote = folder / "quote.csv"
     quote.write_bytes(HEADER + b'"' + b"2024-03-05,1,2,1,2\n" * 500_000)
-    yield quote, "is no .csv file: field larger than field limit"
+    yield quote, long
+    cells = b"2024-03-05,1,2,1,2," + b'"ab\n",' * MIB
+    yield packed(folder / "cells.csv.gz", HEADER, cells, 8), long
     columns = folder / "columns.csv"
     columns.write_bytes(b",".join(b"%d" % n for n in range(10_000)) + b"\n")
     yield columns, "has 10,000 columns, 256 at most"
@@ -125,6 +127,47 @@ def test_a_row_group_that_says_it_is_too_large_is_refused_before_it_is_read(
 
     with pytest.raises(ImportUnreadable, match=r"bytes in one row group; 0 MiB at most"):
         read_bars(path, "1d", NEW_YORK, NOW_NS)
+
+
+def varint(number: int) -> bytes:
+    """Return a number as a Parquet's footer has it: zigzag, seven bits a byte."""
+    rest, parts = number << 1, []
+    while rest > 127:
+        parts.append(rest & 127 | 128)
+        rest >>= 7
+    return bytes([*parts, rest])
+
+
+def test_rows_of_a_parquet_are_counted_whatever_it_claims(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_tables, "MOST_ROWS", 100_000)
+    path = rows_of_groups(tmp_path / "rows.parquet", 1, pa.array(np.ones(300_000)))
+    body, footer = path.read_bytes(), len(varint(300_000))
+    at = body.index(varint(300_000), len(body) - pq.read_metadata(path).serialized_size - 8)
+    path.write_bytes(body[:at] + varint(20_000) + body[at + footer :])
+    assert pq.read_metadata(path).num_rows == 20_000
+
+    with pytest.raises(ImportUnreadable, match="more than 100,000 rows"):
+        read_bars(path, "1d", NEW_YORK, NOW_NS)
+
+
+def test_a_row_after_a_long_heading_may_be_long_too(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    line = b'2024-03-05,1,2,1,2,"' + b"x" * 40_000 + b'"\n'
+    path.write_bytes(HEADER[:-1] + b"," + b"y" * 40_000 + b"\n" + line * 2)
+
+    assert len(read_bars(path, "1d", NEW_YORK, NOW_NS).bars) == 1
+
+
+def test_the_first_that_are_refused_are_told_whatever_is_wrong_with_them(tmp_path: Path) -> None:
+    path = tmp_path / "bars.csv"
+    path.write_bytes(HEADER + b"2024-03-05,1,0.5,1,1\n" + b"2024-03-05,x,2,1,2\n" * 3_000)
+
+    found = read_bars(path, "1d", NEW_YORK, NOW_NS)
+
+    assert [one.line for one in found.refused] == list(range(2, 1_002))
+    assert "low 1 is above high 0.5" in found.refused[0].reason
 
 
 def test_what_is_refused_is_counted_and_the_first_thousand_are_told(tmp_path: Path) -> None:
