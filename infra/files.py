@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import tempfile
 from collections.abc import Callable, Iterator
@@ -11,6 +12,8 @@ from pathlib import Path
 from typing import TypeVar
 
 from infra.errors import ConfigError, StoreFull, StoreUnavailable
+
+logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
@@ -41,10 +44,22 @@ def replacing(path: Path, mode: int = 0o600) -> Iterator[Path]:
 
 
 def take_place(new: Path, path: Path) -> None:
-    """Put a whole file in the place of `path`, on the disk; raises OSError."""
+    """Put a whole file in the place of `path`, on the disk; raises OSError where it is not."""
     _sync(new)
-    new.replace(path)
-    _sync(path.parent)  # the name too, else a power cut brings back the old file
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        new.replace(path)
+        _sync_name(folder, path)
+    finally:
+        os.close(folder)
+
+
+def _sync_name(folder: int, path: Path) -> None:
+    """Put the new name on the disk too, else a power cut brings back the old file."""
+    try:
+        os.fsync(folder)
+    except OSError as error:  # the new file is in its place all the same
+        logger.warning("file.name_unsynced", extra={"file": path.name, "why": error.strerror})
 
 
 def write_atomically(path: Path, content: bytes, mode: int = 0o600) -> None:

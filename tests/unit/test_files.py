@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -71,6 +74,41 @@ def test_a_disk_without_room_is_store_full_and_the_old_file_stays(tmp_path: Path
     assert str(tmp_path) not in refused.value.message
     assert file.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["set.json"]
+
+
+def test_a_file_that_is_in_its_place_is_told_as_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    file, sync = tmp_path / "set.json", os.fsync
+
+    def sync_files(handle: int) -> None:
+        if stat.S_ISDIR(os.fstat(handle).st_mode):
+            raise OSError(errno.EIO, "Input/output error")
+        sync(handle)
+
+    monkeypatch.setattr(os, "fsync", sync_files)
+    write_atomically(file, b"new")
+
+    assert file.read_bytes() == b"new"
+    assert [record.message for record in caplog.records] == ["file.name_unsynced"]
+
+
+def test_a_folder_that_cannot_be_opened_keeps_the_old_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, opened = tmp_path / "set.json", os.open
+    write_atomically(file, b"old")
+
+    def open_files(path: Any, flags: int, *rest: Any, **named: Any) -> int:
+        if Path(path).is_dir():
+            raise OSError(errno.EMFILE, "Too many open files")
+        return opened(path, flags, *rest, **named)
+
+    monkeypatch.setattr(os, "open", open_files)
+    with pytest.raises(StoreUnavailable, match="Too many open files"):
+        write_atomically(file, b"new")
+
+    assert file.read_bytes() == b"old"
 
 
 def test_a_folder_that_is_none_is_store_unavailable(tmp_path: Path) -> None:
