@@ -26,7 +26,6 @@ from infra.periods import INTERVALS, check_interval
 from infra.session_bars import MINUTES
 from infra.settings import LIVE_SOURCES, Settings
 from infra.sources import build_source
-from infra.sources.base import Source
 from infra.sources.imported import last_opened_ns
 from infra.sources.origin import origin_of
 from infra.symbols import normalise
@@ -75,7 +74,7 @@ def import_file(
             )
             await store.write(lambda unit: unit.imports.append(made))
         _report(console, name, interval, read, count, dry_run)
-        await _tell_served(settings, console, clock, name, read.bars)
+        await _tell_served(settings, console, clock, name, read.bars, dry_run)
         return 0 if len(read.bars) else 1
 
     return _with_store(settings, work)
@@ -175,26 +174,30 @@ def _report(
 
 
 async def _tell_served(
-    settings: Settings, console: Console, clock: Clock, symbol: str, bars: Bars
+    settings: Settings, console: Console, clock: Clock, symbol: str, bars: Bars, dry_run: bool
 ) -> None:
-    """Say as what imported bars are served, and how many of them only later."""
+    """Say as what imported bars are served, and of a dry run too how many of them only later."""
     if not len(bars):
         return
-    source = _closed_source(settings, clock)
     try:
-        end_ns = None if source is None else last_opened_ns(await source.history(symbol))
-    except SymbolUnknown:
-        end_ns = None
-    noticed = "a service that runs notices within seconds"
-    if source is None or end_ns is None:
-        console.print(f"served as source {IMPORT!r}; {noticed}")
+        beside = await _beside(settings, clock, symbol)
+    except FinstageError as error:  # what is imported is so all the same
+        told = f"as what it is served cannot be said: {error.message}"
+        console.print(told, style="yellow", markup=False, soft_wrap=True)
         return
-    console.print(f"served beside the bars of {source.name!r}, where it has none; {noticed}")
+    if not dry_run:
+        told = f"as source {IMPORT!r}"
+        if beside is not None:
+            told = f"beside the bars of {beside[0]!r}, where it has none"
+        console.print(f"served {told}; a service that runs notices within seconds")
+    if beside is None:
+        return
+    name, end_ns = beside
     later = int(np.count_nonzero(bars.opened_at_ns > end_ns))
     if later:
         console.print(
             f"{later:,} of {len(bars):,} bars lie after {utc(end_ns // 10**9).date()}, where the "
-            f"clock of {source.name!r} stands: of {symbol} they are shown once it gets there, and "
+            f"clock of {name!r} stands: of {symbol} they are shown once it gets there, and "
             "never if it does not. To see them now import them under a name of your own, as "
             f"MY{symbol.strip('^')}",
             style="yellow",
@@ -203,8 +206,11 @@ async def _tell_served(
         )
 
 
-def _closed_source(settings: Settings, clock: Clock) -> Source | None:
-    """Return the source as it stands now, None for a live one, whose clock is ours."""
+async def _beside(settings: Settings, clock: Clock, symbol: str) -> tuple[str, int] | None:
+    """Return the source that has a symbol too, and when its last bar so far opened.
+
+    None for a live one, whose clock is ours.
+    """
     if settings.source.split(",")[0] in LIVE_SOURCES:
         return None
     state = read_state(settings)
@@ -212,7 +218,10 @@ def _closed_source(settings: Settings, clock: Clock) -> Source | None:
     if state is not None and state.runs:
         started_at_s = state.started_at_s
     try:
-        return build_source(settings, clock, started_at_s)
+        source = build_source(settings, clock, started_at_s)
+        return source.name, last_opened_ns(await source.history(symbol))
+    except SymbolUnknown:
+        return None
     except ValueError:  # a recording that cannot be read, as `up` says
         return None
 

@@ -278,9 +278,38 @@ async def test_an_import_says_what_is_shown_only_once_the_replay_gets_there(
     assert "5 of 6 bars lie after 2012-08-29, where the clock of 'replay' stands" in said
     assert "MYAAPL" in said
     console = quiet()
-    await asyncio.to_thread(import_file, settings, console, file, "myaapl", "1d", "", True)
+    await asyncio.to_thread(import_file, settings, console, file, "myaapl", "1d", "", False)
     assert "lie after" not in printed(console)
     assert "served as source 'import'" in printed(console)
+
+
+async def test_a_dry_run_does_not_say_that_anything_is_served(url: URL, tmp_path: Path) -> None:
+    file, console, settings = tmp_path / "own.csv", quiet(), settings_for(url, tmp_path)
+    file.write_text(_CSV)
+
+    for symbol in ("own", "aapl"):
+        await asyncio.to_thread(import_file, settings, console, file, symbol, "1d", "", True)
+
+    assert "nothing written" in printed(console)
+    assert "served" not in printed(console)
+
+
+async def test_an_import_stands_though_it_cannot_be_said_as_what_it_is_served(
+    url: URL, tmp_path: Path
+) -> None:
+    file, console, settings = tmp_path / "own.csv", quiet(), settings_for(url, tmp_path)
+    file.write_text(_CSV)
+    settings.run_dir.mkdir(parents=True, exist_ok=True)
+    (settings.run_dir / "state.json").write_bytes(b"{")
+
+    done = await asyncio.to_thread(import_file, settings, console, file, "own", "1d", "", False)
+
+    assert done == 0
+    assert "cannot be said" in printed(console)
+    assert "state.json is damaged" in printed(console)
+    store = Store(url)
+    assert len(await read(store, "OWN")) == 2
+    await store.close()
 
 
 async def test_an_import_is_deleted_by_the_command_line(url: URL, tmp_path: Path) -> None:
