@@ -89,20 +89,22 @@ class Services:
         }
         return {s: found.get(s) or fetched[s] for s in symbols}
 
-    async def sources_by_symbol(self, symbols: Iterable[str]) -> dict[str, str]:
+    async def sources_by_symbol(
+        self, symbols: Iterable[str], interval: str = "1d"
+    ) -> dict[str, str]:
         """Return who has the bars of symbols: `import` for a user's, `replay+import` for both.
 
         The service's own source while the feed is away.
         """
         asked = tuple(symbols)
         try:
-            return await self.feed.sources(asked)
+            return await self.feed.sources(asked, interval)
         except ActorError:
             return dict.fromkeys(asked, self.source.name)
 
-    async def sources_of(self, symbols: Iterable[str]) -> str:
+    async def sources_of(self, symbols: Iterable[str], interval: str = "1d") -> str:
         """Return the same as one text for all."""
-        return self.joined((await self.sources_by_symbol(symbols)).values())
+        return self.joined((await self.sources_by_symbol(symbols, interval)).values())
 
     def joined(self, sources: Iterable[str]) -> str:
         """Return the sources of what is answered as one text; the service's own without any."""

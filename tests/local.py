@@ -123,7 +123,7 @@ class LocalFeed:
     async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote | FinstageError]:
         return await self.source.quotes(symbols)
 
-    async def sources(self, symbols: Sequence[str]) -> dict[str, str]:
+    async def sources(self, symbols: Sequence[str], interval: str = "1d") -> dict[str, str]:
         return {symbol: self.source.name for symbol in symbols}
 
     async def look_for_imports(self) -> None:

@@ -264,9 +264,9 @@ class FeedActor(ServiceActor):
         await self._look_for_imports()
 
     @exposed
-    async def sources(self, symbols: Sequence[str]) -> dict[str, str]:
-        """Return who has bars of each symbol: the source, `import`, or both joined by `+`."""
-        return {symbol: self._source.source_of(symbol) for symbol in symbols}
+    async def sources(self, symbols: Sequence[str], interval: str) -> dict[str, str]:
+        """Return who has the bars given of each: the source, `import`, or both joined by `+`."""
+        return {symbol: self._source.source_of(symbol, interval) for symbol in symbols}
 
     async def _look_for_new_bars(self) -> None:
         """Ask for the daily bars of symbols that somebody holds; the source paces itself."""

@@ -66,9 +66,9 @@ class FeedClient(ActorClient):
         """Let the feed notice now what was imported or deleted, not within seconds."""
         await self._upstream("look_for_imports")
 
-    async def sources(self, symbols: Sequence[str]) -> dict[str, str]:
-        """Return who has bars of each symbol: the source, `import`, or both joined by `+`."""
-        sources: dict[str, str] = await self._ask("sources", tuple(symbols))
+    async def sources(self, symbols: Sequence[str], interval: str = "1d") -> dict[str, str]:
+        """Return who has the bars given of each: the source, `import`, or both joined by `+`."""
+        sources: dict[str, str] = await self._ask("sources", tuple(symbols), interval)
         return sources
 
     async def store_report(self) -> StoreReport:

@@ -12,11 +12,11 @@ from typing import Protocol, TypeVar
 import numpy as np
 from cachetools import LRUCache
 
-from infra.bars import IMPORT, Bars, History, Quote, joined_sources
+from infra.bars import IMPORT, Bars, History, Quote
 from infra.calendars import calendar_for
 from infra.clock import Clock
 from infra.errors import FinstageError, IntervalUnsupported, SourceError, StoreError, SymbolUnknown
-from infra.periods import INTERVALS, day_ns
+from infra.periods import DAILY_INTERVALS, INTERVALS, day_ns
 from infra.session_bars import MINUTES, resample
 from infra.sources.base import (
     Action,
@@ -87,6 +87,8 @@ class WithImports:
         self._looking = asyncio.Lock()
         self._flights = SingleFlight()
         self.import_only: frozenset[str] = frozenset()  # those that the source has no ticks of
+        self._sources: dict[str, dict[str, str]] = {}  # of histories given, by symbol and interval
+        self._behind: set[str] = set()  # symbols of which older bars were given as stale
         self._kept: LRUCache[_Key, tuple[int, Bars]] = LRUCache(_KEPT)
         self.name = inner.name
         self.synthetic = inner.synthetic
@@ -94,29 +96,36 @@ class WithImports:
         self.intervals = inner.intervals
 
     async def look(self) -> tuple[str, ...]:
-        """Return the symbols whose imports are others since the last look; raises StoreError."""
+        """Return the symbols whose imports are others since the last look; raises StoreError.
+
+        Those of which older bars were given meanwhile are named again.
+        """
         async with self._looking:  # of two answers of the store the older could be taken last
             return await self._look()
 
     async def _look(self) -> tuple[str, ...]:
         new = await self._imports.latest(self._last_id)
         before = set(self._changes)
+        touched: dict[str, int] = {}
         for key, change in new.items():
             self._last_id = max(self._last_id, change.id)
+            touched[key[0]] = max(touched.get(key[0], 0), change.id)
             if change.is_there:
                 self._ids[key] = change.id
             else:
                 self._ids.pop(key, None)
                 self._kept.pop(key, None)
-        touched = {symbol for symbol, _ in new}
         now = {symbol for symbol, _ in self._ids}
-        for symbol in touched:
-            self._changes[symbol] = max(c.id for key, c in new.items() if key[0] == symbol)
-        for symbol in touched - now:
-            del self._changes[symbol]
-        only = [s for s in sorted(touched & now) if not await self._is_known_inside(s)]
-        self.import_only = (self.import_only - touched) | set(only)
-        return tuple(sorted(touched & (before | now)))
+        for symbol, last_id in touched.items():
+            if symbol in now:
+                self._changes[symbol] = last_id
+            else:
+                self._changes.pop(symbol, None)
+                self._sources.pop(symbol, None)
+        only = [s for s in sorted(now.intersection(touched)) if not await self._is_known_inside(s)]
+        self.import_only = self.import_only.difference(touched).union(only)
+        behind, self._behind = self._behind, set()
+        return tuple(sorted((before | now).intersection(behind.union(touched))))
 
     async def _is_known_inside(self, symbol: str) -> bool:
         try:
@@ -128,11 +137,12 @@ class WithImports:
         """Return the symbols that have imported bars, sorted."""
         return tuple(sorted(self._changes))
 
-    def source_of(self, symbol: str) -> str:
-        """Return who has bars of a symbol: the source, `import`, or `SOURCE+import`."""
+    def source_of(self, symbol: str, interval: str) -> str:
+        """Return who has the bars that were last given: the source, `import`, `SOURCE+import`."""
         if symbol in self.import_only:
             return IMPORT
-        return joined_sources([self.name, IMPORT]) if symbol in self._changes else self.name
+        base = "1d" if interval in DAILY_INTERVALS else interval
+        return self._sources.get(symbol, {}).get(base, self.name)
 
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols of both, sorted."""
@@ -157,15 +167,18 @@ class WithImports:
         """
 
         async def answer() -> History:
-            return await self._history(symbol, interval, start, end, lane)
+            if not self._is_imported(symbol):
+                return await self._inner.history(symbol, interval, start, end, lane)
+            return await self._history(symbol, interval, lane)
 
-        return await self._of_one_state(symbol, answer)
-
-    async def _history(
-        self, symbol: str, interval: str, start: date | None, end: date | None, lane: Lane
-    ) -> History:
+        history = await self._of_one_state(symbol, answer)
         if not self._is_imported(symbol):
-            return await self._inner.history(symbol, interval, start, end, lane)
+            return history
+        source = history.source_of(history.bars)
+        self._sources.setdefault(symbol, {})[interval] = source
+        return between(history, start, end)
+
+    async def _history(self, symbol: str, interval: str, lane: Lane) -> History:
         mine = await self._own(symbol, interval)
         try:
             live = await self._inner.history(symbol, interval, lane=lane)
@@ -175,15 +188,14 @@ class WithImports:
             live = None
             if mine is not None and symbol not in self.import_only:
                 days = await self._inner.history(symbol, lane=lane)
-                mine = _until(mine, last_opened_ns(days), days.data_version)
-        if live is None and mine is None:
-            raise IntervalUnsupported(("query", "interval"), interval, self._intervals(symbol))
-        if live is None or mine is None:
-            whole = live or _only(mine)
-            version = self._version(symbol, whole.data_version)
-            return between(replace(whole, data_version=version), start, end)
-        version = self._version(symbol, live.data_version)
-        return between(_merged(live, mine, version), start, end)
+                mine = _until(mine, days)
+        if live is None:
+            if mine is None:
+                raise IntervalUnsupported(("query", "interval"), interval, self._intervals(symbol))
+            return mine
+        if mine is None:
+            return replace(live, data_version=self._version(symbol, live.data_version))
+        return _merged(live, mine)
 
     async def quotes(
         self, symbols: Sequence[str], lane: Lane = Lane.INTERACTIVE
@@ -214,11 +226,8 @@ class WithImports:
         return event
 
     def _version(self, symbol: str, version: str) -> str:
-        """Return the version of what a symbol's imports are part of."""
-        change = self._changes.get(symbol)
-        if change is None or version.startswith(f"{IMPORT}-"):
-            return version
-        return f"{version}-{IMPORT}-{change}"
+        """Return the version of what an imported symbol's imports are part of."""
+        return f"{version}-{IMPORT}-{self._changes[symbol]}"
 
     async def actions(self, symbol: str) -> tuple[Action, ...]:
         """Return the source's splits and dividends; none are known of an import."""
@@ -303,8 +312,9 @@ class WithImports:
         base = self._base(symbol, interval)
         if base is None:
             return None
-        version = f"{IMPORT}-{self._changes[symbol]}"
-        bars, stale_since_s = await self._read(symbol, base)
+        change = self._changes[symbol]
+        bars, older, stale_since_s = await self._read(symbol, base)
+        version = f"{IMPORT}-{older or change}"
         open_bar = Bars.empty()
         if base != interval:
             bars, open_bar = resample(bars, interval, calendar_for(symbol), given=base)
@@ -315,22 +325,23 @@ class WithImports:
             symbol, bars, open_bar, ones, ones, version, now_s, IMPORT, interval, stale_since_s
         )
 
-    async def _read(self, symbol: str, interval: str) -> tuple[Bars, float | None]:
-        """Return the bars, and since when they may be old."""
+    async def _read(self, symbol: str, interval: str) -> tuple[Bars, int | None, float | None]:
+        """Return the bars; where the store is away those of an older import, its id, and now."""
         key = symbol, interval
         wanted = self._ids[key]
         kept = self._kept.get(key)
         if kept is not None and kept[0] == wanted:
-            return kept[1], None
+            return kept[1], None, None
         try:
             bars = await self._flights.run((key, wanted), partial(self._imports.bars, *key))
         except StoreError:
             if kept is None:
                 raise
-            return kept[1], self._clock.time_s()
+            self._behind.add(symbol)
+            return kept[1], kept[0], self._clock.time_s()
         if self._ids.get(key) == wanted:
             self._kept[key] = wanted, bars
-        return bars, None
+        return bars, None, None
 
     async def _last_close(self, symbol: str) -> Quote | FinstageError:
         intervals = self._intervals(symbol)
@@ -347,21 +358,16 @@ class WithImports:
         return _quote(history, bars, daily)
 
 
-def _only(mine: History | None) -> History:
-    assert mine is not None
-    return mine
-
-
-def _until(mine: History, end_ns: int, version: str) -> History:
-    """Return the bars that opened before a source's last one, of its version of then."""
-    rows = slice(0, int(np.searchsorted(mine.bars.opened_at_ns, end_ns)))
+def _until(mine: History, days: History) -> History:
+    """Return the bars that opened before a source's last day, of its version of then."""
+    rows = slice(0, int(np.searchsorted(mine.bars.opened_at_ns, last_opened_ns(days))))
     return replace(
         mine,
         bars=mine.bars[rows],
         price_factor=mine.price_factor[rows],
         volume_factor=mine.volume_factor[rows],
         open_bar=mine.open_bar if len(mine.bars) == rows.stop else Bars.empty(),
-        data_version=version,
+        data_version=f"{days.data_version}-{mine.data_version}",
     )
 
 
@@ -371,12 +377,18 @@ def last_opened_ns(live: History) -> int:
     return int(last.opened_at_ns[-1]) if len(last) else np.iinfo(np.int64).max
 
 
-def _merged(live: History, mine: History, version: str) -> History:
+def _merged(live: History, mine: History) -> History:
     """Return the source's bars, and the imported ones that open at other times."""
+    both_stale_s = [s for s in (live.stale_since_s, mine.stale_since_s) if s is not None]
+    live = replace(
+        live,
+        data_version=f"{live.data_version}-{mine.data_version}",
+        stale_since_s=min(both_stale_s, default=None),
+    )
     stamps = mine.bars.opened_at_ns
     extra = mine.bars[~np.isin(stamps, live.bars.opened_at_ns) & (stamps < last_opened_ns(live))]
     if len(extra) == 0:
-        return replace(live, data_version=version)
+        return live
     both = Bars.concat(extra, live.bars)
     order = np.argsort(both.opened_at_ns, kind="stable")
     # An imported bar is as far from today's scale as the source's next one.
@@ -391,7 +403,6 @@ def _merged(live: History, mine: History, version: str) -> History:
         bars=both[order],
         price_factor=factors[0],
         volume_factor=factors[1],
-        data_version=version,
         imported_ns=extra.opened_at_ns,
     )
 

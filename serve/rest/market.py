@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from fastapi import Query
 from starlette.responses import Response
 
+from infra.bars import IMPORT
 from infra.calendars import calendar_for, market_state
 from infra.clock import utc
 from infra.errors import FinstageError
@@ -122,9 +123,10 @@ async def read_actions(services: State, symbol: SymbolPath) -> Response:
     """
     name = normalise(symbol)
     actions = await services.feed.actions(name)
+    is_import = await services.sources_of([name]) == IMPORT
     body = {
         "symbol": name,
-        "source": await services.sources_of([name]),
+        "source": IMPORT if is_import else services.source.name,
         "timestamp": now_iso(services),
         "items": [*map(_action, actions)],
     }

@@ -53,7 +53,9 @@ async def screen(services: State, body: ScreenRequest) -> Response:
     asked = len(symbols) or len(await services.indicators.symbols())
     answer = {
         "timestamp": now_iso(services),
-        "source": await services.sources_of(m.symbol for m in matches[: body.limit]),
+        "source": await services.sources_of(
+            (m.symbol for m in matches[: body.limit]), body.interval
+        ),
         "expression": body.expression,
         "interval": body.interval,
         "as_of": None if body.as_of is None else body.as_of.isoformat(),
@@ -83,7 +85,7 @@ async def rank(
     found, errors = await services.indicators.ranking(by, asked, interval, as_of)
     answer = {
         "timestamp": now_iso(services),
-        "source": await services.sources_of(m.symbol for m in found[:limit]),
+        "source": await services.sources_of((m.symbol for m in found[:limit]), interval),
         "by": by,
         "interval": interval,
         "ranked_symbols": len(found),
@@ -112,7 +114,7 @@ async def correlate(
     found = await services.indicators.correlation(asked, period, interval)
     answer = {
         "timestamp": now_iso(services),
-        "source": await services.sources_of(found.symbols),
+        "source": await services.sources_of(found.symbols, interval),
         "period": period,
         "interval": interval,
         "bars": found.bars,

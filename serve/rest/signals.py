@@ -187,7 +187,7 @@ async def _signals(
     found.sort(key=lambda pair: (-pair[1].opened_at_ns, pair[0]))
     body = {
         "timestamp": now_iso(services),
-        "source": await services.sources_of(symbol for symbol, _ in found[:limit]),
+        "source": await services.sources_of((s for s, _ in found[:limit]), interval),
         "timeframe": interval,
         "total": len(found),
         "signals": [_row(symbol, signal, interval) for symbol, signal in found[:limit]],

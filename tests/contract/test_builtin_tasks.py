@@ -186,7 +186,7 @@ async def test_a_report_has_the_figures_of_its_date_and_is_a_page(local: LocalSe
 async def test_a_report_says_what_its_prices_are(
     local: LocalService, source: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def sources(symbols: list[str]) -> dict[str, str]:
+    async def sources(symbols: list[str], interval: str = "1d") -> dict[str, str]:
         return dict.fromkeys(symbols, source)
 
     monkeypatch.setattr(local.feed, "sources", sources)

@@ -394,3 +394,30 @@ async def test_an_unknown_symbol_is_told_at_its_place_with_history_as_without(
     assert plain.status_code == with_bars.status_code == 200, with_bars.text
     for answer in (plain, with_bars):
         assert answer.json()["results"]["NOPE.X"]["error"]["code"] == "symbol_unknown"
+
+
+async def test_answers_on_bars_name_who_has_those_and_actions_the_source_alone(
+    client: httpx.AsyncClient, local: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    by_interval = {"1d": "replay+import", "1wk": "replay"}
+
+    async def sources(symbols: list[str], interval: str = "1d") -> dict[str, str]:
+        return {s: "import" if s == "IBM" else by_interval[interval] for s in symbols}
+
+    monkeypatch.setattr(local.feed, "sources", sources)
+    said: dict[str, list[str]] = {}
+    for interval in ("1d", "1wk"):
+        screen = {"expression": "close > 0", "symbols": ["AAPL"], "interval": interval}
+        answers = [
+            await client.post(f"{TA}/screen", json=screen),
+            await client.get(f"{TA}/ranking?by=close&symbols=AAPL&interval={interval}"),
+            await client.get(f"{TA}/correlation?symbols=AAPL,MSFT&interval={interval}"),
+            await client.get(f"{TA}/signals/AAPL?last=5000&interval={interval}"),
+        ]
+        said[interval] = [answer.json()["source"] for answer in answers]
+    actions = [
+        (await client.get(f"/api/v2/actions/{s}")).json()["source"] for s in ("AAPL", "IBM")
+    ]
+
+    assert said == {interval: [name] * 4 for interval, name in by_interval.items()}
+    assert actions == ["replay", "import"]

@@ -217,7 +217,7 @@ async def test_while_the_store_is_away_what_was_read_is_given_as_stale(
     held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
     held.add("NEW", "1d", daily(date(2024, 3, 4), 5))
     await source.look()
-    await source.history("OWN")
+    first = await source.history("OWN")
     held.add("OWN", "1d", daily(date(2024, 3, 4), 6))
     await source.look()
     held.is_away = True
@@ -225,13 +225,87 @@ async def test_while_the_store_is_away_what_was_read_is_given_as_stale(
     kept = await source.history("OWN")
 
     assert kept.stale_since_s == STARTED_AT_S
+    assert kept.data_version == first.data_version
     assert len(kept.bars) == 5
     with pytest.raises(StoreUnavailable):
         await source.history("NEW")
     with pytest.raises(StoreUnavailable):
         await source.look()
     held.is_away = False
-    assert (await source.history("OWN")).stale_since_s is None
+    assert await source.look() == ("OWN",)  # told again, as what was told was given as of before
+    now = await source.history("OWN")
+    assert (now.stale_since_s, len(now.bars)) == (None, 6)
+    assert now.data_version != kept.data_version
+    assert await source.look() == ()
+
+
+@pytest.mark.parametrize("interval", ["1d", "15m"])
+async def test_bars_of_before_beside_those_of_the_source_are_stale_too(
+    source: WithImports, held: Held, inner: ReplaySource, interval: str
+) -> None:
+    day = (await inner.history("AAPL")).bars.session(0) - timedelta(days=40)
+    held.add("AAPL", interval, daily(day, 5, price=1.0))
+    await source.look()
+    first = await source.history("AAPL", interval)
+    held.add("AAPL", interval, daily(day, 5, price=2.0))
+    await source.look()
+    held.is_away = True
+
+    kept = await source.history("AAPL", interval)
+
+    assert kept.stale_since_s == STARTED_AT_S
+    assert kept.data_version == first.data_version
+    np.testing.assert_array_equal(kept.bars.close, first.bars.close)
+    held.is_away = False
+    now = await source.history("AAPL", interval)
+    assert now.data_version != kept.data_version
+    assert now.bars.close[0] == 2.0
+
+
+async def test_who_has_bars_is_said_as_they_were_given(
+    source: WithImports, held: Held, inner: ReplaySource
+) -> None:
+    live = (await inner.history("AAPL")).bars
+    held.add("OWN", "1d", daily(date(2024, 3, 4), 5))
+    held.add("AAPL", "1d", daily(date(1980, 12, 12), 5))
+    held.add("MSFT", "1d", daily(date(2024, 3, 4), 5))  # after the replay's clock
+    held.add("IBM", "15m", daily(live.session(0), 5))
+    await source.look()
+    for symbol in ("OWN", "AAPL", "MSFT", "IBM", "^IXIC"):
+        await source.history(symbol)
+    await source.history("IBM", "15m")
+
+    said = {s: source.source_of(s, "1wk") for s in ("OWN", "AAPL", "MSFT", "^IXIC")}
+
+    assert said == {"OWN": "import", "AAPL": "replay+import", "MSFT": "replay", "^IXIC": "replay"}
+    assert source.source_of("IBM", "15m") == "import"
+    assert source.source_of("OWN", "15m") == "import"
+    held.delete("AAPL", "1d")
+    await source.look()
+    assert source.source_of("AAPL", "1d") == "replay"
+
+
+async def test_a_look_reads_its_answer_once_however_many_symbols_it_has(
+    source: WithImports, held: Held, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[bool] = []
+
+    class Counted(dict[tuple[str, str], LastImport]):
+        def items(self) -> Any:
+            reads.append(True)
+            return super().items()
+
+    for number in range(50):
+        held.add(f"OWN{number}", "1d", daily(date(2024, 3, 4), 1))
+    ask = held.latest
+
+    async def counted(after_id: int) -> Counted:
+        return Counted(await ask(after_id))
+
+    monkeypatch.setattr(held, "latest", counted)
+
+    assert len(await source.look()) == 50
+    assert len(reads) == 1
 
 
 async def test_bars_are_read_once_for_each_import(source: WithImports, held: Held) -> None:
@@ -268,11 +342,6 @@ async def test_ticks_are_asked_for_where_the_source_has_the_symbol(
     await source.look()
 
     assert source.import_only == {"OWN"}
-    assert [source.source_of(s) for s in ("OWN", "AAPL", "IBM")] == [
-        "import",
-        "replay+import",
-        "replay",
-    ]
     assert [found.symbol for found in await source.search("own", 5)][0] == "OWN"
     assert (await source.info("OWN")).source == "import"
     assert await source.actions("OWN") == ()
