@@ -464,7 +464,8 @@ class LocalAlerts:
         run = Run("replay")
 
         async def work(unit: Unit) -> int:
-            return sum([await give(unit, of_price(one, STARTED_AT_S), run) for one in due])
+            found = [await give(unit, of_price(one, STARTED_AT_S), run) for one in due]
+            return sum(isinstance(one, int) for one in found)
 
         given: int = await self._store.write(work)
         return given

@@ -11,7 +11,7 @@ from itertools import islice
 from typing import Any
 
 from actors.alerts.core import AlertBook, Given
-from actors.alerts.giving import Pending, give, message_of, of_price
+from actors.alerts.giving import Pending, give, message_of
 from actors.alerts.intake import AlertIntake
 from actors.alerts.rule_changes import RuleChanges
 from actors.alerts.rules import reference_of
@@ -60,9 +60,9 @@ class AlertActor(ServiceActor):
     """Price alerts.
 
     State: hard, in the store: alerts, and when each was last given. Delivery: an alert is in the
-    store before it is told; it is told at least once, in the order of its number, by which readers
-    know those that come again. While the store is away alerts wait here, and are lost with the
-    process; prices never wait.
+    store before it is told; it is told in the order of its number, by which readers know those
+    that come again. A hub that restarted is told the last hour again, and nothing before. While
+    the store is away alerts wait here, and are lost with the process; prices never wait.
     """
 
     role = "alerts"
@@ -96,10 +96,12 @@ class AlertActor(ServiceActor):
         operators = [(target, secret) for target in settings.targets]
         self._intake = AlertIntake(self._book, self._rules, self._clock, operators)
         self._system = SystemWatch()
+        self._giving = asyncio.Lock()  # one at a time: numbers become visible in their order
         self._part = _AT_ONCE  # alerts given in one transaction
         self.keep(self._run())
         self.keep(self._read_references())
         self.keep(self._renew())
+        self.keep(self._settle())
         self.keep(self._bring())
         self.keep(self._watch_service())
         self.keep(report_metrics(self.process, CacheClient()))
@@ -175,9 +177,10 @@ class AlertActor(ServiceActor):
             await self._intake.work.wait()
             self._intake.work.clear()
             try:
-                await self._give(self._intake.waiting)
-                await self._tell()
+                async with self._giving:
+                    await self._give()
                 await self._note_rearmed()
+                await self._tell()
             except (StoreError, ActorUnavailable) as error:
                 logger.warning("alerts.waiting", extra={"reason": error.code})
                 await asyncio.sleep(_PAUSE_S)
@@ -219,18 +222,28 @@ class AlertActor(ServiceActor):
                 logger.info("alerts.unrenewed", extra={"reason": error.code})
             await asyncio.sleep(min(self.settings.live_grace_s, self.settings.interest_s) / 12)
 
+    async def _settle(self) -> None:
+        """Follow a change of a rule whose answer from the store was lost."""
+        while True:
+            try:
+                await self._changes.settle()
+            except StoreError as error:
+                logger.info("alerts.unsettled", extra={"reason": error.code})
+            await asyncio.sleep(_LOOK_EVERY_S)
+
     async def _bring(self) -> None:
         """Send what goes outside."""
         async with self._sender:
             await self._courier.run()
 
-    async def _give(self, waiting: list[Pending]) -> int:
-        """Put alerts into the store; those that are in leave `waiting`.
+    async def _give(self) -> list[Pending]:
+        """Put what waits into the store, and return what is there now. For who has `_giving`.
 
-        Return how many were not there already. A part that the store cannot take in its time is
-        a smaller one at the next try: a database that is far away answers each of its statements.
+        A part that the store cannot take in its time is a smaller one at the next try: a database
+        that is far away answers each of its statements.
         """
-        given = 0
+        waiting = self._intake.waiting
+        given: list[Pending] = []
         while waiting:
             part = waiting[: self._part]
             try:
@@ -242,34 +255,50 @@ class AlertActor(ServiceActor):
             self._part = min(_AT_ONCE, 2 * self._part)
         return given
 
-    async def _give_part(self, pending: Sequence[Pending]) -> int:
-        """Put alerts into the store, all or none; return how many were not there already."""
+    async def _give_part(self, pending: Sequence[Pending]) -> list[Pending]:
+        """Put alerts into the store, all or none; return those that were not given lately."""
         run = self._present_run()
 
-        async def work(unit: Unit) -> list[bool]:
+        async def work(unit: Unit) -> list[int | AlertState]:
             return [await give(unit, one, run) for one in pending]
 
-        given = await self._store.write(work, limit=BATCH)
-        for one, is_new in zip(pending, given, strict=True):
-            if is_new:
-                ALERTS_GIVEN.labels(one.alert.alert_type).inc()
-                if one.is_last:
-                    self._rules.remove(one.alert.rule_id)
-        if any(one.targets for one in pending):
+        found = await self._store.write(work, limit=BATCH)
+        given = []
+        for one, answer in zip(pending, found, strict=True):
+            if isinstance(answer, AlertState):
+                self._on_refused(one, answer)
+                continue
+            given.append(one)
+            ALERTS_GIVEN.labels(one.alert.alert_type).inc()
+            if one.rule is not None:
+                self._rules.on_given(one.rule)
+        if any(one.targets for one in given):
             self._courier.wake()
-        return sum(given)
+        return given
+
+    def _on_refused(self, pending: Pending, state: AlertState) -> None:
+        """Remember what the store does, which gave such an alert lately."""
+        fired_s, symbol = state.fired_at.timestamp(), state.symbol
+        if pending.rule is None:
+            self._book.remember([((symbol, state.rule_id), Given(fired_s, state.session))])
+        else:
+            self._rules.on_refused(pending.rule, symbol, fired_s)
 
     async def _note_rearmed(self) -> None:
-        """Let the store know which rules are armed again."""
-        source = self._source.name
-        while part := list(islice(self._rules.rearmed, _AT_ONCE)):
+        """Let the store know which rules are armed again, once it has the alerts before that."""
+        source, rearmed = self._source.name, self._rules.rearmed
+        while not self._intake.waiting and (part := list(islice(rearmed, _AT_ONCE))):
+            rearmed.difference_update(part)  # first: one may fire and be armed again meanwhile
 
             async def work(unit: Unit, part: list[tuple[str, str]] = part) -> None:
                 for rule_id, symbol in part:
                     await unit.alerts.rearm(source, rule_id, symbol)
 
-            await self._store.write(work, limit=BATCH)
-            self._rules.rearmed.difference_update(part)
+            try:
+                await self._store.write(work, limit=BATCH)
+            except StoreError:
+                rearmed.update(pair for pair in part if self._rules.is_armed(*pair))
+                raise
 
     async def _tell(self) -> None:
         """Tell the hub what the store has past what it was told, in order."""
@@ -337,7 +366,10 @@ class AlertActor(ServiceActor):
 
     @exposed
     async def check(self, updates: Sequence[dict[str, Any]]) -> int:
-        """Hold prices against the rules; return how many alerts they gave."""
+        """Hold prices against the rules; return how many alerts they gave.
+
+        Raises StoreError: then the alerts wait, as others do.
+        """
         updates = [u for u in updates if self._intake.is_of_run(u)]
         needed = [u["symbol"] for u in updates if self._book.needs(u)]
         if needed:
@@ -347,12 +379,7 @@ class AlertActor(ServiceActor):
                     self._book.hold(symbol, reference_of(answer))
         now_s = self._clock.time_s()
         due = [one for update in updates for one in self._book.on_price(update, now_s)]
-        try:
-            pending = [self._intake.for_operators(of_price(one, now_s)) for one in due]
-            given = await self._give(pending)
-        except StoreError:
-            for one in due:
-                self._book.undo(one)
-            raise
-        self._intake.work.set()
-        return given
+        async with self._giving:
+            own = {id(one) for one in self._intake.add_due(due, now_s)}
+            given = await self._give()
+        return sum(id(one) in own for one in given)

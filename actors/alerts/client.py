@@ -22,7 +22,8 @@ class AlertClient(ActorClient):
     async def check(self, updates: Sequence[dict[str, Any]]) -> int:
         """Hold prices that do not flow through the hub against the rules, as `price_update`s.
 
-        Returns how many alerts they gave, once those are in the store; raises StoreError.
+        Returns how many alerts they gave, once those are in the store; raises StoreError, and
+        gives them later.
         """
         given: int = await self._ask("check", tuple(updates))
         return given

@@ -102,7 +102,7 @@ class AlertBook:
         return due
 
     def undo(self, due: Due) -> None:
-        """Forget that an alert was given: the store did not take it."""
+        """Forget that an alert was given: it was not."""
         self._given.pop((due.symbol, due.found.alert_type), None)
 
     def _fits(self, reference: Reference | None, update: dict[str, Any]) -> bool:

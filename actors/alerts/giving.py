@@ -10,9 +10,9 @@ import orjson
 
 from actors.alerts.core import Due
 from actors.alerts.rules import RULES
-from actors.alerts.user_rules import ONCE, Fired
+from actors.alerts.user_rules import ONCE, Fired, UserRule
 from infra.clock import utc
-from infra.db.alerts import Alert
+from infra.db.alerts import Alert, AlertState
 from infra.db.unit import Unit
 from infra.messages import ALERTS, Message
 from infra.notify.courier import deliver_later
@@ -32,7 +32,7 @@ class Pending:
     cool_down: timedelta
     once_a_session: bool = False
     targets: tuple[tuple[str, str], ...] = ()
-    is_last: bool = False  # of its rule, which is not enabled after it
+    rule: UserRule | None = None  # as it was when it fired
 
 
 def of_price(due: Due, now_s: float) -> Pending:
@@ -83,22 +83,24 @@ def of_rule(fired: Fired, now_s: float) -> Pending:
         update["session"],
         timedelta(seconds=rule.cool_down_s),
         targets=tuple((target, rule.secret) for target in rule.targets),
-        is_last=rule.repeat == ONCE,
+        rule=rule,
     )
 
 
-async def give(unit: Unit, pending: Pending, run: Run) -> bool:
-    """Put an alert into the store, with all that goes with it; False if it was given lately.
+async def give(unit: Unit, pending: Pending, run: Run) -> int | AlertState:
+    """Put an alert into the store, with all that goes with it, and return its number.
 
-    That is in the same `run` where the alert is of its source.
+    Where one was given lately, in the same `run` if the alert is of its source, return that one's
+    state instead. The same alert again changes nothing. A rule that fires once ends with its
+    alert, unless it was changed since it fired.
     """
     alert = pending.alert
     began_at = run.began_at if alert.source == run.source else None
     number = await unit.alerts.give(
         alert, pending.session, pending.cool_down, pending.once_a_session, began_at
     )
-    if number is None:
-        return False
+    if not isinstance(number, int):
+        return number
     if pending.targets:
         notice = Notice(
             id=f"alert-{number}",
@@ -110,9 +112,10 @@ async def give(unit: Unit, pending: Pending, run: Run) -> bool:
             facts=_facts(number, alert),
         )
         await deliver_later(unit, notice, pending.targets, alert.triggered_at)
-    if pending.is_last:
-        await unit.alert_rules.enable(alert.rule_id, False, alert.triggered_at)
-    return True
+    rule = pending.rule
+    if rule is not None and rule.repeat == ONCE:
+        await unit.alert_rules.end(rule.id, rule.updated_at, alert.triggered_at)
+    return number
 
 
 def message_of(number: int, alert: Alert) -> Message:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from actors.alerts.core import AlertBook
+from actors.alerts.core import AlertBook, Due
 from actors.alerts.giving import Pending, of_price, of_rule
 from actors.alerts.user_rules import UserRules
 from infra.clock import Clock
@@ -21,7 +21,8 @@ _ASKED_EVERY_S = 2.0  # for references of one symbol
 class AlertIntake:
     """Holds every price and live value against the rules. State: soft.
 
-    `work` is set when there are alerts to give or to tell, `reading` when references are wanted.
+    `work` is set when there is something to give, note or tell, `reading` when references are
+    wanted.
     `told` is the number of the last alert that the hub was told of, None where it has none.
     `operators` are who is told of built-in alerts, each with the secret that signs for it.
     """
@@ -50,26 +51,36 @@ class AlertIntake:
         """Take the last prices; a hub that forgot what it was told is told again.
 
         One that remembers is not, though this process is new: alerts are told in the order of
-        their numbers, so the highest that the hub has is the last.
+        their numbers, so the highest that the hub has is the last. That says nothing of a hub
+        that restarted meanwhile: what was on its way may have come there before all else.
         """
         if snapshot.position.epoch != self.epoch:
+            is_first = not self.epoch
             self.epoch, self.told = snapshot.position.epoch, None
-            for _, message in snapshot.messages:
-                hand(message, self._note_told)
+            if is_first:
+                for _, message in snapshot.messages:
+                    hand(message, self._note_told)
             self.work.set()
-        for _, message in snapshot.messages:
-            hand(message, self._take)
+        self._take_all(message for _, message in snapshot.messages)
 
     def on_batch(self, batch: Batch) -> None:
         """Hold each price against the rules."""
-        for message in batch.messages:
-            hand(message, self._take)
+        self._take_all(batch.messages)
 
     def add(self, pending: Sequence[Pending]) -> None:
         """Let alerts wait for the store."""
         if pending:
             self.waiting += pending
             self.work.set()
+
+    def add_due(self, due: Sequence[Due], now_s: float) -> list[Pending]:
+        """Let built-in alerts wait and return them; those without room come again."""
+        room = self._room
+        for one in due[room:]:  # the store is away for long
+            self._book.undo(one)
+        pending = [self.for_operators(of_price(one, now_s)) for one in due[:room]]
+        self.add(pending)
+        return pending
 
     def for_operators(self, pending: Pending) -> Pending:
         """Return an alert that goes to the operator's targets too."""
@@ -87,6 +98,12 @@ class AlertIntake:
         if kind is Kind.ALERTS:
             self.told = max(self.told or 0, body_of(message)["alert_id"])
 
+    def _take_all(self, messages: Iterable[Message]) -> None:
+        for message in messages:
+            hand(message, self._take)
+        if self._rules.rearmed:  # which the store is to know
+            self.work.set()
+
     def _take(self, kind: Kind, message: Message) -> None:
         if kind is Kind.PRICES:
             self._take_price(body_of(message))
@@ -103,11 +120,7 @@ class AlertIntake:
         if self._book.needs(update):
             self._want(update["symbol"])
         now_s = self._clock.time_s()
-        due = self._book.on_price(update, now_s)
-        room = self._room
-        for one in due[room:]:  # the store is away for long: they come again
-            self._book.undo(one)
-        self.add([self.for_operators(of_price(one, now_s)) for one in due[:room]])
+        self.add_due(self._book.on_price(update, now_s), now_s)
         fired = self._rules.on_price(update, now_s, self._room)
         self.add([of_rule(one, now_s) for one in fired])
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
 from actors.alerts.user_rules import UserRule, UserRules
 from actors.indicators.client import LiveCondition
@@ -17,12 +18,24 @@ from infra.errors import AlertRuleUnknown, ExpressionInvalid, RangeInvalid
 
 logger = logging.getLogger(__name__)
 
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """What a rule becomes, None where it is deleted; nothing is followed of one that is off."""
+
+    rule_id: str
+    rule: StoredRule | None = None
+    followed: UserRule | None = None
+
 
 class RuleChanges:
-    """What is followed is what the store has last. State: none of its own.
+    """What changes is in the store, then followed. State: a change that the store may have, soft.
 
     `condition_of` reads an expression; `check` raises why what a rule looks at cannot be had.
-    Changes raise ExpressionInvalid, StoreError and what `check` does; then nothing changed.
+    Changes raise ExpressionInvalid, StoreError and what `check` does; then nothing changed, but
+    that a change whose answer from the store was lost may be there: `settle` follows it.
     """
 
     def __init__(
@@ -37,6 +50,7 @@ class RuleChanges:
         self._condition_of = condition_of
         self._check = check
         self._turn = Turn()
+        self._unsure: _Change | None = None
 
     async def load(self) -> None:
         """Follow all rules that count."""
@@ -80,32 +94,62 @@ class RuleChanges:
         if enabled:
             await self._check(await self._compiled(await self._stored(rule_id)))
         async with self._turn:
+            await self._settle()
             rule = replace(await self._stored(rule_id), enabled=enabled, updated_at=at)
             compiled = await self._compiled(rule)
-            await self._store.write(lambda unit: unit.alert_rules.put(rule))
-            self._follow(rule, compiled)
+            await self._make(_made(rule, compiled), lambda unit: unit.alert_rules.put(rule))
         return rule
 
     async def remove(self, rule_id: str) -> bool:
         """Delete a rule; False if there is none of this id."""
         async with self._turn:
-            was_there = await self._store.write(lambda unit: unit.alert_rules.remove(rule_id))
-            self._rules.remove(rule_id)
-        return was_there
+            await self._settle()
+            gone = _Change(rule_id)
+            return await self._make(gone, lambda unit: unit.alert_rules.remove(rule_id))
+
+    async def settle(self) -> None:
+        """Follow the last change, if its answer was lost and the store has it.
+
+        Raises StoreError: then it is to be tried again.
+        """
+        if self._unsure is not None:
+            async with self._turn:
+                await self._settle()
 
     async def _put(self, rule: StoredRule, work: Callable[[Unit], Awaitable[None]]) -> None:
         compiled = await self._compiled(rule)
         if rule.enabled:
             await self._check(compiled)  # may ask the source: not in the way of other changes
         async with self._turn:
-            await self._store.write(work)
-            self._follow(rule, compiled)
+            await self._settle()
+            await self._make(_made(rule, compiled), work)
 
-    def _follow(self, rule: StoredRule, compiled: UserRule) -> None:
-        if rule.enabled:
-            self._rules.put(compiled)
+    async def _make(self, change: _Change, work: Callable[[Unit], Awaitable[T]]) -> T:
+        """Write a change and follow it. For who has the turn, and has settled the one before."""
+        self._unsure = change
+        done = await self._store.write(work)
+        self._unsure = None
+        self._follow(change)
+        return done
+
+    async def _settle(self) -> None:
+        change = self._unsure
+        if change is None:
+            return
+
+        async def work(unit: Unit) -> StoredRule | None:
+            return await unit.alert_rules.get(change.rule_id, locked=True)
+
+        found = await self._store.write(work)  # a write waits for the end of the one in doubt
+        self._unsure = None
+        if (found and found.updated_at) == (change.rule and change.rule.updated_at):
+            self._follow(change)
+
+    def _follow(self, change: _Change) -> None:
+        if change.followed is not None:
+            self._rules.put(change.followed)
         else:
-            self._rules.remove(rule.id)
+            self._rules.remove(change.rule_id)
 
     async def _stored(self, rule_id: str) -> StoredRule:
         found = await self._store.read(lambda unit: unit.alert_rules.get(rule_id))
@@ -127,4 +171,9 @@ class RuleChanges:
             severity=stored.severity,
             targets=stored.targets,
             secret=stored.secret,
+            updated_at=stored.updated_at,
         )
+
+
+def _made(rule: StoredRule, compiled: UserRule) -> _Change:
+    return _Change(rule.id, rule, compiled if rule.enabled else None)

@@ -67,12 +67,14 @@ class SystemWatch:
         """Take which process a part is; another one than before means that it restarted."""
         before = self._processes.get(part)
         self._processes[part] = process
-        if before is not None and before != process:
+        away = self._away.get(part)
+        is_told = away is not None and away.is_told  # its coming back is told then
+        if before not in (None, process) and not is_told:
             yield News(part, f"{part} restarted", "warning", now_s)
 
 
 def of_news(news: News, source: str, synthetic: bool, now_s: float) -> Pending:
-    """Return an alert about the service; its number and time tell it from others."""
+    """Return an alert about the service; its time tells it from others of its part."""
     alert = Alert(
         rule_id=f"{SYSTEM_STATUS}:{news.part}",
         symbol="",
@@ -89,4 +91,4 @@ def of_news(news: News, source: str, synthetic: bool, now_s: float) -> Pending:
         traded_at=utc(news.at_s),
         triggered_at=utc(now_s),
     )
-    return Pending(alert, f"{news.at_s:.3f}"[-10:], _NO_COOL_DOWN, once_a_session=True)
+    return Pending(alert, "", _NO_COOL_DOWN)

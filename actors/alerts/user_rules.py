@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
 from actors.indicators.client import LiveCondition, LiveWant
@@ -24,6 +25,7 @@ class UserRule:
 
     `hysteresis_pct`: having fired, it is armed again only when its condition does not hold though
     every comparison in it is easier by so many percent. `targets`: URLs, signed with `secret`.
+    `updated_at` tells what it is now from what it was before it was changed.
     """
 
     id: str
@@ -37,6 +39,7 @@ class UserRule:
     severity: str
     targets: tuple[str, ...]
     secret: str
+    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,10 +110,31 @@ class UserRules:
                 del self._watches[symbol]
 
     def remember(self, rule_id: str, symbol: str, fired_s: float, is_armed: bool) -> None:
-        """Take what the store knows of a rule and a symbol."""
+        """Take what the store knows of a rule and a symbol; changed since, it is armed."""
         watch = self._watches.get(symbol, {}).get(rule_id)
         if watch is not None:
-            watch.fired_s, watch.is_armed = fired_s, is_armed
+            watch.fired_s = fired_s
+            watch.is_armed = is_armed or fired_s < watch.rule.updated_at.timestamp()
+
+    def is_armed(self, rule_id: str, symbol: str) -> bool:
+        """Return whether a rule may fire for a symbol; False if there is none."""
+        watch = self._watches.get(symbol, {}).get(rule_id)
+        return watch is not None and watch.is_armed
+
+    def on_given(self, rule: UserRule) -> None:
+        """Take that the store has an alert of a rule: if it fires once, it is over."""
+        if rule.repeat == ONCE and self._is_followed(rule):
+            self.remove(rule.id)
+
+    def on_refused(self, rule: UserRule, symbol: str, fired_s: float) -> None:
+        """Take that a rule did not fire, as it fired at `fired_s`: it waits for its cool-down."""
+        if self._is_followed(rule):
+            self.remember(rule.id, symbol, fired_s, is_armed=True)
+
+    def _is_followed(self, rule: UserRule) -> bool:
+        """Return whether a rule is there as it is, and was not changed."""
+        now = self._rules.get(rule.id)
+        return now is not None and now.updated_at == rule.updated_at
 
     def start_over(self) -> None:
         """Arm every rule, without a cool-down: the source began a new run."""

@@ -52,9 +52,10 @@ class AlertRules:
         )
         return changed.rowcount == 1
 
-    async def get(self, rule_id: str) -> StoredRule | None:
-        """Return a rule, or None."""
-        found = await self._connection.execute(select(table).where(table.c.id == rule_id))
+    async def get(self, rule_id: str, locked: bool = False) -> StoredRule | None:
+        """Return a rule, or None; `locked`: after whoever changes it now, not beside them."""
+        query = select(table).where(table.c.id == rule_id)
+        found = await self._connection.execute(query.with_for_update() if locked else query)
         row = found.one_or_none()
         return None if row is None else _rule(row)
 
@@ -73,13 +74,10 @@ class AlertRules:
         """Return how many rules there are."""
         return (await self._connection.execute(select(func.count(table.c.id)))).scalar_one()
 
-    async def enable(self, rule_id: str, enabled: bool, now: datetime) -> bool:
-        """Let a rule count, or not; False if there is none of this id."""
-        change = update(table).where(table.c.id == rule_id)
-        changed = await self._connection.execute(
-            change.values(enabled=int(enabled), updated_at=now)
-        )
-        return changed.rowcount == 1
+    async def end(self, rule_id: str, version: datetime, now: datetime) -> None:
+        """Let a rule count no more, unless it was changed after `version`, its `updated_at`."""
+        change = update(table).where(table.c.id == rule_id, table.c.updated_at == version)
+        await self._connection.execute(change.values(enabled=0, updated_at=now))
 
     async def remove(self, rule_id: str) -> bool:
         """Delete a rule; False if there is none of this id. Its alerts stay."""

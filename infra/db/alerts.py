@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, func, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from infra.db.tables import alert_states, alerts
@@ -48,6 +49,9 @@ class AlertState:
     is_armed: bool
 
 
+_STATE_COLUMNS = [alert_states.c[name] for name in AlertState.__slots__]
+
+
 class Alerts:
     """The tables of alerts, in one transaction."""
 
@@ -61,18 +65,20 @@ class Alerts:
         cool_down: timedelta,
         once_a_session: bool,
         began_at: datetime | None = None,
-    ) -> int | None:
-        """Keep an alert if it is due, and return its number; None if it was given lately.
+    ) -> int | AlertState:
+        """Keep an alert if it is due, and return its number; else what was given so lately.
 
         What was given before `began_at`, of the source's run, does not count. Of several who give
         the same at the same time one does: the state changes where it is still due, and in the
-        same transaction. The state is not armed then.
+        same transaction. The state is not armed then. A rule gives one alert for a symbol at one
+        `triggered_at`: given again, it has the number that it has.
         """
         key = {"source": alert.source, "rule_id": alert.rule_id, "symbol": alert.symbol}
         never = key | {"fired_at": _NEVER, "session": "", "is_armed": 1}
         made = insert_new(self._connection.dialect.name, alert_states, _STATE_KEY)
         await self._connection.execute(made, [never])
-        is_due = alert_states.c.fired_at <= alert.triggered_at - cool_down
+        latest = alert.triggered_at - max(cool_down, timedelta.resolution)
+        is_due = alert_states.c.fired_at <= latest
         if once_a_session:
             is_due = and_(is_due, alert_states.c.session != session)
         if began_at is not None:
@@ -83,12 +89,24 @@ class Alerts:
             change.values(fired_at=alert.triggered_at, session=session, is_armed=0)
         )
         if changed.rowcount != 1:
-            return None
+            return await self._number(alert) or await self._state(state)
         row = asdict(alert) | {"synthetic": int(alert.synthetic)}
         added = await self._connection.execute(insert(alerts).values(row))
         number = added.inserted_primary_key
         assert number is not None
         return int(number[0])
+
+    async def _number(self, alert: Alert) -> int | None:
+        same = [
+            alerts.c[name] == getattr(alert, name)
+            for name in ("symbol", "triggered_at", "rule_id", "source")
+        ]
+        found = await self._connection.execute(select(alerts.c.id).where(*same))
+        return found.scalar_one_or_none()
+
+    async def _state(self, of: Sequence[ColumnElement[bool]]) -> AlertState:
+        found = await self._connection.execute(select(*_STATE_COLUMNS).where(*of))
+        return _state(found.one())
 
     async def rearm(self, source: str, rule_id: str, symbol: str) -> None:
         """Note that a rule's condition was false since it fired."""
@@ -98,15 +116,10 @@ class Alerts:
 
     async def states(self, source: str) -> list[AlertState]:
         """Return when each rule last gave an alert for each symbol."""
-        columns = [alert_states.c[name] for name in AlertState.__slots__]
-        query = select(*columns).where(
+        query = select(*_STATE_COLUMNS).where(
             alert_states.c.source == source, alert_states.c.fired_at > _NEVER
         )
-        rows = await self._connection.execute(query)
-        return [
-            AlertState(rule_id, symbol, fired_at, session, bool(is_armed))
-            for rule_id, symbol, fired_at, session, is_armed in rows
-        ]
+        return [_state(row) for row in await self._connection.execute(query)]
 
     async def after(
         self, alert_id: int, limit: int, symbol: str | None = None, run: Run | None = None
@@ -142,6 +155,11 @@ class Alerts:
             is_of_run = and_(is_of_run, alerts.c.triggered_at >= run.began_at)
         about_service = alerts.c.symbol == ""
         return query.where(or_(about_service, alerts.c.source.not_in(REPEATED), is_of_run))
+
+
+def _state(row: Row[Any]) -> AlertState:
+    values = dict(row._mapping)
+    return AlertState(**values | {"is_armed": bool(values["is_armed"])})
 
 
 def _numbered(row: Row[Any]) -> tuple[int, Alert]:

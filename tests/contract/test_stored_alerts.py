@@ -39,16 +39,41 @@ async def give(
     store: Store, alert: Alert, session: str = "2026-03-04", once: bool = False
 ) -> bool:
     async def work(unit: Unit) -> bool:
-        return (await unit.alerts.give(alert, session, DAY, once)) is not None
+        return isinstance(await unit.alerts.give(alert, session, DAY, once), int)
 
     return await store.write(work)
 
 
 async def test_of_many_who_see_the_same_one_gives_it(stores: list[Store]) -> None:
-    given = await asyncio.gather(*(give(store, ALERT) for store in stores for _ in range(10)))
+    seen = [replace(ALERT, triggered_at=NOW + n * timedelta.resolution) for n in range(20)]
+    given = await asyncio.gather(*(give(stores[n % 2], one) for n, one in enumerate(seen)))
     assert sum(given) == 1
     kept = await stores[0].read(lambda unit: unit.alerts.after(0, 10))
-    assert [alert for _, alert in kept] == [ALERT]
+    assert [alert for _, alert in kept] == [one for one, is_given in zip(seen, given, strict=True)
+                                            if is_given]  # fmt: skip
+
+
+@pytest.mark.parametrize("cool_down", [timedelta(), DAY], ids=["none", "a day"])
+async def test_the_same_again_is_the_one_that_is_there(
+    stores: list[Store], cool_down: timedelta
+) -> None:
+    later = replace(ALERT, triggered_at=NOW + 2 * DAY)
+
+    async def work(unit: Unit) -> list[int | AlertState]:
+        return [await unit.alerts.give(one, "x", cool_down, False) for one in (ALERT, later)]
+
+    first = await stores[0].write(work)  # its answer may be lost: it is given again
+    again = await asyncio.gather(*(store.write(work) for store in stores for _ in range(3)))
+    kept = await stores[0].read(lambda unit: unit.alerts.after(0, 10))
+    assert [number for number, _ in kept] == first
+    assert again == [first] * 6
+
+
+async def test_what_hinders_an_alert_is_told(stores: list[Store]) -> None:
+    assert await give(stores[0], ALERT)
+    soon = replace(ALERT, triggered_at=NOW + timedelta(hours=1))
+    hinders = await stores[1].write(lambda unit: unit.alerts.give(soon, "y", DAY, False))
+    assert hinders == AlertState("price_rise", "AAPL", NOW, "2026-03-04", False)
 
 
 async def test_it_comes_again_after_its_cool_down(stores: list[Store]) -> None:
@@ -106,11 +131,15 @@ async def test_what_a_run_before_gave_neither_hinders_nor_shows(stores: list[Sto
     again = replace(past, triggered_at=began + timedelta(minutes=1))
     assert not await give(store, again)
 
-    async def work(unit: Unit) -> bool:
-        return (await unit.alerts.give(again, "2026-03-04", DAY, True, began)) is not None
+    async def in_run(alert: Alert) -> bool:
+        given = await store.write(
+            lambda unit: unit.alerts.give(alert, "2026-03-04", DAY, True, began)
+        )
+        return isinstance(given, int)
 
-    assert await store.write(work)
-    assert not await store.write(work)  # in its own run it has its cool-down
+    assert await in_run(again)
+    later = replace(again, triggered_at=again.triggered_at + timedelta(minutes=1))
+    assert not await in_run(later)  # in its own run it has its cool-down
 
     async def shown(run: Run) -> list[Alert]:
         past_any = await store.read(lambda unit: unit.alerts.after(0, 10, run=run))

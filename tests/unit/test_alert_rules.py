@@ -117,6 +117,14 @@ def test_what_the_store_did_not_take_is_given_again() -> None:
     assert kinds(made, update(115.0), now_s=1.0) == ["price_rise"]
 
 
+def test_it_is_given_again_a_cool_down_after_the_store_says_that_it_was() -> None:
+    made = book()
+    made.on_price(update(115.0), 0.0)
+    made.remember([(("AAPL", "price_rise"), Given(1.0 - DAY_S, "2026-03-03"))])
+    assert kinds(made, update(115.0), now_s=0.9) == []
+    assert kinds(made, update(115.0), now_s=1.0) == ["price_rise"]
+
+
 def test_stale_and_extended_prices_give_nothing() -> None:
     made = book()
     assert kinds(made, update(150.0, stale=True), update(150.0, session_part="pre")) == []

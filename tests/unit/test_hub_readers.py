@@ -329,6 +329,9 @@ def test_an_alert_engine_that_restarted_tells_the_same_hub_nothing_again() -> No
 
     made.on_snapshot(Snapshot(Position("e2", 0), ()))
     assert made.told is None  # that one knows of none
+    made.on_snapshot(Snapshot(Position("e3", 1), ((1, alert(10)),)))
+    assert made.told is None  # nor this one, though the last one's alert came there before us
+    made.on_snapshot(Snapshot(Position("e2", 0), ()))
     made.told = 9
     made.on_snapshot(Snapshot(Position("e2", 5), ((5, price(1.0)),)))
     assert made.told == 9

@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+from pathlib import Path
+
+from actors.alerts.giving import give
 from actors.alerts.system import DAMPED_S, SystemWatch, of_news
+from infra.db.alerts import AlertState
+from infra.db.store import Store
+from infra.db.unit import Unit
+from infra.db.url import file_url
+from infra.sources.runs import Run
 
 NOW_S = 1_700_000_000.0
 
@@ -45,16 +54,43 @@ def test_parts_do_not_mix() -> None:
     assert list(watch.bad("hub", "away", NOW_S + 11)) == []
 
 
-def test_the_alert_is_told_apart_from_the_next_one_by_its_time() -> None:
+def test_one_that_comes_back_as_another_process_is_back_and_nothing_more() -> None:
     watch = SystemWatch()
-    list(watch.bad("store", "no answer", NOW_S))
-    (news,) = watch.bad("store", "no answer", NOW_S + DAMPED_S)
-    pending = of_news(news, "replay", True, NOW_S + DAMPED_S)
+    list(watch.process("feed", "1", NOW_S))
+    list(watch.bad("feed", "gone", NOW_S + 1))
+    list(watch.bad("feed", "gone", NOW_S + 12))
+    told = [*watch.process("feed", "2", NOW_S + 20), *watch.good("feed", NOW_S + 20)]
+    assert [news.message for news in told] == ["feed is back after 19 s"]
 
-    assert pending.alert.symbol == ""
-    assert pending.alert.alert_type == "system_status"
-    assert pending.alert.severity == "critical"
-    assert pending.once_a_session
-    assert len(pending.session) <= 10
-    again = of_news(news, "replay", True, NOW_S + 100)  # seen twice
-    assert (again.session, again.alert.rule_id) == (pending.session, pending.alert.rule_id)
+    list(watch.bad("feed", "gone", NOW_S + 30))  # a blink is no word that it is away
+    told = [*watch.process("feed", "3", NOW_S + 31), *watch.good("feed", NOW_S + 31)]
+    assert [news.message for news in told] == ["feed restarted"]
+
+
+def test_each_news_is_an_alert_and_the_same_again_none(tmp_path: Path) -> None:
+    watch = SystemWatch()
+    news = [
+        news
+        for second in range(30)
+        for news in (
+            *watch.bad("store", "no answer", NOW_S + second),
+            *(watch.good("store", NOW_S + second) if second % 15 == 14 else ()),
+        )
+    ]
+    pending = [of_news(one, "replay", True, one.at_s + DAMPED_S) for one in news]
+
+    async def numbers() -> list[int]:
+        store = Store(file_url(tmp_path / "store.db"))
+        await store.migrate()
+
+        async def work(unit: Unit) -> list[int | AlertState]:
+            return [await give(unit, one, Run("replay")) for one in pending]
+
+        found = [await store.write(work) for _ in range(2)]
+        await store.close()
+        assert found[0] == found[1]
+        return [one for one in found[0] if isinstance(one, int)]
+
+    assert [one.alert.severity for one in pending] == ["critical", "info"] * 2
+    assert {(one.alert.symbol, one.alert.alert_type) for one in pending} == {("", "system_status")}
+    assert len(set(asyncio.run(numbers()))) == 4

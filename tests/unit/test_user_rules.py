@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
-from actors.alerts.user_rules import AGAIN, UserRule, UserRules
+from actors.alerts.user_rules import AGAIN, ONCE, UserRule, UserRules
 from actors.indicators.client import LiveWant
 from actors.indicators.watching import compiled
 from tests.unit.test_alert_rules import update
@@ -25,6 +27,7 @@ def rule(text: str, **more: Any) -> UserRule:
         "severity": "info",
         "targets": (),
         "secret": "",
+        "updated_at": datetime.fromtimestamp(-3_600.0, UTC),
     }
     return UserRule(**(values | more))
 
@@ -77,6 +80,42 @@ def test_what_the_store_knows_of_it_counts() -> None:
     assert fires(made, 104) == [False]
     assert made.rearmed == {("r1", "AAPL")}
     made.remember("r1", "NONE", 0.0, True)  # of no rule
+
+
+def test_one_that_was_changed_since_it_fired_is_armed_but_waits() -> None:
+    text = "price > 105"
+    made = rules(rule(text, cool_down_s=60.0, updated_at=datetime.fromtimestamp(10.0, UTC)))
+    made.remember("r1", "AAPL", fired_s=9.0, is_armed=False)
+    assert fires(made, 106, now_s=68.9) == [False]
+    assert fires(made, 106, now_s=69.0) == [True]
+
+
+def test_one_that_the_store_refused_waits_and_then_fires_without_a_change() -> None:
+    one = rule("price > 105", cool_down_s=60.0)
+    made = rules(one)
+    assert fires(made, 106, now_s=40.0) == [True]
+    made.on_refused(one, "AAPL", fired_s=0.0)
+    assert fires(made, 106, 106, now_s=59.0) == [False, False]
+    assert fires(made, 106, now_s=60.0) == [True]
+
+
+def test_what_came_of_one_as_it_was_says_nothing_of_it_as_it_is() -> None:
+    before = rule("price > 105", repeat=ONCE)
+    made = rules(replace(before, cool_down_s=60.0, updated_at=datetime.fromtimestamp(9.0, UTC)))
+    assert fires(made, 106, now_s=10.0) == [True]
+    made.on_refused(before, "AAPL", fired_s=-100.0)
+    made.on_given(before)
+    assert len(made) == 1
+    assert fires(made, 106, now_s=11.0) == [False]
+
+
+@pytest.mark.parametrize(("repeat", "left"), [(ONCE, 0), (AGAIN, 1)])
+def test_one_that_fires_once_is_over_when_its_alert_is_given(repeat: str, left: int) -> None:
+    one = rule("price > 105", repeat=repeat)
+    made = rules(one)
+    assert fires(made, 106) == [True]
+    made.on_given(one)
+    assert len(made) == left
 
 
 def live(price: float, rsi: float | None, interval: str = "1d") -> dict[str, Any]:
