@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
@@ -31,8 +32,10 @@ from infra.notify.notice import Notice
 logger = logging.getLogger(__name__)
 
 RULES, STATE, CHANNELS, ALERTS = "alert_rule", "alert_state", "alert_channels", "service_alert"
+WATCH = "alert_watch"
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING}
 _MOST_LATE = 100
+_WRITTEN_WITHIN_S = 2.0  # else the answer, and the next reading, come before
 _SEVERITIES = ("info", "warning", "error", "critical")
 
 Tell = Callable[[Sequence[Message]], Awaitable[None]]
@@ -60,6 +63,7 @@ class AlertDesk:
         self._turn = Turn()
         self._late: list[Happening] = []
         self._late_alerts: dict[str, ServiceAlert] = {}
+        self._writing: asyncio.Task[None] | None = None
 
     async def load(self) -> None:
         """Take what the store remembers."""
@@ -69,7 +73,9 @@ class AlertDesk:
         state = await self._keeping.get(STATE)
         if state is not None:
             self._engine.restore(state["engine"])
-            self._watches, self._every_s = state["watches"], state["every_s"]
+        watch = await self._keeping.get(WATCH)
+        if watch is not None:
+            self._watches, self._every_s = watch["watches"], watch["every_s"]
         self._channels = channels_from(await self._keeping.get(CHANNELS), self._operators)
 
     # -- looking ----------------------------------------------------------------------------
@@ -80,9 +86,7 @@ class AlertDesk:
         if not self._watches or now_s - self._looked_s < self._every_s - 1.0:
             return
         self._looked_s = now_s
-        async with self._turn:
-            told = await self._kept(self._engine.look(reading, now_s))
-        await self._give(told)
+        await self._give(self._noted(self._engine.look(reading, now_s)))
         active = self._engine.active()
         for severity in _SEVERITIES:
             count = sum(alert.severity == severity for alert in active)
@@ -97,26 +101,21 @@ class AlertDesk:
             "severity": severity, "metric_name": "", "current_value": 0.0, "threshold": 0.0,
             "triggered_at_s": now_s, "resolved_at_s": now_s, "resolved_reason": "told once",
         }  # fmt: skip
+        logger.log(_LEVELS.get(severity, logging.ERROR), "service.told", extra={"what": text})
+        await self._push("triggered", shown(body))
         try:
             await self._keeping.note(ALERTS, alert_id, body)
         except StoreError as error:
             logger.warning("service.not_in_history", extra={"reason": error.code})
-        logger.log(_LEVELS.get(severity, logging.ERROR), "service.told", extra={"what": text})
-        await self._push("triggered", shown(body))
 
-    async def _kept(self, told: Sequence[Happening]) -> Sequence[Happening]:
-        """Write what happened, now or with what happens next; return it. For who has the turn."""
+    def _noted(self, told: Sequence[Happening]) -> Sequence[Happening]:
+        """Take what the engine just did as what is to be written; return it."""
         self._late_alerts |= {alert.id: alert for alert in self._engine.changed}
         self._late = [*self._late, *told][-_MOST_LATE:]
-        if self._late_alerts or self._late:
-            try:
-                await self._keep_late()
-            except StoreError as error:
-                logger.warning("service.alerts_late", extra={"reason": error.code})
         return told
 
     async def _give(self, told: Sequence[Happening]) -> None:
-        """Log what happened, and tell sockets of it."""
+        """Log what happened and tell sockets of it, then write it: a slow store goes on alone."""
         for one in told:
             names = self._channels_of(one)
             if "log" in names:
@@ -125,11 +124,22 @@ class AlertDesk:
                 logger.log(level, "service.alert", extra=extra)
             if "websocket" in names:
                 await self._push(one.kind, shown(one.alert))
+        if self._writing is None or self._writing.done():
+            self._writing = asyncio.create_task(self._keep_late())
+        await asyncio.wait({self._writing}, timeout=_WRITTEN_WITHIN_S)
 
     async def _keep_late(self) -> None:
+        """Write all that the store does not have yet; what it does not take, the next time."""
+        try:
+            while self._late_alerts or self._late:
+                await self._keep_now()
+        except StoreError as error:
+            logger.warning("service.alerts_late", extra={"reason": error.code})
+
+    async def _keep_now(self) -> None:
         """Write what the store does not have yet, and what is to be delivered, at once."""
         now = utc(self._keeping.clock.time_s())
-        state = self._state()
+        state = {"engine": self._engine.state()}
         alerts, told = dict(self._late_alerts), tuple(self._late)
 
         async def work(unit: Unit) -> None:
@@ -152,13 +162,6 @@ class AlertDesk:
     async def _push(self, event: str, alert: dict[str, Any]) -> None:
         payload = orjson.dumps({"type": "service_alert", "event": event, "alert": alert})
         await self._tell([Message(SERVICE_ALERT, payload)])
-
-    def _state(self) -> dict[str, Any]:
-        return {
-            "engine": self._engine.state(),
-            "watches": self._watches,
-            "every_s": self._every_s,
-        }
 
     # -- what is asked ----------------------------------------------------------------------
 
@@ -209,7 +212,7 @@ class AlertDesk:
 
     async def _put(self, rule: ServiceRule) -> Sequence[Happening]:
         await self._keep_rules([*self._engine.rules(), rule])
-        return await self._kept(self._engine.put(rule, self._keeping.clock.time_s()))
+        return self._noted(self._engine.put(rule, self._keeping.clock.time_s()))
 
     @once
     async def remove_rule(self, rule_id: str) -> None:
@@ -219,8 +222,7 @@ class AlertDesk:
             if len(left) == len(self._engine.rules()):
                 raise MonitorUnknown("alert rule", rule_id)
             await self._keep_rules(left, removed=rule_id)
-            now_s = self._keeping.clock.time_s()
-            told = await self._kept(self._engine.remove(rule_id, now_s))
+            told = self._noted(self._engine.remove(rule_id, self._keeping.clock.time_s()))
         await self._give(told)
 
     async def _keep_rules(self, rules: Sequence[ServiceRule], removed: str = "") -> None:
@@ -237,20 +239,18 @@ class AlertDesk:
 
     async def acknowledge(self, alert_id: str) -> dict[str, Any]:
         """Note that somebody knows of an alert."""
-        async with self._turn:
-            try:
-                alert = self._engine.acknowledge(alert_id, self._keeping.clock.time_s())
-            except KeyError:
-                raise MonitorUnknown("active alert", alert_id) from None
-            await self._kept([])
+        try:
+            alert = self._engine.acknowledge(alert_id, self._keeping.clock.time_s())
+        except KeyError:
+            raise MonitorUnknown("active alert", alert_id) from None
+        await self._give(self._noted([]))
         return shown(alert)
 
     async def watch(self, on: bool, every_s: float | None = None) -> None:
         """Look at rules, every so many seconds, or no more."""
         async with self._turn:
             every_s = self._every_s if every_s is None else every_s
-            state = self._state() | {"watches": on, "every_s": every_s}
-            await self._keeping.put(STATE, "", state)
+            await self._keeping.put(WATCH, "", {"watches": on, "every_s": every_s})
             self._watches, self._every_s = on, every_s
 
     async def set_email(self, body: dict[str, Any]) -> None:

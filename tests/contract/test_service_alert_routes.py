@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
@@ -10,6 +11,7 @@ import httpx
 import orjson
 import pytest
 
+from infra.db.store import BATCH
 from infra.messages import Batch, Position, Snapshot
 from infra.metrics import snapshot
 from serve.ws.protocol import Session, Terms
@@ -268,6 +270,60 @@ async def test_alerts_are_told_while_the_store_is_away_and_kept_when_it_is_back(
     assert [alert["rule_id"] for alert in history] == ["full_disk"]
     assert [one.target for one in due] == [HOOK]
     assert told(local) == ["triggered"]
+
+
+async def test_a_store_that_hangs_holds_up_no_word_and_no_change(
+    local: LocalService, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actors.monitor.alert_desk._WRITTEN_WITHIN_S", 0.01)
+    await client.post(f"{A}/rules", json=RULE)
+    await look(local, 1, disk=20.0)
+    real, is_free = local.store.write, asyncio.Event()
+
+    async def write(work: Any, **more: Any) -> Any:
+        if more.get("limit") is BATCH:
+            await is_free.wait()
+        return await real(work, **more)
+
+    monkeypatch.setattr(local.store, "write", write)
+    async with asyncio.timeout(30):
+        await look(local, 5)
+        assert told(local) == ["triggered"]
+        (alert,) = await active(client)
+        changes = [
+            await client.put(f"{A}/alerts/{alert['id']}/acknowledge"),
+            await client.put(f"{A}/rules/full_disk/disable"),
+            await client.post(f"{A}/monitoring/stop"),
+        ]
+    assert [answer.status_code for answer in changes] == [200] * 3
+    assert told(local) == ["triggered", "resolved"]
+    desk = local.monitor.alerts
+    writing = desk._writing
+    assert writing is not None
+    is_free.set()
+    await writing
+
+    again = type(local.monitor)(local.settings, local.services.store, local.clock)
+    await again.load()
+    (kept,) = await again.alerts.history(1)
+    assert (kept["id"], kept["acknowledged"]) == (alert["id"], True)
+    assert kept["resolved_at"]
+    assert await again.alerts.config() == await desk.config()
+    assert (await desk.config())["monitoring_status"] == "stopped"
+
+
+async def test_what_is_told_once_does_not_wait_for_the_store(
+    local: LocalService, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, seen = local.store.write, list[list[str]]()
+
+    async def write(work: Any, **more: Any) -> Any:
+        seen.append(told(local))
+        return await real(work, **more)
+
+    monkeypatch.setattr(local.store, "write", write)
+    await local.monitor.alerts.say("rolled_back", "warning", "Rolled back", "it was worse")
+    assert seen == [["triggered"]]
 
 
 async def test_a_rule_that_the_store_does_not_take_is_not_so(
