@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Any
 
 from sqlalchemy import DateTime, Dialect, Double, String, Text, TypeDecorator
 from sqlalchemy.dialects import mysql
+from sqlalchemy.sql.operators import OperatorType
 from sqlalchemy.types import TypeEngine
 
 from infra.errors import StoreRefused
@@ -58,6 +60,20 @@ class Code(TypeDecorator[str]):
         if value is not None and not value.isascii():
             raise StoreRefused(f"{ascii(value[:40])} is no name here: names are ASCII")
         return value
+
+    def coerce_compared_value(self, op: OperatorType | None, value: Any) -> Code:
+        """Return the type of a name that is looked for."""
+        return _Sought(self.length)
+
+
+class _Sought(Code):
+    """A name in a condition: NULL, which equals nothing, for one that no column can hold."""
+
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        """Return the name, None for one that is nobody's."""
+        return value if value is not None and value.isascii() else None
 
 
 def code(length: int) -> Code:

@@ -7,6 +7,7 @@ import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, closing
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -349,26 +350,35 @@ async def test_a_row_that_does_not_fit_is_refused_and_nothing_of_its_unit_stays(
 
 @pytest.mark.parametrize("text", ["größe", "заря", "😀", "\ud800", "a\ud800"])
 @pytest.mark.parametrize("kind", KINDS)
-async def test_a_name_outside_ascii_is_refused_alike_and_in_our_words(
+async def test_a_name_outside_ascii_is_refused_alike_in_our_words_and_found_nowhere(
     kind: str, text: str, tmp_path: Path
 ) -> None:
     now = datetime.now(UTC)
     task = StoredTask(text, "q", 1, text, text, "{}", 2, "pending", 0, 0, 0, 0.0, None, now, now)
-    asked: list[Callable[[Unit], Awaitable[Any]]] = [
+    written: list[Callable[[Unit], Awaitable[Any]]] = [
         lambda unit: unit.tasks.add([task]),
-        lambda unit: unit.tasks.get(text),
-        lambda unit: unit.tasks.states(["a", text]),
-        lambda unit: unit.tasks.page(TaskFilter(name=text), 1, 0),
-        lambda unit: unit.alert_rules.get(text),
         lambda unit: unit.documents.put("kind", text, {}, now),
+    ]
+    looked_for: list[Callable[[Unit], Awaitable[Any]]] = [
+        lambda unit: unit.tasks.get(text),
+        lambda unit: unit.tasks.page(TaskFilter(name=text), 1, 0),
+        lambda unit: unit.tasks.count(TaskFilter(name=text)),
+        lambda unit: unit.alert_rules.get(text),
+        lambda unit: unit.alert_rules.remove(text),
         lambda unit: unit.contents.latest(text, 1),
     ]
     async with database(kind, tmp_path) as url:
         store = Store(url)
         await store.migrate()
-        for ask in asked:
+        for ask in written:
             with pytest.raises(StoreRefused, match=r"names are ASCII$"):
                 await store.write(ask)
+        await store.write(
+            lambda unit: unit.tasks.add([replace(task, id="a", name="t", target="t")])
+        )
+        for ask in looked_for:
+            assert not await store.write(ask)
+        assert await store.read(lambda unit: unit.tasks.states([text, "a"])) == {"a": "pending"}
         await store.close()
 
 

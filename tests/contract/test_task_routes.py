@@ -57,6 +57,9 @@ async def test_lists_are_filtered_and_paged(client: httpx.AsyncClient) -> None:
     assert page["pagination"] == {
         "page": 2, "size": 2, "total": 5, "total_pages": 3, "has_next": True, "has_prev": True,
     }  # fmt: skip
+    unheld = (await client.get("/api/tasks", params={"name": "größe"})).json()
+    assert (unheld["items"], unheld["pagination"]["total"]) == ([], 0)
+    assert (await client.get("/api/tasks/task/größe")).status_code == 404
     none = (await client.get("/api/tasks?status=failed")).json()
     assert none["items"] == []
 
