@@ -1,4 +1,4 @@
-"""Parameters that nobody reads, where their names are near to one that is read."""
+"""What nobody reads: parameters whose names are near to one that is read, and bodies."""
 
 from __future__ import annotations
 
@@ -7,10 +7,11 @@ from collections.abc import Collection, Iterable
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
 
-from infra.errors import ParameterUnknown
+from infra.errors import BodyInvalid, ParameterUnknown
 
 _LEAST_SIMILARITY = 0.65  # of letters: `perod` is period, and `unknown` is nothing
 _SHORTEST_PREFIX = 3
+_NOTHING = (b"", b"{}", b"null")
 _OTHER_WORDS = {  # of other services, for ours
     "from": ("start", "hours"), "since": ("start", "hours"), "begin": ("start",),
     "to": ("end",), "until": ("end",), "till": ("end",),
@@ -26,6 +27,12 @@ def check_names(given: Iterable[str], known: Collection[str], place: str = "quer
     for name in given:
         if name not in known and (near := _nearest(name, known)):
             raise ParameterUnknown((place, name[:40]), near, sorted(known))
+
+
+def check_unread(body: bytes, told: str) -> None:
+    """Raise BodyInvalid for a body where nothing is read of one, unless it says nothing."""
+    if body.strip() not in _NOTHING:
+        raise BodyInvalid(("body",), told)
 
 
 def _nearest(name: str, known: Collection[str]) -> str:

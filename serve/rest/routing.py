@@ -16,10 +16,9 @@ from starlette.responses import Response
 
 from infra.digits import MOST
 from infra.errors import BodyInvalid
-from serve.names import check_names
+from serve.names import check_names, check_unread
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
-_NOTHING = (b"", b"{}", b"null")
 _HEADER = "the body must be JSON: send the header Content-Type: application/json"
 
 _LARGE = re.compile(rb"\d{19}")
@@ -110,7 +109,6 @@ def _refuser(known: set[str]) -> Callable[[Request], Coroutine[Any, Any, None]]:
     told = f"this route reads no body; {where if known else 'send none'}"
 
     async def check(request: Request) -> None:
-        if (await request.body()).strip() not in _NOTHING:
-            raise BodyInvalid(("body",), told)
+        check_unread(await request.body(), told)
 
     return check

@@ -11,7 +11,10 @@ _ENTRY_BYTES = 300  # beside its payload
 
 
 class Backlog:
-    """Messages without a hole up to the newest one. Bounded in bytes; the oldest go first."""
+    """The last messages, with their offsets. Bounded in bytes; the oldest go first.
+
+    Ends of topics, and what cannot be read, are not added: their offsets are missing in between.
+    """
 
     def __init__(self, limit_bytes: int) -> None:
         self.bytes = 0
@@ -43,7 +46,7 @@ class Backlog:
                 del self._by_topic[topic]
 
     def reaches(self, offset: int) -> bool:
-        """Return whether all that came after an offset is here."""
+        """Return whether all that was added after an offset is here."""
         oldest = self._order[0][0] if self._order else self._newest + 1
         return oldest <= offset + 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Awaitable, Callable, Collection, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import orjson
@@ -12,11 +12,11 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from infra.clock import utc
-from infra.errors import BodyInvalid, FinstageError, ParameterInvalid, RangeInvalid
+from infra.errors import FinstageError, ParameterInvalid, RangeInvalid
 from infra.messages import BROADCAST, Message
 from infra.symbols import normalise
 from serve.errors import error_response
-from serve.names import check_names
+from serve.names import check_names, check_unread
 from serve.ws.requests import PREFIXES
 from serve.ws.roster import Roster
 
@@ -59,7 +59,7 @@ def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
 
     async def broadcast(request: Request) -> Response:
         try:
-            message, target = _broadcast(await _given(request, _OF_BROADCAST))
+            message, target = _broadcast(*await _given(request, _OF_BROADCAST))
             await publish([message])
         except FinstageError as error:
             return error_response(error)
@@ -76,7 +76,7 @@ def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
 
     async def start(request: Request) -> Response:
         try:
-            given = await _given(request, ("symbols",))
+            given, _ = await _given(request, ("symbols",))
             before = (await feed.pinned())[0]
             wanted = _symbols(given.get("symbols")) or list(await feed.monitored())
             pinned = await feed.pin(wanted)
@@ -94,8 +94,7 @@ def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
 
     async def stop(request: Request) -> Response:
         try:
-            if (await request.body()).strip() not in (b"", b"{}", b"null"):
-                raise BodyInvalid(("body",), "this lets all symbols go and reads no body")
+            check_unread(await request.body(), "this lets all symbols go and reads no body")
             before = (await feed.pinned())[0]
             await feed.unpin()
         except FinstageError as error:
@@ -112,8 +111,10 @@ def routes(roster: Roster, publish: Publish, feed: Feed) -> list[Route]:
     ]
 
 
-async def _given(request: Request, known: Collection[str]) -> dict[str, Any]:
-    """Return the parameters of a body, those of the query where it has none."""
+async def _given(
+    request: Request, known: Collection[str]
+) -> tuple[dict[str, Any], dict[str, tuple[str, str]]]:
+    """Return the parameters of a body, of the query where it lacks them, and the place of each."""
     check_names(request.query_params, known)
     given: dict[str, Any] = dict(request.query_params)
     if "symbols" in given:
@@ -128,7 +129,8 @@ async def _given(request: Request, known: Collection[str]) -> dict[str, Any]:
             raise ParameterInvalid(("body",), "no object", ("a JSON object",))
         check_names(parsed, known, "body")
         given |= parsed
-    return given
+    in_query = request.query_params.keys() - parsed.keys() if body else known
+    return given, {name: ("query" if name in in_query else "body", name) for name in known}
 
 
 def _symbols(given: object) -> list[str]:
@@ -141,16 +143,18 @@ def _symbols(given: object) -> list[str]:
     return list(dict.fromkeys(normalise(name) for name in names))
 
 
-def _broadcast(given: dict[str, Any]) -> tuple[Message, str]:
+def _broadcast(
+    given: Mapping[str, Any], places: Mapping[str, tuple[str, str]]
+) -> tuple[Message, str]:
     text, kind = str(given.get("message", "")), given.get("message_type", "system_status")
-    target = given.get("target_type", EVERYONE)
+    target = str(given.get("target_type", EVERYONE))
     if not 1 <= len(text) <= _MOST_CHARACTERS:
         told = f"message must have 1 to {_MOST_CHARACTERS} characters"
-        raise RangeInvalid(("query", "message"), told, _MOST_CHARACTERS)
+        raise RangeInvalid(places["message"], told, _MOST_CHARACTERS)
     if kind not in MESSAGE_TYPES:
-        raise ParameterInvalid(("query", "message_type"), str(kind), MESSAGE_TYPES)
+        raise ParameterInvalid(places["message_type"], str(kind), MESSAGE_TYPES)
     if target != EVERYONE and target not in PREFIXES:
-        raise ParameterInvalid(("query", "target_type"), str(target), (EVERYONE, *PREFIXES))
+        raise ParameterInvalid(places["target_type"], target, (EVERYONE, *PREFIXES))
     body = {
         "type": kind,
         "message": text,
@@ -158,7 +162,7 @@ def _broadcast(given: dict[str, Any]) -> tuple[Message, str]:
         "broadcast_type": target,
         "timestamp": utc(time.time()).isoformat(),
     }
-    return Message(f"{BROADCAST}{target}", orjson.dumps(body)), str(target)
+    return Message(f"{BROADCAST}{target}", orjson.dumps(body)), target
 
 
 def _json(body: object) -> Response:

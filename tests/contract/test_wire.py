@@ -328,9 +328,25 @@ async def test_a_place_to_recover_from_is_within_64_bits(recover: dict[str, int]
         ("POST", "broadcast", {"json": {"message": "x", "target": "all"}}, ["body", "target"]),
         ("POST", "streaming/start", {"json": {"symbol": "AAPL"}}, ["body", "symbol"]),
         ("POST", "streaming/stop", {"json": {"symbols": ["AAPL"]}}, ["body"]),
+        ("POST", "broadcast", {}, ["query", "message"]),
+        ("POST", "broadcast", {"params": {"message": "x" * 2_001}}, ["query", "message"]),
+        ("POST", "broadcast", {"json": {"message": "x" * 2_001}}, ["body", "message"]),
+        ("POST", "broadcast", {"json": {}}, ["body", "message"]),
+        (
+            "POST",
+            "broadcast",
+            {"params": {"message": "x"}, "json": {"target_type": "none"}},
+            ["body", "target_type"],
+        ),
+        (
+            "POST",
+            "broadcast",
+            {"params": {"message_type": "none"}, "json": {"message": "x"}},
+            ["query", "message_type"],
+        ),
     ],
 )
-async def test_what_is_nearly_a_parameter_is_refused_beside_the_sockets_too(
+async def test_what_cannot_be_is_refused_at_its_place_beside_the_sockets_too(
     tmp_path: Path, method: str, path: str, more: dict[str, Any], place: list[str]
 ) -> None:
     async with (
