@@ -49,7 +49,7 @@ class JoinedService:
         self._goes = threading.Event()
         self._ray_address = ""
         self._deployed = False
-        self._stage = f"joining Ray at {address}"
+        self._stage = "starting"
 
     def run(self) -> int:
         """Run until stopped; return the exit code."""
@@ -61,9 +61,7 @@ class JoinedService:
         failed = None
         with StopSignals(self._goes) as signals:
             try:
-                with StartWatch(self._say) as watch:
-                    watch.stage = self._stage
-                    self._start(signals)
+                self._start(signals)
                 while not self._goes.wait(_WATCH_EVERY_S):
                     self._check_ray()
             except RayDied as error:
@@ -93,7 +91,13 @@ class JoinedService:
         self._settings = self._settings.begun(started_at_s)
         if self._address != "auto" and not listens(self._address):  # Ray would try for minutes
             raise ConfigError(f"no Ray at {self._address} can be joined: nobody listens there")
-        with self._console.status("joining Ray …"):
+        with StartWatch(self._say) as watch, self._console.status("") as status:
+
+            def begin(stage: str) -> None:
+                self._stage = watch.stage = stage
+                status.update(f"{stage} …")
+
+            begin(f"joining Ray at {self._address}")
             try:
                 context = join_ray(self._address, self._settings.task_modules)
                 self._ray_address = context.address_info["address"]
@@ -103,9 +107,12 @@ class JoinedService:
                     f"no Ray at {self._address} can be joined: {str(error).splitlines()[0]}"
                 ) from None
             self._refuse_taken_prefixes()
+            begin("starting the actors and the applications")
             self._deployed = True
             check = deploy(self._settings, started_at_s, self._check_ray)
+            begin("waiting for the first answer")
             await_ready(self._settings, check)
+            begin("starting jobs, tasks, alerts and the monitor")
             deploy_rest(self._settings, self._check_ray)
         state = self._new_state(self._ray_address, started_at_s)
         self._console.print(overview(self._settings, state))
