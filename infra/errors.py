@@ -499,6 +499,13 @@ class StoreBusy(StoreError):
     code = "store_busy"
 
 
+class StoreUnsure(StoreError):
+    """Raised when a commit gave no answer: it is done or not, and only a look shows which."""
+
+    code = "store_unsure"
+    retryable = False
+
+
 class StoreExhausted(StoreError):
     """Raised when no connection to the database came free in time."""
 

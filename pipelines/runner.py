@@ -21,6 +21,7 @@ from infra.context import bound_request_id
 from infra.errors import (
     FinstageError,
     Retry,
+    StoreUnsure,
     TaskRejected,
     TaskUnknown,
 )
@@ -133,7 +134,8 @@ def _failure(error: BaseException) -> tuple[str, str, bool, float | None]:
         if isinstance(error, FinstageError):
             after_s = bounded_s(error.after_s) if isinstance(error, Retry) else None
             text = plain_text(error.message, ERROR_CHARS)
-            return plain_code(error.code), text, bool(error.retryable), after_s
+            again = error.retryable or isinstance(error, StoreUnsure)  # a task may run twice
+            return plain_code(error.code), text, bool(again), after_s
         left = "the task left its process by " if isinstance(error, SystemExit) else ""
         return plain_code(name), plain_text(f"{left}{name}: {error}", ERROR_CHARS), True, None
     except KeyboardInterrupt:

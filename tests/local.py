@@ -411,7 +411,7 @@ class LocalStore:
     async def read(self, work: Work[T], limit: Limit = QUESTION) -> T:
         return await self.write(work, limit=limit)
 
-    async def write(self, work: Work[T], *, once: bool = False, limit: Limit = QUESTION) -> T:
+    async def write(self, work: Work[T], limit: Limit = QUESTION) -> T:
         if self.is_away:
             raise StoreUnavailable("the store does not answer: a test says so")
         store = Store(self._url)
@@ -419,7 +419,7 @@ class LocalStore:
             if not self._is_migrated:
                 await store.migrate()
                 self._is_migrated = True
-            return await store.write(work, once=once, limit=limit)
+            return await store.write(work, limit)
         finally:
             await store.close()
 

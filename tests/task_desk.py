@@ -108,14 +108,14 @@ class MortalStore:
     async def read(self, work: Any, limit: Limit = QUESTION) -> Any:
         return await self._alive(self._store.read(work, limit))
 
-    async def write(self, work: Any, *, once: bool = False, limit: Limit = QUESTION) -> Any:
+    async def write(self, work: Any, limit: Limit = QUESTION) -> Any:
         async def mortal(unit: Any) -> Any:
             result = await work(unit)
             if self._is_dead:
                 raise Killed
             return result
 
-        return await self._alive(self._store.write(mortal, once=once, limit=limit))
+        return await self._alive(self._store.write(mortal, limit))
 
     async def die(self) -> None:
         """Let nothing more come of any call."""

@@ -34,6 +34,7 @@ from infra.errors import (
     FinstageError,
     StoreBusy,
     StoreError,
+    StoreUnsure,
 )
 from infra.metrics import ALERTS_GIVEN
 from infra.notify.channels import AnySender, ChannelSender
@@ -248,7 +249,7 @@ class AlertActor(ServiceActor):
             part = waiting[: self._part]
             try:
                 given += await self._give_part(part)
-            except StoreBusy:
+            except (StoreBusy, StoreUnsure):
                 self._part = max(1, len(part) // 2)
                 raise
             del waiting[: len(part)]

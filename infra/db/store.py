@@ -27,8 +27,10 @@ from infra.errors import (
     StoreBusy,
     StoreError,
     StoreExhausted,
+    StoreFull,
     StoreRefused,
     StoreUnavailable,
+    StoreUnsure,
     StoreVersion,
 )
 from infra.metrics import DB_CONNECTIONS
@@ -48,6 +50,7 @@ _FIRST_PAUSE_S = 0.02
 _LONGEST_PAUSE_S = 0.5
 _LEAST_TRY_S = 0.6  # less time than that is not worth another try
 _AWAY_S = 1.0  # a database that did not answer is not asked again for so long
+_COMMIT_S = 0.3  # beyond a limit, for the end of a commit: whoever asks an actor still hears it
 _CLOSE_S = 5.0
 
 
@@ -71,10 +74,12 @@ class Store:
     `read` and `write` run their work in one transaction: committed when it returns, undone when
     it raises. Work that met a deadlock, a lock or a broken connection runs again, so it may do
     nothing but use the unit. A commit whose answer was lost may have happened: such work runs
-    again too, since all that we write may be written twice, unless `once` says not to.
+    again too, since all that we write may be written twice.
 
-    No caller waits longer than its limit, QUESTION where none is given: StoreBusy where the
-    database works on it or waits for a lock, StoreUnavailable where it cannot be reached.
+    No caller waits longer than its limit, QUESTION where none is given, and a moment more for a
+    commit under way: StoreBusy where the database works on it or waits for a lock,
+    StoreUnavailable where it cannot be reached, and StoreUnsure where a commit has not answered,
+    so that all of it is done or nothing.
 
     Raises StoreUnavailable at once for a second after the database did not answer, so that
     callers with something else to give do not wait. `tables_needed` makes the first use check
@@ -122,11 +127,14 @@ class Store:
 
     async def read(self, work: Work[T], limit: Limit = QUESTION) -> T:
         """Return what `work` returns; raises StoreError."""
-        return await self._limited(self._engine, work, False, limit)
+        return await self._limited(self._engine, work, limit)
 
-    async def write(self, work: Work[T], *, once: bool = False, limit: Limit = QUESTION) -> T:
-        """Return what `work` returns, once all it did is committed; raises StoreError."""
-        return await self._limited(self._writing, work, once, limit)
+    async def write(self, work: Work[T], limit: Limit = QUESTION) -> T:
+        """Return what `work` returns, once all it did is committed.
+
+        Raises StoreError, and then nothing of it is done, but StoreUnsure where that is not known.
+        """
+        return await self._limited(self._writing, work, limit)
 
     async def migrate(self, to: str = HEAD) -> tuple[str | None, str | None]:
         """Bring the tables to a version; return the versions before and after.
@@ -186,13 +194,15 @@ class Store:
             await asyncio.wait(self._left, timeout=_CLOSE_S)
         await self._engine.dispose()
 
-    async def _limited(self, engine: AsyncEngine, work: Work[T], once: bool, limit: Limit) -> T:
+    async def _limited(self, engine: AsyncEngine, work: Work[T], limit: Limit) -> T:
         """Return what the tries return; raises StoreError when the limit is over."""
         self._refuse_while_away()
-        tries = _Tries()
-        task = asyncio.ensure_future(self._tried(engine, work, once, limit, tries))
+        tries = _Tries(writes=engine is self._writing)
+        task = asyncio.ensure_future(self._tried(engine, work, limit, tries))
         try:
             await asyncio.wait({task}, timeout=limit.answer_s)
+            if tries.is_committing:
+                await asyncio.wait({task}, timeout=_COMMIT_S)
         except asyncio.CancelledError:
             self._leave(task, tries)
             raise
@@ -201,7 +211,7 @@ class Store:
         told = self._late(tries, limit.answer_s)
         self._leave(task, tries)
         self._note_away(told)
-        raise told
+        raise tries.told(told)
 
     def _late(self, tries: _Tries, waited_s: float) -> StoreError:
         """Return what a caller is told who waits no longer, by what the try was at."""
@@ -214,7 +224,7 @@ class Store:
         return StoreUnavailable(f"the store does not answer within {waited_s:g} s")
 
     def _leave(self, task: asyncio.Task[Any], tries: _Tries) -> None:
-        """End a try whose caller is gone: it is undone, in its own time."""
+        """End a try whose caller is gone: it is undone in its own time, unless it commits."""
         tries.interrupt()
         task.cancel()
         self._left.add(task)
@@ -225,34 +235,45 @@ class Store:
         if not task.cancelled():
             task.exception()  # nobody asks for it
 
-    async def _tried(
-        self, engine: AsyncEngine, work: Work[T], once: bool, limit: Limit, tries: _Tries
-    ) -> T:
+    async def _tried(self, engine: AsyncEngine, work: Work[T], limit: Limit, tries: _Tries) -> T:
         began_s = self._clock.monotonic_s()
         pause_s = _FIRST_PAUSE_S
         while True:
             tries.count += 1
-            attempted = _Attempt(engine, self.watch, self._clock, tries)
             try:
                 if not self._is_current:
                     await self._check_version()
-                return await attempted.run(work)
+                return await self._try(engine, work, tries)
             except Exception as error:
                 told = store_error(error)
                 if told is None and not is_of_database(error):
                     raise
                 told = told or _told(error)
-                unsure = once and attempted.was_committing
+                tries.failed(told)
                 left_s = limit.locks_s - (self._clock.monotonic_s() - began_s)
-                if unsure or not _may_pass(told, tries.count, left_s):
+                if not _may_pass(told, tries.count, left_s):
                     self._note_away(told)
                     if isinstance(told, StoreRefused):  # the caller is told in our words
                         said = str(getattr(error, "orig", error))
                         logger.warning("store.refused", extra={"reason": said})
-                    raise told from error
+                    raise tries.told(told) from error
                 logger.info("store.again", extra={"reason": told.code, "attempt": tries.count})
             await self._clock.sleep(pause_s * random.uniform(0.5, 1.5))
             pause_s = min(_LONGEST_PAUSE_S, pause_s * 2)
+
+    async def _try(self, engine: AsyncEngine, work: Work[T], tries: _Tries) -> T:
+        """Do the work in one transaction and commit it, or undo it."""
+        began_s = self._clock.monotonic_s()
+        async with engine.connect() as connection:
+            self.watch.waited(self._clock.monotonic_s() - began_s)
+            tries.connection = connection
+            try:
+                result = await work(Unit(connection))
+                tries.is_committing = True
+                await _unbroken(connection)
+                return result
+            finally:
+                tries.connection = None
 
     async def _check_version(self) -> None:
         found = await current_version(self._engine)
@@ -282,9 +303,27 @@ class _Unmigrated(StoreUnavailable):
 class _Tries:
     """What the tries for one caller are at: how many there were, and the connection in use."""
 
-    def __init__(self) -> None:
+    def __init__(self, writes: bool) -> None:
         self.count = 0
         self.connection: AsyncConnection | None = None
+        self.is_committing = False
+        self._writes = writes
+        self._may_be_done = False
+
+    def failed(self, error: StoreError) -> None:
+        """Note how a try ended: a commit that the database did not refuse may have been made."""
+        if self.is_committing and not isinstance(error, (StoreBusy, StoreFull, StoreRefused)):
+            self._may_be_done = True
+        self.is_committing = False
+
+    def told(self, error: StoreError) -> StoreError:
+        """Return what the caller is told instead of an error where something may be written."""
+        if not self._writes or not (self._may_be_done or self.is_committing):
+            return error
+        logger.warning("store.unsure", extra={"reason": error.message})
+        return StoreUnsure(
+            "the store did not say whether it wrote this: look before you try again"
+        )
 
     def interrupt(self) -> None:
         """Let SQLite stop at once, whose thread would go on to the end; others are cut off."""
@@ -293,33 +332,6 @@ class _Tries:
         with contextlib.suppress(Exception):  # it may end by itself in this moment
             driven: Any = self.connection.sync_connection
             driven.connection.driver_connection._conn.interrupt()
-
-
-class _Attempt:
-    """One transaction from its connection to its commit."""
-
-    def __init__(
-        self, engine: AsyncEngine, watch: QueryWatch, clock: Clock, tries: _Tries
-    ) -> None:
-        self._engine = engine
-        self._watch = watch
-        self._clock = clock
-        self._tries = tries
-        self.was_committing = False
-
-    async def run(self, work: Work[T]) -> T:
-        """Do the work and commit it, or undo it."""
-        began_s = self._clock.monotonic_s()
-        async with self._engine.connect() as connection:
-            self._watch.waited(self._clock.monotonic_s() - began_s)
-            self._tries.connection = connection
-            try:
-                result = await work(Unit(connection))
-                self.was_committing = True
-                await _unbroken(connection)
-                return result
-            finally:
-                self._tries.connection = None
 
 
 async def _unbroken(connection: AsyncConnection) -> None:

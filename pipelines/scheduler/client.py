@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from actors.runtime import ActorClient
-from infra.errors import StoreBusy, StoreError, StoreExhausted, StoreFull
+from infra.errors import StoreBusy, StoreError, StoreExhausted, StoreFull, StoreUnsure
 
 if TYPE_CHECKING:  # who only calls does without the database
     from infra.db.watch import StoreReport
@@ -32,7 +32,7 @@ def trouble_of(error: StoreError) -> Trouble:
     """Return the word for an error of the store."""
     if isinstance(error, StoreFull):
         return "full"
-    return "busy" if isinstance(error, (StoreBusy, StoreExhausted)) else "away"
+    return "busy" if isinstance(error, (StoreBusy, StoreExhausted, StoreUnsure)) else "away"
 
 
 class SchedulerClient(ActorClient):

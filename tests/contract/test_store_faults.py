@@ -5,16 +5,17 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager, closing
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, closing, contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import URL, make_url, text
+from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.ext.asyncio import create_async_engine
+from sqlalchemy.util import await_only
 
 from infra.clock import SystemClock
 from infra.db.bulk import upsert_bars
@@ -35,8 +36,10 @@ from infra.errors import (
     StoreFull,
     StoreRefused,
     StoreUnavailable,
+    StoreUnsure,
     StoreVersion,
 )
+from serve.errors import error_headers
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
 from tests.disks import fill, make_room, small_disk
@@ -91,18 +94,24 @@ async def test_connections_that_died_in_the_pool_are_replaced(
     assert len(await read(store)) == 0
 
 
-async def test_a_commit_whose_answer_is_lost_is_not_made_twice_where_that_would_be_wrong(
+async def test_a_commit_whose_answer_is_lost_by_a_server_that_goes_is_told_as_unknown(
     store: Store, proxy: TcpProxy
 ) -> None:
     made = Import("OWN", "1d", "own.csv", 1, 0, 0, datetime.now(UTC))
     proxy.cut_answer_to = b"COMMIT"
 
-    with pytest.raises(StoreUnavailable):
-        await store.write(lambda unit: unit.imports.append(made), once=True)
-    await asyncio.sleep(1.1)  # the store is not asked for a second
-    latest = await store.read(lambda unit: unit.imports.latest())
+    async def work(unit: Unit) -> None:
+        if proxy.cut_answer_to is None:  # at the second try
+            await proxy.down()
+        await unit.imports.append(made)
 
-    assert latest["OWN", "1d"] == (1, True)  # it had been made
+    with pytest.raises(StoreUnsure, match="did not say") as told:
+        await store.write(work)
+    assert (told.value.code, told.value.retryable) == ("store_unsure", False)
+    await proxy.up()
+    await asyncio.sleep(1.1)  # the store is not asked for a second
+
+    assert await store.read(lambda unit: unit.imports.latest()) == {("OWN", "1d"): (1, True)}
 
 
 async def test_a_commit_whose_answer_is_lost_is_made_again_where_that_is_the_same(
@@ -568,6 +577,55 @@ async def test_a_work_whose_caller_is_gone_is_undone(tmp_path: Path) -> None:
 
     await upsert_bars(store, "MSFT", "1d", "yahoo", bars(1))
     assert len(await read(store, "AAPL")) == 0
+    await store.close()
+
+
+@contextmanager
+def slow_commits(store: Store, by_s: float) -> Iterator[None]:
+    """Let each commit take so long before it reaches the database."""
+    engine = store._engine.sync_engine
+
+    def slow(_: object) -> None:
+        await_only(asyncio.sleep(by_s))
+
+    event.listen(engine, "commit", slow)
+    try:
+        yield
+    finally:
+        event.remove(engine, "commit", slow)
+
+
+async def test_a_commit_under_way_at_the_limit_is_waited_for(tmp_path: Path) -> None:
+    store = Store(store_url("", tmp_path))
+    await store.migrate()
+
+    with slow_commits(store, 0.4):
+        await store.write(
+            lambda unit: unit.bars.upsert("AAPL", "1d", "yahoo", bars(3)), Limit(0.3, 0.3)
+        )
+
+    assert len(await read(store, "AAPL")) == 3
+    await store.close()
+
+
+async def test_a_commit_that_takes_too_long_is_told_as_unknown_and_only_of_what_writes(
+    tmp_path: Path,
+) -> None:
+    store = Store(store_url("", tmp_path))
+    await store.migrate()
+
+    with slow_commits(store, 1.0):
+        with pytest.raises(StoreUnsure) as told:
+            await store.write(
+                lambda unit: unit.bars.upsert("AAPL", "1d", "yahoo", bars(3)), Limit(0.3, 0.3)
+            )
+        assert (told.value.status_code, told.value.retryable) == (503, False)
+        assert "retry-after" not in error_headers(told.value)
+        with pytest.raises(StoreBusy, match="busy"):
+            await store.read(lambda unit: unit.bars.any(), Limit(0.1, 0.1))
+        await store.close()  # which waits for what was left
+
+    assert len(await read(store, "AAPL")) == 3
     await store.close()
 
 
