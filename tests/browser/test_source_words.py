@@ -29,6 +29,12 @@ UNKNOWN = {
     "retry_at": None,
     "retry_after_s": None,
 }
+WAITING = {
+    "cause": "waiting",
+    "text": "its first price is to come",
+    "retry_at": None,
+    "retry_after_s": None,
+}
 
 
 @dataclass
@@ -42,6 +48,7 @@ class Site:
     added: list[str] = field(default_factory=list)
     sockets: list[WebSocketRoute] = field(default_factory=list)
     said: list[dict[str, Any]] = field(default_factory=list)
+    reads: int = 0
 
     def open(self, name: str) -> None:
         self.page.route(f"{SITE}/**", self._answer)
@@ -54,6 +61,11 @@ class Site:
 
     def tell(self, message: dict[str, Any]) -> None:
         self.sockets[-1].send(json.dumps(message))
+
+    def pass_s(self, seconds: int) -> None:
+        """Let the page's clock run; what it asks for then is answered when this returns."""
+        self.page.clock.run_for(1_000 * seconds)
+        self.page.evaluate("fetch('/api/v2/last').then(() => 0)")
 
     def _listen(self, socket: WebSocketRoute) -> None:
         self.sockets.append(socket)
@@ -71,6 +83,7 @@ class Site:
             route.fulfill(path=file, headers=HEADERS | {"content-type": _type(file.name)})
 
     def _symbols(self, route: Route) -> None:
+        self.reads += route.request.method == "GET"
         if route.request.method == "POST":
             (symbol,) = json.loads(route.request.post_data or "")["symbols"]
             self.added.append(symbol)
@@ -154,6 +167,39 @@ def test_a_page_without_symbols_works_and_takes_the_first(
     expect(page.locator("#none")).to_be_hidden()
     assert site.added == ["meta"]
     assert not [text for text in complaints if "503" not in text]
+
+
+def test_what_no_waiting_mends_is_not_asked_for_again(site: Site) -> None:
+    site.row("NOPE", UNKNOWN)
+    site.page.clock.install()
+    site.open("home")
+    expect(site.page.locator(".why")).to_have_text("no price yet: symbol 'NOPE' is not known")
+
+    site.pass_s(600)
+
+    assert site.reads == 1
+
+
+def test_a_price_that_is_to_come_is_asked_for_ever_less_often_until_it_is_there(
+    site: Site,
+) -> None:
+    site.row("AAPL", WAITING)
+    site.page.clock.install()
+    site.open("home")
+    why = site.page.locator(".why")
+    expect(why).to_have_text("no price yet: its first price is to come")
+
+    site.pass_s(4)
+    assert site.reads == 2
+    for _ in range(10):
+        site.pass_s(60)
+    assert 8 < site.reads < 15
+    site.rows[0]["no_price"] = None
+    site.pass_s(61)
+    expect(why).to_have_count(0)
+    last = site.reads
+    site.pass_s(600)
+    assert site.reads == last
 
 
 def live_subscriptions(site: Site) -> int:

@@ -2,7 +2,9 @@
 import { askForKey, keyFor } from "/assets/key.js";
 
 const $ = (id) => document.getElementById(id);
-const LOOK_AGAIN_MS = 3000;
+const FIRST_PAUSE_MS = 3000;
+const LONGEST_PAUSE_MS = 60000;
+const LASTING = "symbol_unknown"; // the cause that no waiting mends
 
 // In words, with the seconds that are left until the source is tried again.
 export function why(trouble, readMs) {
@@ -14,21 +16,23 @@ export function why(trouble, readMs) {
 
 export class SourceWatch {
   // `read()`: the answer of /api/v2/symbols; `onList(page, words)`: after each reading, and each
-  // second while something has no price: `words(item)` says why, "" of an item that has one.
+  // second while the source is in trouble: `words(item)` says why an item has no price, "" of one
+  // that has. While something is to come it is read again, ever less often.
   constructor(read, onList) {
     this.read = read;
     this.onList = onList;
     this.page = null;
     this.readMs = 0;
+    this.pauseMs = FIRST_PAUSE_MS;
+    this.again = 0;
     this.connection = { name: "connecting", text: "connecting" };
-    setInterval(() => this.#lacks() && this.#show(), 1000);
-    setInterval(() => this.#lookAgain(), LOOK_AGAIN_MS);
+    setInterval(() => this.page?.source.trouble && this.#show(), 1000);
   }
 
   async load() {
-    this.page = await this.read();
-    this.readMs = Date.now();
-    this.#show();
+    await this.#look();
+    this.pauseMs = FIRST_PAUSE_MS;
+    this.#lookLater();
   }
 
   // The state of the socket: of a badge the source's trouble says more, while there is some.
@@ -48,7 +52,20 @@ export class SourceWatch {
 
   // Whether something is to come: the source's answer, or a price.
   #lacks() {
-    return this.page && (this.page.source.trouble || this.page.items.some((item) => item.no_price));
+    const { source, items } = this.page;
+    return source.trouble || items.some((item) => item.no_price && item.no_price.cause !== LASTING);
+  }
+
+  async #look() {
+    this.page = await this.read();
+    this.readMs = Date.now();
+    this.#show();
+  }
+
+  #lookLater() {
+    clearTimeout(this.again);
+    this.again = setTimeout(() => this.#lookAgain(), this.pauseMs);
+    this.pauseMs = Math.min(2 * this.pauseMs, LONGEST_PAUSE_MS);
   }
 
   #words(item) {
@@ -63,10 +80,10 @@ export class SourceWatch {
   }
 
   async #lookAgain() {
-    if (document.hidden || !this.#lacks()) return;
     try {
-      await this.load();
+      if (!document.hidden && this.#lacks()) await this.#look();
     } catch { /* the socket says that the service is away */ }
+    this.#lookLater();
   }
 }
 
