@@ -185,7 +185,7 @@ def __getattr__(name: str) -> Any:
 def main() -> None:
     """Run the command line."""
     _check_packages()
-    importlib.import_module("serve.cli").run()
+    importlib.import_module("serve.cli.main").run()
 
 
 if __name__ == "__main__":

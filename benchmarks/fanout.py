@@ -23,8 +23,8 @@ from benchmarks.report import Claim, Report, Table
 from benchmarks.service import Bench, Target, free_port, own_settings, peer
 from benchmarks.stats import Summary
 from infra.messages import PRICES, Message
-from serve.head import ingress_environment
-from serve.ports import choose_ports
+from serve.cli.head import ingress_environment
+from serve.cli.ports import choose_ports
 
 NAME = "fanout"
 SIZES = (1_000, 3_500, 7_000)

@@ -96,8 +96,8 @@ def _serve_run() -> Iterator[tuple[Tree, float]]:
 
 
 def _ingress(folder: Path) -> dict[str, str]:
-    from serve.head import ingress_environment, token_path
-    from serve.ports import choose_ports
+    from serve.cli.head import ingress_environment, token_path
+    from serve.cli.ports import choose_ports
 
     settings = own_settings(folder, _SERVE_PORT)
     path = token_path(settings)

@@ -28,8 +28,8 @@ from pipelines.queue.actor import TaskQueueActor
 from pipelines.queue.client import TASK_QUEUE
 from pipelines.scheduler.actor import SchedulerActor
 from pipelines.scheduler.client import SCHEDULER
-from serve.api_replica import Api
-from serve.stream_replica import Stream
+from serve.replicas.api import Api
+from serve.replicas.stream import Stream
 
 API_APP = "finstage-api"
 STREAM_APP = "finstage-stream"

@@ -31,7 +31,7 @@ from infra.messages import (
 )
 from infra.quotes import price_update
 from infra.tick_bars import BarUpdate
-from serve.up import farewell
+from serve.cli.up import farewell
 
 AT = datetime(2026, 3, 4, 14, 30, tzinfo=UTC)
 AT_NS = int(AT.timestamp()) * 10**9

@@ -73,11 +73,11 @@ from infra.universe import load_universe
 from pipelines.jobs.registry import all_jobs
 from pipelines.scheduler.client import SchedulerClient, StoreState
 from pipelines.scheduler.core import Schedule
-from serve.api import create_api
-from serve.gate import Gate
-from serve.last_good import LastGood
-from serve.near import NearCache
-from serve.services import Services
+from serve.edge.gate import Gate
+from serve.edge.last_good import LastGood
+from serve.edge.near import NearCache
+from serve.rest.app import create_api
+from serve.rest.services import Services
 from tests.monitor_desks import LocalMonitor
 from tests.settings import made_settings
 from tests.task_desk import LocalTasks

@@ -7,12 +7,12 @@ from typing import Annotated
 from fastapi import Path, Query
 from starlette.responses import Response
 
-from serve.monitor_schemas import ExperimentRequest, Figures, ResultRequest, StopRequest
 from serve.rest.answers import fresh, now_iso
 from serve.rest.envelope import Envelope, enveloped
+from serve.rest.monitor_schemas import ExperimentRequest, Figures, ResultRequest, StopRequest
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import State
+from serve.rest.schemas import documented
+from serve.rest.services import ServicesDep
 
 router = Router(prefix="/api/v2/ab-tests", tags=["A/B tests"])
 
@@ -23,7 +23,7 @@ TestId = Annotated[str, Path(max_length=64)]
 @router.get(
     "/", response_model=Envelope[Figures], responses=documented(503), include_in_schema=False
 )
-async def read_tests(services: State) -> Response:
+async def read_tests(services: ServicesDep) -> Response:
     """Every test in short, and how many are in which state."""
     return enveloped(await services.monitor.trials.all(), "A/B tests")
 
@@ -32,14 +32,14 @@ async def read_tests(services: State) -> Response:
 @router.post(
     "/", response_model=Envelope[Figures], responses=documented(409, 503), include_in_schema=False
 )
-async def create(services: State, body: ExperimentRequest) -> Response:
+async def create(services: ServicesDep, body: ExperimentRequest) -> Response:
     """Make a test, a draft: it runs once it is started."""
     made = await services.monitor.trials.create(body.model_dump())
     return enveloped({"test_id": body.id, "created_at": made["created_at"]}, "created")
 
 
 @router.post("/results", response_model=Figures, responses=documented(404, 409, 503))
-async def record(services: State, body: ResultRequest) -> Response:
+async def record(services: ServicesDep, body: ResultRequest) -> Response:
     """Add a result that a client measured itself, of a running test and the client's variant."""
     await services.monitor.trials.record(
         body.test_id,
@@ -62,7 +62,9 @@ async def record(services: State, body: ResultRequest) -> Response:
 
 
 @router.get("/endpoint/{path:path}/active", response_model=Figures, responses=documented(503))
-async def read_active(services: State, path: Annotated[str, Path(max_length=200)]) -> Response:
+async def read_active(
+    services: ServicesDep, path: Annotated[str, Path(max_length=200)]
+) -> Response:
     """The running tests about a path, with or without its first slash."""
     endpoint = "/" + path.lstrip("/")
     found = await services.monitor.trials.active_at(endpoint)
@@ -77,7 +79,7 @@ async def read_active(services: State, path: Annotated[str, Path(max_length=200)
 
 
 @router.get("/{test_id}", response_model=Envelope[Figures], responses=documented(404, 503))
-async def read_test(services: State, test_id: TestId) -> Response:
+async def read_test(services: ServicesDep, test_id: TestId) -> Response:
     """A test whole."""
     return enveloped(await services.monitor.trials.one(test_id), test_id)
 
@@ -85,7 +87,7 @@ async def read_test(services: State, test_id: TestId) -> Response:
 @router.post(
     "/{test_id}/start", response_model=Envelope[Figures], responses=documented(404, 409, 503)
 )
-async def start(services: State, test_id: TestId) -> Response:
+async def start(services: ServicesDep, test_id: TestId) -> Response:
     """Let a draft run: from now on requests get variants."""
     shown = await services.monitor.trials.move(test_id, "started")
     return enveloped({"test_id": test_id, "started_at": shown["start_time"]}, "started")
@@ -94,7 +96,9 @@ async def start(services: State, test_id: TestId) -> Response:
 @router.post(
     "/{test_id}/stop", response_model=Envelope[Figures], responses=documented(404, 409, 503)
 )
-async def stop(services: State, test_id: TestId, body: StopRequest | None = None) -> Response:
+async def stop(
+    services: ServicesDep, test_id: TestId, body: StopRequest | None = None
+) -> Response:
     """Give a test up; what was measured stays."""
     reason = "" if body is None else body.reason
     shown = await services.monitor.trials.move(test_id, "stopped", reason)
@@ -106,7 +110,7 @@ async def stop(services: State, test_id: TestId, body: StopRequest | None = None
     "/{test_id}/{step}", response_model=Envelope[Figures], responses=documented(404, 409, 503)
 )
 async def move(
-    services: State,
+    services: ServicesDep,
     test_id: TestId,
     step: Annotated[str, Path(pattern="^(pause|resume|complete)$")],
 ) -> Response:
@@ -120,7 +124,7 @@ async def move(
     "/{test_id}/assign/{user_identifier}", response_model=Figures, responses=documented(404, 503)
 )
 async def read_assignment(
-    services: State,
+    services: ServicesDep,
     test_id: TestId,
     user_identifier: Annotated[str, Path(max_length=200)],
     endpoint: Annotated[str, Query(max_length=200)],
@@ -135,7 +139,7 @@ async def read_assignment(
 
 @router.get("/{test_id}/statistics", response_model=Figures, responses=documented(404, 503))
 async def read_statistics(
-    services: State,
+    services: ServicesDep,
     test_id: TestId,
     force_refresh: Annotated[bool, Query(description="Taken; they are always of now.")] = False,
 ) -> Response:
@@ -145,13 +149,13 @@ async def read_statistics(
 
 
 @router.get("/{test_id}/analysis", response_model=Figures, responses=documented(404, 503))
-async def read_analysis(services: State, test_id: TestId) -> Response:
+async def read_analysis(services: ServicesDep, test_id: TestId) -> Response:
     """Whether a variant is better, taken once when each had enough; before, what is missing."""
     return fresh(await services.monitor.trials.analysis(test_id))
 
 
 @router.delete("/{test_id}", response_model=Figures, responses=documented(404, 409, 503))
-async def remove(services: State, test_id: TestId) -> Response:
+async def remove(services: ServicesDep, test_id: TestId) -> Response:
     """Delete a test that does not run, and all that was measured."""
     await services.monitor.trials.remove(test_id)
     return fresh(

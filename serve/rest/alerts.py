@@ -20,7 +20,8 @@ from infra.notify.signing import new_secret
 from infra.notify.targets import checked_target, shown
 from infra.sources.runs import present_run
 from infra.symbols import normalise
-from serve.alert_schemas import (
+from serve.edge.errors import of_body
+from serve.rest.alert_schemas import (
     AlertDeliveries,
     AlertRule,
     AlertRulePage,
@@ -28,11 +29,10 @@ from serve.alert_schemas import (
     GivenAlerts,
     NewAlertRule,
 )
-from serve.errors import of_body
 from serve.rest.answers import fresh, now_iso
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import Services, State
+from serve.rest.schemas import documented
+from serve.rest.services import Services, ServicesDep
 
 router = Router(prefix="/api/v2/alerts", tags=["alerts"])
 
@@ -42,7 +42,7 @@ RuleId = Annotated[str, Path(max_length=64, description="The id that making the 
 @router.post(
     "/price", response_model=NewAlertRule, status_code=201, responses=documented(404, 503)
 )
-async def make_rule(services: State, body: AlertRuleRequest) -> Response:
+async def make_rule(services: ServicesDep, body: AlertRuleRequest) -> Response:
     """Make a rule; in the store before this answers, and asked on every price from then on.
 
     The condition is of quotes (`price`, `change_pct`, …) and live indicators. One that holds
@@ -60,7 +60,7 @@ async def make_rule(services: State, body: AlertRuleRequest) -> Response:
 
 @router.get("/price", response_model=AlertRulePage, responses=documented(503))
 async def list_rules(
-    services: State,
+    services: ServicesDep,
     page: Annotated[int, Query(ge=1, le=10_000)] = 1,
     size: Annotated[int, Query(ge=1, le=500)] = 100,
 ) -> Response:
@@ -80,13 +80,13 @@ async def list_rules(
 
 
 @router.get("/price/{rule_id}", response_model=AlertRule, responses=documented(404, 503))
-async def read_rule(services: State, rule_id: RuleId) -> Response:
+async def read_rule(services: ServicesDep, rule_id: RuleId) -> Response:
     """One rule."""
     return fresh(_shown(await _rule(services, rule_id)))
 
 
 @router.put("/price/{rule_id}", response_model=AlertRule, responses=documented(404, 503))
-async def change_rule(services: State, rule_id: RuleId, body: AlertRuleRequest) -> Response:
+async def change_rule(services: ServicesDep, rule_id: RuleId, body: AlertRuleRequest) -> Response:
     """Put another rule in its place, armed; its id, secret and cool-down stay."""
     before = await _rule(services, rule_id)
     now = utc(services.clock.time_s())
@@ -97,19 +97,19 @@ async def change_rule(services: State, rule_id: RuleId, body: AlertRuleRequest) 
 
 
 @router.put("/price/{rule_id}/enable", response_model=AlertRule, responses=documented(404, 503))
-async def enable_rule(services: State, rule_id: RuleId) -> Response:
+async def enable_rule(services: ServicesDep, rule_id: RuleId) -> Response:
     """Let a rule count again, armed."""
     return await _enabled(services, rule_id, True)
 
 
 @router.put("/price/{rule_id}/disable", response_model=AlertRule, responses=documented(404, 503))
-async def disable_rule(services: State, rule_id: RuleId) -> Response:
+async def disable_rule(services: ServicesDep, rule_id: RuleId) -> Response:
     """Let a rule not count until it is enabled."""
     return await _enabled(services, rule_id, False)
 
 
 @router.delete("/price/{rule_id}", response_model=AlertRule, responses=documented(404, 503))
-async def remove_rule(services: State, rule_id: RuleId) -> Response:
+async def remove_rule(services: ServicesDep, rule_id: RuleId) -> Response:
     """Delete a rule and return it; the alerts that it gave stay."""
     rule = await _rule(services, rule_id)
     if not await services.alerts.remove_rule(rule_id):
@@ -119,7 +119,7 @@ async def remove_rule(services: State, rule_id: RuleId) -> Response:
 
 @router.get("/fired", response_model=GivenAlerts, responses=documented(404, 503))
 async def read_given(
-    services: State,
+    services: ServicesDep,
     symbol: Annotated[str | None, Query(description="Only of this symbol.")] = None,
     hours: Annotated[int, Query(ge=1, le=87_600, description="So far back from now.")] = 24,
     after_id: Annotated[
@@ -150,7 +150,7 @@ async def read_given(
     "/fired/{alert_id}/deliveries", response_model=AlertDeliveries, responses=documented(503)
 )
 async def read_deliveries(
-    services: State, alert_id: Annotated[int, Path(ge=1, le=2**62)]
+    services: ServicesDep, alert_id: Annotated[int, Path(ge=1, le=2**62)]
 ) -> Response:
     """What came of telling the targets of an alert; empty where it has none."""
     found = await services.store.read(lambda unit: unit.deliveries.of_notice(f"alert-{alert_id}"))

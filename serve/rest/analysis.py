@@ -16,9 +16,8 @@ from infra.errors import FinstageError, IntervalUnsupported
 from infra.symbols import normalise
 from pipelines.analysis import priced_analyses
 from pipelines.jobs.analysis import keep_analyses
-from serve.errors import error_detail
-from serve.gate import need_key
-from serve.indicator_schemas import IndicatorSeries, NamedIndicators
+from serve.edge.errors import error_detail
+from serve.edge.gate import need_key
 from serve.rest import formats
 from serve.rest.answers import (
     fresh,
@@ -28,6 +27,7 @@ from serve.rest.answers import (
     raise_if_all_failed,
     supported,
 )
+from serve.rest.indicator_schemas import IndicatorSeries, NamedIndicators
 from serve.rest.monitor import check_price
 from serve.rest.parameters import (
     IntervalQuery,
@@ -42,9 +42,7 @@ from serve.rest.parameters import (
 from serve.rest.prices import recent_bodies
 from serve.rest.questions import IndicatorQuestion
 from serve.rest.routing import Router
-from serve.rest.tables import TableQuestion
-from serve.rest.tasks import submitted
-from serve.schemas import (
+from serve.rest.schemas import (
     BatchIndicators,
     BatchIndicatorsRequest,
     BatchPrices,
@@ -55,8 +53,10 @@ from serve.schemas import (
     Texts,
     documented,
 )
-from serve.services import Services, State
-from serve.task_schemas import BackgroundQueued, BackgroundStatus, TaskRequest
+from serve.rest.services import Services, ServicesDep
+from serve.rest.tables import TableQuestion
+from serve.rest.task_schemas import BackgroundQueued, BackgroundStatus, TaskRequest
+from serve.rest.tasks import submitted
 
 router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
@@ -70,7 +70,7 @@ _LIST_BODY_QUERY = "For a bare list as body; an object carries its own."
 )
 async def read_indicators(
     request: Request,
-    services: State,
+    services: ServicesDep,
     symbol: SymbolPath,
     period: PeriodQuery = "1mo",
     indicators: Annotated[
@@ -121,7 +121,7 @@ async def read_indicators(
 @router.post("/batch/indicators", response_model=BatchIndicators, responses=documented(404, 503))
 async def read_batch(
     request: Request,
-    services: State,
+    services: ServicesDep,
     body: Annotated[BatchIndicatorsRequest | Texts, Body()],
     period: PeriodQuery = "1mo",
     batch_size: Annotated[int, Query(ge=1, le=20, description=_LIST_BODY_QUERY)] = 5,
@@ -157,7 +157,7 @@ async def read_batch(
 
 @router.get("/prices/monitor", response_model=MonitoredPrices, responses=documented(503))
 async def monitor_prices(
-    services: State,
+    services: ServicesDep,
     symbols: Annotated[
         str | None, Query(description="Symbols, comma separated; default: the monitored set.")
     ] = None,
@@ -190,7 +190,7 @@ async def monitor_prices(
 
 @router.get("/prices/batch", response_model=BatchPrices, responses=documented(503))
 async def read_prices(
-    services: State,
+    services: ServicesDep,
     symbols: SymbolsQuery,
     include_history: Annotated[
         bool, Query(description="Add the closed bars of the last five sessions of each.")
@@ -227,7 +227,7 @@ async def read_prices(
 )
 async def analyse(
     request: Request,
-    services: State,
+    services: ServicesDep,
     body: Annotated[ComprehensiveRequest | Texts, Body()],
     period: PeriodQuery = "1mo",
     save_results: Annotated[bool, Query(description=_LIST_BODY_QUERY)] = False,
@@ -298,7 +298,7 @@ def _sources(results: Mapping[str, Any]) -> list[str]:
     responses=documented(404, 503),
 )
 async def analyse_in_background(
-    services: State,
+    services: ServicesDep,
     symbols: Annotated[list[str], Query(max_length=500, description="Repeated.")],
     analysis_types: Annotated[
         list[str], Query(max_length=10, description="Repeated: indicators, signals.")
@@ -327,7 +327,7 @@ async def _queued(services: Services, names: list[str], analysis_types: list[str
     "/analysis/status/{task_id}", response_model=BackgroundStatus, responses=documented(404, 503)
 )
 async def read_background(
-    services: State, task_id: Annotated[str, Path(max_length=64)]
+    services: ServicesDep, task_id: Annotated[str, Path(max_length=64)]
 ) -> Response:
     """How an analysis in the background does, with its result once it has one."""
     shown = await services.tasks.task(task_id)

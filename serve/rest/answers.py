@@ -13,9 +13,9 @@ from starlette.responses import Response
 from infra.clock import utc
 from infra.errors import FinstageError
 from infra.periods import INTERVALS, check_interval
-from serve.errors import error_detail
-from serve.near import Rendered
-from serve.services import Services
+from serve.edge.errors import error_detail
+from serve.edge.near import Rendered
+from serve.rest.services import Services
 
 _NO_STORE = {"cache-control": "no-store"}
 

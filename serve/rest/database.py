@@ -17,9 +17,9 @@ from infra.db.slow_queries import SlowQueryLog
 from infra.db.watch import PoolStats, QueryStats, StoreReport
 from serve.rest.answers import fresh, now_iso
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import Services, State
-from serve.store_schemas import (
+from serve.rest.schemas import documented
+from serve.rest.services import Services, ServicesDep
+from serve.rest.store_schemas import (
     DatabaseSummary,
     IndexAnalysis,
     IndexSql,
@@ -46,7 +46,7 @@ Hours = Annotated[int, Query(ge=1, le=168, description="How far back.")]
 
 @router.get("/query-stats", response_model=QueryStatsBody, responses=documented(503))
 async def read_query_stats(
-    services: State, limit: Annotated[int, Query(ge=1, le=100)] = 50
+    services: ServicesDep, limit: Annotated[int, Query(ge=1, le=100)] = 50
 ) -> Response:
     """Each kind of query since the processes started: how often, how long, how many rows.
 
@@ -84,7 +84,7 @@ async def read_query_stats(
 
 @router.get("/slow-queries", response_model=SlowQueries, responses=documented(503))
 async def read_slow_queries(
-    services: State,
+    services: ServicesDep,
     hours: Hours = 24,
     limit: Annotated[int, Query(ge=1, le=1_000)] = 100,
     min_duration: Annotated[float | None, Query(ge=0, description="Seconds.")] = None,
@@ -114,7 +114,7 @@ async def read_slow_queries(
 
 
 @router.get("/slow-queries/statistics", response_model=Statistics, responses=documented(503))
-async def read_slow_statistics(services: State, hours: Hours = 24) -> Response:
+async def read_slow_statistics(services: ServicesDep, hours: Hours = 24) -> Response:
     """Slow queries counted by operation, table and hour of the day (UTC)."""
     rows = await _slow(services, hours)
     seconds = [row.duration for row in rows]
@@ -132,7 +132,7 @@ async def read_slow_statistics(services: State, hours: Hours = 24) -> Response:
 
 
 @router.get("/slow-queries/patterns", response_model=Patterns, responses=documented(503))
-async def read_slow_patterns(services: State, hours: Hours = 24) -> Response:
+async def read_slow_patterns(services: ServicesDep, hours: Hours = 24) -> Response:
     """The kinds of slow queries that come most often, and that take longest."""
     kinds: dict[str, list[SlowQueryLog]] = {}
     for row in await _slow(services, hours):
@@ -146,7 +146,7 @@ async def read_slow_patterns(services: State, hours: Hours = 24) -> Response:
 
 @router.post("/slow-queries/cleanup", response_model=SlowQueriesCleaned, responses=documented(503))
 async def clean_slow_queries(
-    services: State, days: Annotated[int, Query(ge=1, le=365)] = 30
+    services: ServicesDep, days: Annotated[int, Query(ge=1, le=365)] = 30
 ) -> Response:
     """Delete slow queries older than so many days."""
     before = utc(services.clock.time_s()) - timedelta(days=days)
@@ -161,14 +161,14 @@ async def clean_slow_queries(
 
 
 @router.post("/slow-queries/flush", response_model=SlowQueriesFlushed, responses=documented(503))
-async def flush_slow_queries(services: State) -> Response:
+async def flush_slow_queries(services: ServicesDep) -> Response:
     """Write the slow queries of this replica now; every process does so by itself in seconds."""
     await services.store.keep_slow_queries("api")
     return fresh({"success": True, "flushed_at": now_iso(services)})
 
 
 @router.post("/connection-pool/optimize", response_model=PoolAdvice, responses=documented(503))
-async def advise_pool(services: State) -> Response:
+async def advise_pool(services: ServicesDep) -> Response:
     """What to do about connections; nothing is changed."""
     pool = _pool(_lasting(await _reports(services)))
     body = {
@@ -180,7 +180,7 @@ async def advise_pool(services: State) -> Response:
 
 
 @router.get("/performance-summary", response_model=DatabaseSummary, responses=documented(503))
-async def read_summary(services: State) -> Response:
+async def read_summary(services: ServicesDep) -> Response:
     """The store in a word.
 
     CRITICAL: over 10 % of queries slow, or 95 % of connections in use; WARNING: over 2 %, or 80 %;
@@ -208,7 +208,7 @@ async def read_summary(services: State) -> Response:
 
 
 @router.post("/maintenance/reset-metrics", response_model=MetricsReset, responses=documented(503))
-async def reset_metrics(services: State) -> Response:
+async def reset_metrics(services: ServicesDep) -> Response:
     """Count queries from zero, in this replica, the feed and the scheduler."""
     services.store.watch.reset()
     names = ["api", await services.feed.reset_store_report()]
@@ -230,7 +230,7 @@ def _lasting(reports: Sequence[StoreReport]) -> list[StoreReport]:
 
 
 @router.get("/connection-pool", response_model=PoolBody, responses=documented(503))
-async def read_pool(services: State) -> Response:
+async def read_pool(services: ServicesDep) -> Response:
     """Connections of this replica, the feed and the scheduler, and what to do about them."""
     reports = _lasting(await _reports(services))
     pool = _pool(reports)
@@ -269,7 +269,7 @@ async def read_pool(services: State) -> Response:
 
 
 @router.get("/indexes/analysis", response_model=IndexAnalysis, responses=documented(503))
-async def read_indexes(services: State, hours: Hours = 168) -> Response:
+async def read_indexes(services: ServicesDep, hours: Hours = 168) -> Response:
     """Indexes of all tables, and those that slow queries of the time would have used."""
     slow = await _slow(services, hours)
     tables = await services.store.read(table_infos)
@@ -283,7 +283,7 @@ async def read_indexes(services: State, hours: Hours = 168) -> Response:
 
 @router.get("/indexes/optimization-sql", response_model=IndexSql, responses=documented(503))
 async def read_index_sql(
-    services: State, table_name: Annotated[str | None, Query(max_length=64)] = None
+    services: ServicesDep, table_name: Annotated[str | None, Query(max_length=64)] = None
 ) -> Response:
     """Statements that would make the indexes advised; nothing is run."""
     slow = await _slow(services, 168)

@@ -7,7 +7,7 @@ from typing import Any, Generic, TypeVar
 from starlette.responses import Response
 
 from serve.rest.answers import fresh
-from serve.schemas import Shape
+from serve.rest.schemas import Shape
 
 T = TypeVar("T")
 

@@ -13,8 +13,8 @@ from infra.errors import ActorUnavailable
 from infra.metrics import samples_of
 from serve.rest.answers import fresh, now_iso
 from serve.rest.routing import Router
-from serve.schemas import Alive, Ready, documented
-from serve.services import Services, State
+from serve.rest.schemas import Alive, Ready, documented
+from serve.rest.services import Services, ServicesDep
 from serve.version import VERSION
 
 router = Router(tags=["health"])
@@ -24,7 +24,7 @@ _SOCKETS = "finstage_websocket_connections"
 
 
 @router.get("/health/live", response_model=Alive, responses=documented())
-async def read_live(services: State) -> Response:
+async def read_live(services: ServicesDep) -> Response:
     """The process answers; says nothing of what is behind it."""
     uptime_s = round(time.monotonic() - _STARTED_S, 3)
     return fresh({"status": "alive", "timestamp": now_iso(services), "uptime_seconds": uptime_s})
@@ -35,7 +35,7 @@ async def read_live(services: State) -> Response:
     response_model=Ready,
     responses=documented() | {503: {"description": "Not ready yet.", "model": Ready}},
 )
-async def read_ready(services: State) -> Response:
+async def read_ready(services: ServicesDep) -> Response:
     """200 when prices and indicators can be answered, else 503 with what is waited for.
 
     `degraded`, and 200, while the source, the store, the scheduler, the alerts or the tasks do not
@@ -81,7 +81,7 @@ async def _source(services: Services) -> dict[str, Any]:
 
 
 @router.get("/metrics", response_class=Response, responses=documented(503))
-async def read_metrics(services: State) -> Response:
+async def read_metrics(services: ServicesDep) -> Response:
     """Prometheus text of all processes summed, at most two seconds old."""
     text = await services.cache.metrics_text()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")

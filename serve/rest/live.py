@@ -9,19 +9,19 @@ from starlette.responses import Response
 
 from actors.indicators.client import LiveWant
 from infra.symbols import normalise
-from serve.indicator_schemas import LiveValues
 from serve.rest.answers import fresh, supported
+from serve.rest.indicator_schemas import LiveValues
 from serve.rest.parameters import IntervalQuery, SymbolPath
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import State
+from serve.rest.schemas import documented
+from serve.rest.services import ServicesDep
 
 router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
 
 @router.get("/live/{symbol}", response_model=LiveValues, responses=documented(404, 503))
 async def read_live(
-    services: State,
+    services: ServicesDep,
     symbol: SymbolPath,
     interval: IntervalQuery = "1d",
     indicators: Annotated[

@@ -14,11 +14,11 @@ from infra.clock import utc
 from infra.errors import FinstageError
 from infra.sources.base import Action, Found, NewsItem
 from infra.symbols import normalise
-from serve.errors import error_detail
+from serve.edge.errors import error_detail
 from serve.rest.answers import fresh, now_iso
 from serve.rest.parameters import SymbolPath, SymbolsQuery
 from serve.rest.routing import Router
-from serve.schemas import (
+from serve.rest.schemas import (
     Actions,
     FundamentalsBody,
     LatestNews,
@@ -29,7 +29,7 @@ from serve.schemas import (
     SymbolDetail,
     documented,
 )
-from serve.services import Services, State
+from serve.rest.services import Services, ServicesDep
 
 router = Router(prefix="/api/v2", tags=["market"])
 
@@ -40,7 +40,7 @@ CountQuery = Annotated[int, Query(ge=1, le=100, description="At most so many.")]
 
 @router.get("/quotes", response_model=Quotes, responses=documented(503))
 async def read_quotes(
-    services: State,
+    services: ServicesDep,
     symbols: SymbolsQuery,
     extended: Annotated[
         bool, Query(description="Take prices before and after regular hours too.")
@@ -85,7 +85,7 @@ def _quote(price: dict[str, Any], services: Services) -> dict[str, Any]:
 
 
 @router.get("/news/{symbol}", response_model=News, responses=documented(404, 501, 503))
-async def read_news(services: State, symbol: SymbolPath, count: CountQuery = 10) -> Response:
+async def read_news(services: ServicesDep, symbol: SymbolPath, count: CountQuery = 10) -> Response:
     """Latest headlines about a symbol, newest first."""
     name = normalise(symbol)
     items = await services.feed.news(name, count)
@@ -95,7 +95,7 @@ async def read_news(services: State, symbol: SymbolPath, count: CountQuery = 10)
 @router.get(
     "/news/{symbol}/latest", response_model=LatestNews, responses=documented(404, 501, 503)
 )
-async def read_latest_news(services: State, symbol: SymbolPath) -> Response:
+async def read_latest_news(services: ServicesDep, symbol: SymbolPath) -> Response:
     """The newest headline about a symbol, null if there is none."""
     name = normalise(symbol)
     items = await services.feed.news(name, 1)
@@ -105,7 +105,7 @@ async def read_latest_news(services: State, symbol: SymbolPath) -> Response:
 
 @router.get("/search", response_model=SearchResults, responses=documented(501, 503))
 async def search(
-    services: State,
+    services: ServicesDep,
     q: Annotated[str, Query(min_length=1, max_length=100, description="A symbol or a name.")],
     count: CountQuery = 10,
 ) -> Response:
@@ -115,7 +115,7 @@ async def search(
 
 
 @router.get("/actions/{symbol}", response_model=Actions, responses=documented(404, 501, 503))
-async def read_actions(services: State, symbol: SymbolPath) -> Response:
+async def read_actions(services: ServicesDep, symbol: SymbolPath) -> Response:
     """Splits and dividends, oldest first.
 
     `value` is new shares for one old, or the amount a share; `price_step` what it did to the
@@ -136,7 +136,7 @@ async def read_actions(services: State, symbol: SymbolPath) -> Response:
 @router.get(
     "/fundamentals/{symbol}", response_model=FundamentalsBody, responses=documented(404, 501, 503)
 )
-async def read_fundamentals(services: State, symbol: SymbolPath) -> Response:
+async def read_fundamentals(services: ServicesDep, symbol: SymbolPath) -> Response:
     """Figures of the company under the source's own names."""
     found = await services.feed.fundamentals(normalise(symbol))
     body = {
@@ -150,7 +150,7 @@ async def read_fundamentals(services: State, symbol: SymbolPath) -> Response:
 
 @router.get("/market/status", response_model=MarketStatus, responses=documented(404))
 async def read_market_status(
-    services: State,
+    services: ServicesDep,
     symbol: Annotated[
         str, Query(description="Whose exchange is asked about; default: New York.")
     ] = "^GSPC",
@@ -176,7 +176,7 @@ async def read_market_status(
 
 
 @router.get("/symbols/{symbol}", response_model=SymbolDetail, responses=documented(404, 503))
-async def read_symbol(services: State, symbol: SymbolPath) -> Response:
+async def read_symbol(services: ServicesDep, symbol: SymbolPath) -> Response:
     """What a symbol is: name, exchange, currency, time zone, kind and how late its quotes are."""
     info = await services.feed.info(normalise(symbol))
     body = asdict(info) | {

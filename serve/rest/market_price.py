@@ -12,14 +12,14 @@ from infra.db.high_records import Record
 from infra.db.snapshots import Snapshot
 from infra.errors import FinstageError
 from infra.symbols import normalise
-from serve.last_good import Kept
+from serve.edge.last_good import Kept
 from serve.rest.answers import fresh, now_iso, or_errors
 from serve.rest.envelope import Envelope, enveloped
 from serve.rest.parameters import SymbolPath
 from serve.rest.routing import Router
-from serve.schemas import Texts, documented
-from serve.services import Services, State
-from serve.store_schemas import (
+from serve.rest.schemas import Texts, documented
+from serve.rest.services import Services, ServicesDep
+from serve.rest.store_schemas import (
     CurrentPrice,
     CurrentPrices,
     CurrentPricesRequest,
@@ -38,7 +38,7 @@ OptionalSymbols = Annotated[
     "/current/{symbol}", response_model=Envelope[CurrentPrice], responses=documented(404, 503)
 )
 async def read_current(
-    services: State,
+    services: ServicesDep,
     symbol: SymbolPath,
     include_details: Annotated[
         bool, Query(description="Add the last session and the records that are kept.")
@@ -59,7 +59,7 @@ async def read_current(
     "/batch/current", response_model=Envelope[CurrentPrices], responses=documented(404, 503)
 )
 async def read_batch(
-    services: State, body: Annotated[CurrentPricesRequest | Texts, Body()]
+    services: ServicesDep, body: Annotated[CurrentPricesRequest | Texts, Body()]
 ) -> Response:
     """Latest prices of many symbols; one that fails carries its error."""
     asked = body if isinstance(body, list) else body.symbols
@@ -77,7 +77,7 @@ async def read_batch(
 
 
 @router.get("/snapshots/summary", response_model=SnapshotSummaries, responses=documented(503))
-async def read_snapshots(services: State, symbols: OptionalSymbols = None) -> Response:
+async def read_snapshots(services: ServicesDep, symbols: OptionalSymbols = None) -> Response:
     """Close, high and low of each symbol's last whole session, as the jobs kept them."""
     asked = await _asked(services, symbols)
     kept = await _snapshots(services, asked)
@@ -95,7 +95,7 @@ async def read_snapshots(services: State, symbols: OptionalSymbols = None) -> Re
 
 
 @router.get("/high-records/summary", response_model=HighRecordSummaries, responses=documented(503))
-async def read_high_records(services: State, symbols: OptionalSymbols = None) -> Response:
+async def read_high_records(services: ServicesDep, symbols: OptionalSymbols = None) -> Response:
     """Each symbol's all-time high (adjusted), as the job kept it."""
     asked = await _asked(services, symbols)
     kept = await _records(services, asked)

@@ -14,7 +14,8 @@ from actors.cache.client import MemoryBook, Sample
 from infra.caches.catalogue import TECHNICAL_ANALYSIS
 from infra.errors import BodyInvalid, CacheUnknown, ParameterUnknown
 from infra.metrics import Families
-from serve.memory_schemas import (
+from serve.rest.answers import fresh
+from serve.rest.memory_schemas import (
     CacheChoice,
     CacheCleaned,
     CacheCleared,
@@ -29,11 +30,10 @@ from serve.memory_schemas import (
     PerformanceHistory,
     TechnicalCacheStats,
 )
-from serve.memory_view import cache_stats, overall_rate_pct, status_report
-from serve.rest.answers import fresh
+from serve.rest.memory_view import cache_stats, overall_rate_pct, status_report
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import Services, State
+from serve.rest.schemas import documented
+from serve.rest.services import Services, ServicesDep
 
 router = Router(tags=["memory"])  # under two prefixes
 about = Router(tags=["memory"])
@@ -54,13 +54,13 @@ async def _known(services: Services) -> tuple[Sample, MemoryBook, Families]:
 
 
 @router.get("/status", response_model=MemoryStatus, responses=documented(503))
-async def read_memory_status(services: State) -> Response:
+async def read_memory_status(services: ServicesDep) -> Response:
     """All that is known of memory, of every process."""
     return fresh(status_report(*await _known(services)))
 
 
 @router.get("/health", response_model=MemoryHealthShort, responses=documented(503))
-async def read_memory_health(services: State) -> Response:
+async def read_memory_health(services: ServicesDep) -> Response:
     """How memory does, in a line."""
     report = status_report(*await _known(services))
     return fresh(
@@ -76,7 +76,7 @@ async def read_memory_health(services: State) -> Response:
 
 
 @router.get("/diagnostics", response_model=Diagnostics, responses=documented(503))
-async def read_memory_diagnostics(services: State) -> Response:
+async def read_memory_diagnostics(services: ServicesDep) -> Response:
     """Everything at once: the report, six hours of samples, what was shed, what was wrong."""
     sample, book, families = await _known(services)
     report = status_report(sample, book, families)
@@ -97,7 +97,7 @@ async def read_memory_diagnostics(services: State) -> Response:
 
 
 @router.get("/monitoring/status", response_model=MonitoringStatus, responses=documented(503))
-async def read_memory_monitoring(services: State) -> Response:
+async def read_memory_monitoring(services: ServicesDep) -> Response:
     """How the watch over memory does; it is part of the CacheActor, which has just answered."""
     report = status_report(*(known := await _known(services)))
     return fresh(
@@ -113,7 +113,7 @@ async def read_memory_monitoring(services: State) -> Response:
 
 @router.get("/performance/history", response_model=PerformanceHistory, responses=documented(503))
 async def read_memory_history(
-    services: State, hours: Annotated[int, Query(ge=1, le=168)] = 24
+    services: ServicesDep, hours: Annotated[int, Query(ge=1, le=168)] = 24
 ) -> Response:
     """Samples of the watch, one each five minutes; a day of them is kept, in memory."""
     book = await services.cache.memory_book()
@@ -138,7 +138,7 @@ async def read_memory_history(
 @router.get("/optimization/history", response_model=OptimisationHistory,
             responses=documented(503))  # fmt: skip
 async def read_optimisation_history(
-    services: State, limit: Annotated[int, Query(ge=1, le=100)] = 10
+    services: ServicesDep, limit: Annotated[int, Query(ge=1, le=100)] = 10
 ) -> Response:
     """What was given back, the newest first."""
     book = await services.cache.memory_book()
@@ -160,7 +160,7 @@ async def read_optimisation_history(
 
 @router.get("/alerts", response_model=MemoryAlerts, responses=documented(503))
 async def read_memory_alerts(
-    services: State, limit: Annotated[int, Query(ge=1, le=100)] = 20
+    services: ServicesDep, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
     """What was wrong with memory, the newest first; the last fifty are kept."""
     book = await services.cache.memory_book()
@@ -187,14 +187,14 @@ def _mean(values: list[float]) -> float | None:
 
 
 @router.get("/cache/stats", response_model=dict[str, NamedCacheStats], responses=documented(503))
-async def read_cache_stats(services: State) -> Response:
+async def read_cache_stats(services: ServicesDep) -> Response:
     """Every cache by name, summed over processes, at most two seconds old."""
     return fresh(cache_stats(await services.cache.metrics(_CACHES)))
 
 
 @about.get("/api/v2/technical-analysis/cache/stats", response_model=TechnicalCacheStats,
            responses=documented(503))  # fmt: skip
-async def read_technical_cache_stats(services: State) -> Response:
+async def read_technical_cache_stats(services: ServicesDep) -> Response:
     """The cache of technical analyses."""
     stats = cache_stats(await services.cache.metrics(_CACHES))
     return fresh(
@@ -207,7 +207,7 @@ async def read_technical_cache_stats(services: State) -> Response:
 
 
 @router.post("/cache/cleanup", response_model=CacheCleaned, responses=documented(503))
-async def clean_caches(services: State) -> Response:
+async def clean_caches(services: ServicesDep) -> Response:
     """Drop what is expired, in every process; takes two seconds."""
     results = await services.cache.order("purge")
     counts = _summed(results, "purged")
@@ -224,7 +224,7 @@ async def clean_caches(services: State) -> Response:
 @router.post("/cache/clear", response_model=CacheCleared, responses=documented(404, 503))
 async def clear_caches(
     request: Request,
-    services: State,
+    services: ServicesDep,
     body: CacheChoice | None = None,
     cache_name: Annotated[
         str | None, Query(max_length=64, description="One cache; all without it.")
@@ -271,7 +271,7 @@ def _summed(results: dict[str, dict[str, Any] | None], kind: str) -> dict[str, i
 
 @router.post("/optimize", response_model=Optimised, responses=documented(503))
 async def optimise_memory(
-    services: State,
+    services: ServicesDep,
     aggressive: Annotated[
         bool, Query(description="Leave a tenth of the caches instead of half.")
     ] = False,
@@ -319,7 +319,7 @@ async def optimise_memory(
 
 
 @about.get("/metrics/memory", response_class=Response, responses=documented(503))
-async def read_memory_metrics(services: State) -> Response:
+async def read_memory_metrics(services: ServicesDep) -> Response:
     """Four lines of Prometheus text; `/metrics` has everything. No rate before the first read."""
     sample, families = await asyncio.gather(
         services.cache.memory(), services.cache.metrics(_CACHES)

@@ -11,8 +11,8 @@ from actors.indicators.client import LiveWant
 from infra.errors import ParameterInvalid
 from serve.rest.answers import fresh, now_iso
 from serve.rest.routing import Router
-from serve.schemas import AlertsSubscribed, StreamingStarted, documented
-from serve.services import Services, State
+from serve.rest.schemas import AlertsSubscribed, StreamingStarted, documented
+from serve.rest.services import Services, ServicesDep
 
 router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
@@ -26,7 +26,7 @@ Names = Annotated[list[str], Query(max_length=_MOST, description="Repeated, or c
 
 @router.post("/streaming/start", response_model=StreamingStarted, responses=documented(404, 503))
 async def start_streaming(
-    services: State,
+    services: ServicesDep,
     symbols: Names,
     indicators: Names = _COMMON,
     interval_seconds: Annotated[int, Query(ge=1, le=86_400)] = 30,
@@ -50,7 +50,7 @@ async def start_streaming(
 
 @router.post("/alerts/subscribe", response_model=AlertsSubscribed, responses=documented(404, 503))
 async def subscribe_to_alerts(
-    services: State, symbols: Names, alert_types: Names = _ALL_ALERTS
+    services: ServicesDep, symbols: Names, alert_types: Names = _ALL_ALERTS
 ) -> Response:
     """Look for signals of symbols on every tick until `POST /ws/streaming/stop`.
 

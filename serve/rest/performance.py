@@ -9,12 +9,12 @@ from fastapi import Query
 from starlette.responses import Response
 
 from infra.errors import FinstageError, MonitorUnknown
-from serve.monitor_schemas import Figures, LogLevelRequest, WatchRequest
 from serve.rest.answers import fresh, now_iso
 from serve.rest.health import read_metrics, read_ready, ready_body
+from serve.rest.monitor_schemas import Figures, LogLevelRequest, WatchRequest
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import Services, State
+from serve.rest.schemas import documented
+from serve.rest.services import Services, ServicesDep
 from serve.version import VERSION
 
 router = Router(prefix="/api/v2/performance", tags=["performance"])
@@ -32,7 +32,7 @@ async def _current(services: Services) -> dict[str, Any]:
 
 @router.get("/metrics/summary", response_model=Figures, responses=documented(404, 503))
 async def read_summary(
-    services: State,
+    services: ServicesDep,
     minutes: Annotated[float, Query(gt=0, le=1_440, description="The window.")] = 60,
 ) -> Response:
     """The last reading (`current`) and the figures of a window.
@@ -45,7 +45,7 @@ async def read_summary(
 
 
 @router.get("/dashboard", response_model=Figures, responses=documented(404, 503))
-async def read_dashboard(services: State) -> Response:
+async def read_dashboard(services: ServicesDep) -> Response:
     """All that the page shows: readings, routes, processes, alerts, rules, tests, stages."""
     body = await services.monitor.performance.dashboard()
     status = await services.monitor.rules.status()
@@ -57,7 +57,7 @@ async def read_dashboard(services: State) -> Response:
 
 
 @router.get("/report", response_model=Figures, responses=documented(404, 503))
-async def read_report(services: State, hours: Hours = 24) -> Response:
+async def read_report(services: ServicesDep, hours: Hours = 24) -> Response:
     """The last hours as a report: summary, routes, trend, recommendations, what was tuned."""
     body = await services.monitor.performance.report(hours)
     body["tuning"] = await services.monitor.tuning.history(hours)
@@ -66,14 +66,14 @@ async def read_report(services: State, hours: Hours = 24) -> Response:
 
 
 @router.get("/tuning", response_model=Figures, responses=documented(503))
-async def read_tuning(services: State, hours: Hours = 24) -> Response:
+async def read_tuning(services: ServicesDep, hours: Hours = 24) -> Response:
     """What is tuned, what the settings say, and what was changed, with what came of it."""
     body = await services.monitor.tuning.status()
     return fresh(body | {"history": await services.monitor.tuning.history(hours)})
 
 
 @router.post("/tuning/{what}", response_model=Figures, responses=documented(404, 503))
-async def change_tuning(services: State, what: str) -> Response:
+async def change_tuning(services: ServicesDep, what: str) -> Response:
     """`start` or `stop` auto-tuning, or `reset` everything to what the settings say."""
     if what == "reset":
         await services.monitor.tuning.reset()
@@ -85,19 +85,19 @@ async def change_tuning(services: State, what: str) -> Response:
 
 
 @metrics.get("/current", response_model=Figures, responses=documented(404, 503))
-async def read_current(services: State) -> Response:
+async def read_current(services: ServicesDep) -> Response:
     """The last reading, of ten seconds, and how good it is; 404 before there is one."""
     return fresh(await _current(services))
 
 
 @metrics.get("/history", response_model=Figures, responses=documented(503))
-async def read_history(services: State, hours: Hours = 1) -> Response:
+async def read_history(services: ServicesDep, hours: Hours = 1) -> Response:
     """The last hours: averages, extremes, and how many minutes were of which grade."""
     return fresh(await services.monitor.performance.history(hours))
 
 
 @other.get("/api/health", response_model=Figures, responses=documented(503))
-async def read_api_health(services: State) -> Response:
+async def read_api_health(services: ServicesDep) -> Response:
     """Whether the monitor works, the last grade, and how many clients are connected."""
     config = await services.monitor.alerts.config()
     try:
@@ -119,7 +119,7 @@ async def read_api_health(services: State) -> Response:
     response_model=Figures,
     responses=documented() | {503: {"description": "Not healthy.", "model": Figures}},
 )
-async def read_health(services: State) -> Response:
+async def read_health(services: ServicesDep) -> Response:
     """Every part of the service and of its machine: `healthy`, `degraded` or `unhealthy`.
 
     503 with the same under `detail` where it is not healthy.
@@ -152,7 +152,7 @@ _WORDS = {"ok": "healthy"}  # all others are degraded: whether prices can be ans
 
 
 @monitoring.get("/health/live", response_model=Figures, responses=documented())
-async def read_monitoring_live(services: State) -> Response:
+async def read_monitoring_live(services: ServicesDep) -> Response:
     """The process answers."""
     return fresh({"status": "alive", "timestamp": now_iso(services)})
 
@@ -162,7 +162,7 @@ monitoring.get("/metrics", response_class=Response, responses=documented(503))(r
 
 
 @monitoring.get("/status", response_model=Figures, responses=documented(404, 503))
-async def read_status(services: State) -> Response:
+async def read_status(services: ServicesDep) -> Response:
     """In short: the grade, and processor, memory and disk of the machine in per cent."""
     current = await _current(services)
     return fresh(
@@ -180,7 +180,7 @@ async def read_status(services: State) -> Response:
 
 
 @monitoring.get("/info", response_model=Figures, responses=documented())
-async def read_info(services: State) -> Response:
+async def read_info(services: ServicesDep) -> Response:
     """What this is and what it runs on; the machine's name is not told."""
     return fresh(
         {
@@ -201,20 +201,20 @@ async def read_info(services: State) -> Response:
 
 
 @monitoring.get("/logs/level", response_model=Figures, responses=documented(503))
-async def read_log_level(services: State) -> Response:
+async def read_log_level(services: ServicesDep) -> Response:
     """The level from which every process logs, and the configured one."""
     return fresh(await services.monitor.log_level())
 
 
 @monitoring.put("/logs/level", response_model=Figures, responses=documented(503))
-async def change_log_level(services: State, body: LogLevelRequest) -> Response:
+async def change_log_level(services: ServicesDep, body: LogLevelRequest) -> Response:
     """Let every process log from a level, within seconds and until it is changed again."""
     await services.monitor.set_log_level(body.level)
     return fresh(await services.monitor.log_level())
 
 
 @monitoring.put("/watch", response_model=Figures, responses=documented(503))
-async def change_watch(services: State, body: WatchRequest) -> Response:
+async def change_watch(services: ServicesDep, body: WatchRequest) -> Response:
     """Let the monitor look at the service, or no more: no readings, alerts, tuning, judgements.
 
     What was decided stays in force, and A/B tests go on.
@@ -224,6 +224,6 @@ async def change_watch(services: State, body: WatchRequest) -> Response:
 
 
 @monitoring.get("/directives", response_model=Figures, responses=documented(503))
-async def read_directives(services: State) -> Response:
+async def read_directives(services: ServicesDep) -> Response:
     """What processes are told to do differently: rules that are off, tuned values, tests."""
     return fresh(await services.monitor.directives())

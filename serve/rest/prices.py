@@ -14,7 +14,7 @@ from infra.clock import utc
 from infra.db.bulk import delete_import
 from infra.errors import FinstageError, RangeInvalid
 from infra.symbols import normalise
-from serve.near import Rendered
+from serve.edge.near import Rendered
 from serve.rest import formats
 from serve.rest.answers import Question, fresh, kept, now_iso, rendered, supported
 from serve.rest.parameters import (
@@ -26,9 +26,9 @@ from serve.rest.parameters import (
     SymbolPath,
 )
 from serve.rest.routing import Router
-from serve.schemas import HistoryBody, documented
-from serve.services import Services, State
-from serve.store_schemas import ImportDeleted
+from serve.rest.schemas import HistoryBody, documented
+from serve.rest.services import Services, ServicesDep
+from serve.rest.store_schemas import ImportDeleted
 
 router = Router(prefix="/api/v2/prices", tags=["prices"])
 
@@ -42,7 +42,7 @@ _NS_PER_S = 10**9
 )
 async def read_history(
     request: Request,
-    services: State,
+    services: ServicesDep,
     symbol: SymbolPath,
     period: Annotated[
         Period | None, Query(description="Counted back from the last bar; default 1mo.")
@@ -82,7 +82,7 @@ async def read_history(
 
 @router.delete("/{symbol}/import", response_model=ImportDeleted, responses=documented(404, 503))
 async def delete_imported(
-    services: State,
+    services: ServicesDep,
     symbol: SymbolPath,
     interval: Annotated[
         Interval | None, Query(description="Only this imported one; default: all.")

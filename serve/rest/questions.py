@@ -11,10 +11,10 @@ from urllib.parse import parse_qsl
 from actors.indicators.client import METHODS, NAMES
 from infra.errors import FinstageError
 from infra.symbols import normalise
-from serve.near import RawKey, Rendered
+from serve.edge.near import RawKey, Rendered
 from serve.rest.answers import Question
 from serve.rest.parameters import Period
-from serve.services import Services
+from serve.rest.services import Services
 
 INDICATORS_PATH = "/api/v2/technical-analysis/indicators/"
 INDICATORS_ROUTE = INDICATORS_PATH + "{symbol}"

@@ -16,7 +16,7 @@ from starlette.responses import Response
 
 from infra.digits import MOST
 from infra.errors import BodyInvalid
-from serve.names import check_names, check_unread
+from serve.edge.parameter_names import check_names, check_unread
 
 _WITHOUT_BODY = frozenset({"GET", "HEAD", "OPTIONS"})
 _HEADER = "the body must be JSON: send the header Content-Type: application/json"

@@ -8,19 +8,19 @@ from fastapi import Query
 from starlette.responses import Response
 
 from infra.errors import FinstageError, RangeInvalid
-from serve.errors import error_detail, of_body
-from serve.indicator_schemas import (
+from serve.edge.errors import error_detail, of_body
+from serve.rest.answers import fresh, now_iso, supported
+from serve.rest.indicator_schemas import (
     Catalogue,
     CorrelationResult,
     RankingResult,
     ScreenRequest,
     ScreenResult,
 )
-from serve.rest.answers import fresh, now_iso, supported
 from serve.rest.parameters import DateQuery, IntervalQuery, PeriodQuery, SymbolsQuery
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import State
+from serve.rest.schemas import documented
+from serve.rest.services import ServicesDep
 
 router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
@@ -32,14 +32,14 @@ OptionalSymbols = Annotated[
 
 
 @router.get("/catalog", response_model=Catalogue, responses=documented(503))
-async def read_catalogue(services: State) -> Response:
+async def read_catalogue(services: ServicesDep) -> Response:
     """Every indicator: what it takes with its bounds, what it gives, its formula, whether live."""
     entries = await services.indicators.catalogue()
     return fresh({"count": len(entries), "items": entries})
 
 
 @router.post("/screen", response_model=ScreenResult, responses=documented(404, 503))
-async def screen(services: State, body: ScreenRequest) -> Response:
+async def screen(services: ServicesDep, body: ScreenRequest) -> Response:
     """Symbols that fulfil a condition such as `rsi(14) < 30 and close crossed_above sma(50)`.
 
     At the last closed bar, or the last one by `as_of`. The language is in the guide.
@@ -72,7 +72,7 @@ async def screen(services: State, body: ScreenRequest) -> Response:
 
 @router.get("/ranking", response_model=RankingResult, responses=documented(404, 503))
 async def rank(
-    services: State,
+    services: ServicesDep,
     by: Annotated[str, Query(max_length=2_000, description="A value, as `roc(20)`.")],
     symbols: OptionalSymbols = None,
     interval: IntervalQuery = "1d",
@@ -100,7 +100,7 @@ async def rank(
 
 @router.get("/correlation", response_model=CorrelationResult, responses=documented(404, 503))
 async def correlate(
-    services: State,
+    services: ServicesDep,
     symbols: SymbolsQuery,
     period: PeriodQuery = "1y",
     interval: IntervalQuery = "1d",

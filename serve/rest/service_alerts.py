@@ -10,19 +10,19 @@ from starlette.responses import Response
 from infra.errors import TargetInvalid
 from infra.notify.addresses import HostInvalid, checked_host
 from infra.notify.targets import checked_target, spelled
-from serve.monitor_schemas import (
+from serve.rest.answers import fresh, now_iso
+from serve.rest.envelope import Envelope, enveloped
+from serve.rest.monitor_schemas import (
     CheckInterval,
     EmailConfig,
     Figures,
     ServiceAlertRule,
     WebhookConfig,
 )
-from serve.rest.answers import fresh, now_iso
-from serve.rest.envelope import Envelope, enveloped
 from serve.rest.parameters import check_carried
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import Services, State
+from serve.rest.schemas import documented
+from serve.rest.services import Services, ServicesDep
 
 router = Router(prefix="/api/v2/alerts", tags=["alerts about the service"])
 
@@ -35,54 +35,54 @@ _SECURITY = {465: "ssl", 587: "starttls"}
 @router.get(
     "/", response_model=Envelope[Figures], responses=documented(503), include_in_schema=False
 )
-async def read_alerts(services: State) -> Response:
+async def read_alerts(services: ServicesDep) -> Response:
     """Alerts that are not over: `active_alerts`, `total_count`, `retrieved_at`."""
     found = await services.monitor.alerts.active()
     return _listed(services, "active_alerts", found, {})
 
 
 @router.get("/history", response_model=Envelope[Figures], responses=documented(503))
-async def read_history(services: State, hours: Hours = 24) -> Response:
+async def read_history(services: ServicesDep, hours: Hours = 24) -> Response:
     """Alerts that began in the last hours, over or not, the newest first; 1,000 at most."""
     found = await services.monitor.alerts.history(hours)
     return _listed(services, "alert_history", found, {"time_range_hours": hours})
 
 
 @router.get("/statistics", response_model=Figures, responses=documented(503))
-async def read_statistics(services: State, hours: Hours = 24) -> Response:
+async def read_statistics(services: ServicesDep, hours: Hours = 24) -> Response:
     """How many began in the last hours, by severity, rule and hour (UTC)."""
     return fresh(await services.monitor.alerts.statistics(hours))
 
 
 @router.get("/rules", response_model=Envelope[Figures], responses=documented(503))
-async def read_rules(services: State) -> Response:
+async def read_rules(services: ServicesDep) -> Response:
     """All rules."""
     return _listed(services, "alert_rules", await services.monitor.alerts.rules(), {})
 
 
 @router.post("/rules", response_model=Figures, responses=documented(503))
-async def put_rule(services: State, body: ServiceAlertRule) -> Response:
+async def put_rule(services: ServicesDep, body: ServiceAlertRule) -> Response:
     """Add a rule, or put it in the place of the one of its id."""
     await services.monitor.alerts.put_rule(body.model_dump())
     return _done(services, "rule_id", body.id, "added_at")
 
 
 @router.delete("/rules/{rule_id}", response_model=Figures, responses=documented(404, 503))
-async def remove_rule(services: State, rule_id: RuleId) -> Response:
+async def remove_rule(services: ServicesDep, rule_id: RuleId) -> Response:
     """Delete a rule; its alert ends."""
     await services.monitor.alerts.remove_rule(rule_id)
     return _done(services, "rule_id", rule_id, "removed_at")
 
 
 @router.put("/rules/{rule_id}/enable", response_model=Figures, responses=documented(404, 503))
-async def enable_rule(services: State, rule_id: RuleId) -> Response:
+async def enable_rule(services: ServicesDep, rule_id: RuleId) -> Response:
     """Let a rule count."""
     await services.monitor.alerts.enable_rule(rule_id, True)
     return _done(services, "rule_id", rule_id, "enabled_at")
 
 
 @router.put("/rules/{rule_id}/disable", response_model=Figures, responses=documented(404, 503))
-async def disable_rule(services: State, rule_id: RuleId) -> Response:
+async def disable_rule(services: ServicesDep, rule_id: RuleId) -> Response:
     """Let a rule not count until it is enabled; its alert ends."""
     await services.monitor.alerts.enable_rule(rule_id, False)
     return _done(services, "rule_id", rule_id, "disabled_at")
@@ -91,7 +91,9 @@ async def disable_rule(services: State, rule_id: RuleId) -> Response:
 @router.put(
     "/alerts/{alert_id}/acknowledge", response_model=Figures, responses=documented(404, 503)
 )
-async def acknowledge(services: State, alert_id: Annotated[str, Path(max_length=120)]) -> Response:
+async def acknowledge(
+    services: ServicesDep, alert_id: Annotated[str, Path(max_length=120)]
+) -> Response:
     """Say that somebody knows of an active alert; it stays active, and its end is told."""
     await services.monitor.alerts.acknowledge(alert_id)
     return _done(services, "alert_id", alert_id, "acknowledged_at")
@@ -100,7 +102,7 @@ async def acknowledge(services: State, alert_id: Annotated[str, Path(max_length=
 @router.post("/monitoring/start", response_model=Figures, responses=documented(503))
 async def start(
     request: Request,
-    services: State,
+    services: ServicesDep,
     body: CheckInterval | None = None,
     check_interval: Annotated[float, Query(ge=10, le=3_600, description="Seconds.")] = 30,
 ) -> Response:
@@ -113,14 +115,14 @@ async def start(
 
 
 @router.post("/monitoring/stop", response_model=Figures, responses=documented(503))
-async def stop(services: State) -> Response:
+async def stop(services: ServicesDep) -> Response:
     """Look at the rules no more, until it is started again; alerts stay as they are."""
     await services.monitor.alerts.watch(False)
     return _done(services, "monitoring_status", "stopped", "stopped_at")
 
 
 @router.post("/config/email", response_model=Figures, responses=documented(503))
-async def set_email(services: State, body: EmailConfig) -> Response:
+async def set_email(services: ServicesDep, body: EmailConfig) -> Response:
     """Send email of rules with the channel `email` through this server."""
     server = body.model_dump()
     try:
@@ -134,7 +136,7 @@ async def set_email(services: State, body: EmailConfig) -> Response:
 
 
 @router.post("/config/webhook", response_model=Figures, responses=documented(503))
-async def add_webhook(services: State, body: WebhookConfig) -> Response:
+async def add_webhook(services: ServicesDep, body: WebhookConfig) -> Response:
     """Tell a URL of alerts of rules with the channel `webhook`; `secret` signs what it gets."""
     allow_private = services.settings.notify_private
     url = checked_target(body.webhook_url, allow_private, ("body", "webhook_url"))
@@ -143,7 +145,7 @@ async def add_webhook(services: State, body: WebhookConfig) -> Response:
 
 
 @router.delete("/config/webhook", response_model=Figures, responses=documented(404, 503))
-async def remove_webhook(services: State, body: WebhookConfig) -> Response:
+async def remove_webhook(services: ServicesDep, body: WebhookConfig) -> Response:
     """Tell a URL no more."""
     url = spelled(body.webhook_url)
     await services.monitor.alerts.remove_webhook(url)
@@ -151,7 +153,7 @@ async def remove_webhook(services: State, body: WebhookConfig) -> Response:
 
 
 @router.get("/config", response_model=Figures, responses=documented(503))
-async def read_config(services: State) -> Response:
+async def read_config(services: ServicesDep) -> Response:
     """How alerts are looked for, how many there are, and who is told; no secrets."""
     config = await services.monitor.alerts.config()
     return fresh(config | {"retrieved_at": now_iso(services)})

@@ -14,19 +14,19 @@ from infra.clock import utc
 from infra.db.signals import StoredSignal
 from infra.errors import FinstageError, ParameterInvalid, SignalUnknown
 from infra.symbols import normalise
-from serve.errors import error_detail
-from serve.indicator_schemas import (
+from serve.edge.errors import error_detail
+from serve.rest.answers import fresh, now_iso, supported
+from serve.rest.indicator_schemas import (
     KeptSignals,
     SentimentBody,
     SignalList,
     SignalOutcome,
     SignalPerformances,
 )
-from serve.rest.answers import fresh, now_iso, supported
 from serve.rest.parameters import IntervalQuery, SymbolPath
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import Services, State
+from serve.rest.schemas import documented
+from serve.rest.services import Services, ServicesDep
 
 router = Router(prefix="/api/v2/technical-analysis", tags=["technical analysis"])
 
@@ -39,7 +39,7 @@ Limit = Annotated[int, Query(ge=1, le=1_000)]
 
 @router.get("/signals", response_model=SignalList, responses=documented(404, 503))
 async def read_signals(
-    services: State,
+    services: ServicesDep,
     symbols: Annotated[
         str | None, Query(description="Symbols, comma separated; default: all that have bars.")
     ] = None,
@@ -59,7 +59,7 @@ async def read_signals(
 
 @router.get("/signals/kept", response_model=KeptSignals, responses=documented(404, 503))
 async def read_kept(
-    services: State,
+    services: ServicesDep,
     symbol: Annotated[str | None, Query(description="Only of this symbol.")] = None,
     signal_type: SignalType = None,
     hours: Annotated[
@@ -96,7 +96,7 @@ async def read_kept(
 
 
 @router.get("/signals/performance", response_model=SignalPerformances, responses=documented(503))
-async def read_performance(services: State) -> Response:
+async def read_performance(services: ServicesDep) -> Response:
     """How kept signals did by each horizon: sample sizes, success rates, returns.
 
     A return is adjusted for direction: above 0 the signal was right.
@@ -119,7 +119,7 @@ async def read_performance(services: State) -> Response:
     "/signals/outcomes/{signal_id}", response_model=SignalOutcome, responses=documented(404, 503)
 )
 async def read_outcome(
-    services: State, signal_id: Annotated[int, Path(ge=1, le=2**62)]
+    services: ServicesDep, signal_id: Annotated[int, Path(ge=1, le=2**62)]
 ) -> Response:
     """What became of a kept signal; 404 where nothing is known of it."""
     found = await services.store.read(lambda unit: unit.signals.outcome(signal_id))
@@ -131,7 +131,7 @@ async def read_outcome(
 
 @router.get("/signals/{symbol}", response_model=SignalList, responses=documented(404, 503))
 async def read_symbol_signals(
-    services: State,
+    services: ServicesDep,
     symbol: SymbolPath,
     signal_type: SignalType = None,
     interval: IntervalQuery = "1d",
@@ -145,7 +145,7 @@ async def read_symbol_signals(
 
 @router.get("/sentiment/{symbol}", response_model=SentimentBody, responses=documented(404, 503))
 async def read_sentiment(
-    services: State, symbol: SymbolPath, interval: IntervalQuery = "1d"
+    services: ServicesDep, symbol: SymbolPath, interval: IntervalQuery = "1d"
 ) -> Response:
     """What RSI, MACD, stochastic, averages and volume of the last closed bar add up to.
 

@@ -8,18 +8,18 @@ from starlette.responses import Response
 
 from infra.errors import FinstageError
 from infra.symbols import normalise
-from serve.errors import error_detail
+from serve.edge.errors import error_detail
 from serve.rest.answers import fresh, now_iso
 from serve.rest.parameters import IntervalQuery, PeriodQuery, SymbolPath, SymbolsQuery
 from serve.rest.routing import Router
-from serve.schemas import SimplePrice, SimplePrices, SimpleTrend, documented
-from serve.services import Services, State
+from serve.rest.schemas import SimplePrice, SimplePrices, SimpleTrend, documented
+from serve.rest.services import Services, ServicesDep
 
 router = Router(prefix="/api/v2/async", tags=["compatibility"])
 
 
 @router.get("/symbols/batch", response_model=SimplePrices, responses=documented(503))
-async def read_prices(services: State, symbols: SymbolsQuery) -> Response:
+async def read_prices(services: ServicesDep, symbols: SymbolsQuery) -> Response:
     """Last price of many symbols; null, and its error under `errors`, where there is none."""
     prices = await services.prices(services.symbol_list(symbols))
     found = {s: p for s, p in prices.items() if not isinstance(p, FinstageError)}
@@ -36,7 +36,7 @@ async def read_prices(services: State, symbols: SymbolsQuery) -> Response:
 
 
 @router.get("/symbols/{symbol}/price", response_model=SimplePrice, responses=documented(404, 503))
-async def read_price(services: State, symbol: SymbolPath) -> Response:
+async def read_price(services: ServicesDep, symbol: SymbolPath) -> Response:
     """Last price of one symbol. `timestamp` is the market's time, in a replay long past."""
     price = await _price(services, normalise(symbol))
     body = {
@@ -55,7 +55,7 @@ async def read_price(services: State, symbol: SymbolPath) -> Response:
     "/technical/analysis/{symbol}", response_model=SimpleTrend, responses=documented(404, 503)
 )
 async def read_trend(
-    services: State,
+    services: ServicesDep,
     symbol: SymbolPath,
     period: PeriodQuery = "1mo",
     interval: IntervalQuery = "1d",

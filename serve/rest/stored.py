@@ -19,9 +19,9 @@ from infra.symbols import normalise
 from serve.rest.answers import fresh, now_iso
 from serve.rest.parameters import SymbolPath
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import State
-from serve.store_schemas import CoverageBody, StoredNewsList
+from serve.rest.schemas import documented
+from serve.rest.services import ServicesDep
+from serve.rest.store_schemas import CoverageBody, StoredNewsList
 
 router = Router(prefix="/api/v2", tags=["store"])
 
@@ -31,7 +31,7 @@ Held = tuple[list[Coverage], dict[str, list[int]]]
 
 
 @router.get("/coverage/{symbol}", response_model=CoverageBody, responses=documented(404, 503))
-async def read_coverage(services: State, symbol: SymbolPath) -> Response:
+async def read_coverage(services: ServicesDep, symbol: SymbolPath) -> Response:
     """First and last bar, sources and revisions of each interval that the store holds.
 
     Beside them the daily bars that are `served`, which the store may not have kept yet. A gap is a
@@ -113,7 +113,7 @@ def _session(session_of: Any, second: int, is_daily: bool) -> date | None:
 
 @router.get("/news/latest", response_model=StoredNewsList, responses=documented(404, 503))
 async def read_stored_news(
-    services: State,
+    services: ServicesDep,
     symbol: Annotated[str | None, Query(description="Only about this symbol.")] = None,
     limit: Annotated[int, Query(ge=1, le=200)] = 20,
 ) -> Response:

@@ -14,15 +14,15 @@ from infra.errors import ParameterInvalid, SourceError, SymbolUnknown
 from infra.sources.trouble import Trouble
 from serve.rest.answers import fresh
 from serve.rest.routing import Router
-from serve.schemas import MonitoredSymbols, SymbolPage, SymbolsRequest, documented
-from serve.services import Services, State
+from serve.rest.schemas import MonitoredSymbols, SymbolPage, SymbolsRequest, documented
+from serve.rest.services import Services, ServicesDep
 
 router = Router(prefix="/api/v2/symbols", tags=["symbols"])
 
 
 @router.get("", response_model=SymbolPage, responses=documented(503))
 async def list_symbols(
-    services: State,
+    services: ServicesDep,
     category: Annotated[
         str | None, Query(description="Only this category, such as index or stock.")
     ] = None,
@@ -99,7 +99,7 @@ def _no_price(cause: str, text: str) -> dict[str, Any]:
 
 
 @router.post("", response_model=MonitoredSymbols, responses=documented(404, 503))
-async def monitor_symbols(services: State, body: SymbolsRequest) -> Response:
+async def monitor_symbols(services: ServicesDep, body: SymbolsRequest) -> Response:
     """Add symbols to the monitored set; on disk before this answers.
 
     While a live source does not answer, any that is written as symbols are is added: whether the
@@ -111,7 +111,7 @@ async def monitor_symbols(services: State, body: SymbolsRequest) -> Response:
 
 @router.delete("", response_model=MonitoredSymbols, responses=documented(503))
 async def unmonitor_symbols(
-    services: State,
+    services: ServicesDep,
     symbols: Annotated[str, Query(description="Symbols, comma separated.")],
 ) -> Response:
     """Remove symbols from the monitored set; those that are not in it are no error."""

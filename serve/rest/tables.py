@@ -9,11 +9,11 @@ from starlette.responses import Response
 
 from actors.indicators.client import IndicatorTable
 from infra.sources.origin import origin_of
-from serve.near import Rendered
+from serve.edge.near import Rendered
 from serve.rest import formats
 from serve.rest.answers import Question, fresh, rendered
 from serve.rest.questions import INDICATORS_ROUTE
-from serve.services import Services
+from serve.rest.services import Services
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,9 +22,9 @@ from serve.rest.answers import fresh, now_iso
 from serve.rest.envelope import Envelope, enveloped
 from serve.rest.parameters import Day, Period, check_carried
 from serve.rest.routing import Router
-from serve.schemas import documented
-from serve.services import Services, State
-from serve.task_schemas import (
+from serve.rest.schemas import documented
+from serve.rest.services import Services, ServicesDep
+from serve.rest.task_schemas import (
     Priority,
     QueueStats,
     QueueStatus,
@@ -64,7 +64,7 @@ _RECENT = 10
 )
 async def submit_task(
     request: Request,
-    services: State,
+    services: ServicesDep,
     body: TaskRequest | None = None,
     task_name: Annotated[
         str | None, Query(min_length=1, max_length=200, description="Without a body.")
@@ -142,13 +142,13 @@ def _parsed(name: str, text: str | None, kind: type) -> Any:
 
 
 @router.get("/task/{task_id}", response_model=Envelope[TaskStatus], responses=documented(404, 503))
-async def read_task(services: State, task_id: TaskId) -> Response:
+async def read_task(services: ServicesDep, task_id: TaskId) -> Response:
     """How a task does."""
     return enveloped(await services.tasks.task(task_id), "task found")
 
 
 @router.get("/task/{task_id}/result", response_model=TaskResult, responses=documented(404, 409))
-async def read_result(services: State, task_id: TaskId) -> Response:
+async def read_result(services: ServicesDep, task_id: TaskId) -> Response:
     """What came of a task; 409 while it has not ended."""
     shown, result = await _ended(services, task_id)
     body: dict[str, Any] = {
@@ -173,7 +173,7 @@ async def read_result(services: State, task_id: TaskId) -> Response:
     responses=documented(404, 409)
     | {200: {"content": {kind: {} for kind in _KINDS.values()}, "description": "The result."}},
 )
-async def read_result_file(services: State, task_id: TaskId) -> Response:
+async def read_result_file(services: ServicesDep, task_id: TaskId) -> Response:
     """The result by itself, as JSON or, of a frame, as Parquet."""
     _, result = await _ended(services, task_id)
     result_kind = _KINDS.get(result.kind)
@@ -193,7 +193,7 @@ async def _ended(services: Services, task_id: str) -> tuple[dict[str, Any], Resu
 
 
 @router.post("/task/{task_id}/cancel", response_model=TaskCancel, responses=documented(404, 503))
-async def cancel_task(services: State, task_id: TaskId) -> Response:
+async def cancel_task(services: ServicesDep, task_id: TaskId) -> Response:
     """Cancel a task with its children, and what waits for it; `success` is false if it had ended.
 
     One that runs is interrupted, and its process ended where that does not help: within a second.
@@ -211,7 +211,7 @@ async def cancel_task(services: State, task_id: TaskId) -> Response:
 
 
 @router.post("/task/{task_id}/retry", response_model=TaskDone, responses=documented(404, 409, 503))
-async def retry_task(services: State, task_id: TaskId) -> Response:
+async def retry_task(services: ServicesDep, task_id: TaskId) -> Response:
     """Let a task that failed or was cancelled begin anew, with all its tries."""
     await services.tasks.requeue(task_id)
     return fresh({"success": True, "task_id": task_id, "message": "it is queued again"})
@@ -222,7 +222,7 @@ async def retry_task(services: State, task_id: TaskId) -> Response:
 
 @router.get("", response_model=TaskPage, responses=documented(503))
 async def list_tasks(
-    services: State,
+    services: ServicesDep,
     status: Annotated[str | None, Query(description="Only in this state.")] = None,
     name: Annotated[str | None, Query(max_length=200, description="Only of this name.")] = None,
     parent_id: Annotated[str | None, Query(max_length=64)] = None,
@@ -262,7 +262,7 @@ async def _page(
 
 
 @router.get("/status", response_model=Envelope[QueueStatus], responses=documented(503))
-async def read_status(services: State) -> Response:
+async def read_status(services: ServicesDep) -> Response:
     """Whether tasks are started, and how many there are."""
     stats = await services.tasks.stats()
     data = {
@@ -275,7 +275,7 @@ async def read_status(services: State) -> Response:
 
 
 @router.get("/workers", response_model=Workers, responses=documented(503))
-async def read_workers(services: State) -> Response:
+async def read_workers(services: ServicesDep) -> Response:
     """The processes that run tasks; Ray starts and ends them as there is work."""
     stats = await services.tasks.stats()
     workers = stats["workers"]
@@ -290,7 +290,7 @@ async def read_workers(services: State) -> Response:
 
 
 @router.get("/queue/stats", response_model=QueueStats, responses=documented(503))
-async def read_queue_stats(services: State) -> Response:
+async def read_queue_stats(services: ServicesDep) -> Response:
     """All figures of the queue, and what can be submitted."""
     stats = await services.tasks.stats()
     functions = [
@@ -317,7 +317,7 @@ async def read_queue_stats(services: State) -> Response:
 
 
 @router.get("/dashboard", response_model=TaskDashboard, responses=documented(503))
-async def read_dashboard(services: State) -> Response:
+async def read_dashboard(services: ServicesDep) -> Response:
     """All at one look: figures, the ten newest tasks, the workers."""
     stats = await services.tasks.stats()
     recent = await _page(services, TaskFilter(), _RECENT, 0)
@@ -350,7 +350,7 @@ async def read_dashboard(services: State) -> Response:
 
 
 @router.post("/system/start", response_model=SystemStarted, responses=documented(503))
-async def start_system(services: State) -> Response:
+async def start_system(services: ServicesDep) -> Response:
     """Let the queue start tasks again."""
     await services.tasks.set_running(True)
     body = {"success": True, "message": "tasks are started", "started_at": now_iso(services)}
@@ -358,7 +358,7 @@ async def start_system(services: State) -> Response:
 
 
 @router.post("/system/stop", response_model=SystemStopped, responses=documented(503))
-async def stop_system(services: State) -> Response:
+async def stop_system(services: ServicesDep) -> Response:
     """Let the queue start no task; what runs goes on, and tasks are still accepted."""
     await services.tasks.set_running(False)
     body = {"success": True, "message": "no task is started", "stopped_at": now_iso(services)}
@@ -367,7 +367,7 @@ async def stop_system(services: State) -> Response:
 
 @router.post("/maintenance/cleanup", response_model=TasksCleaned, responses=documented(503))
 async def clean_up(
-    services: State, max_age_hours: Annotated[int, Query(ge=1, le=168)] = 24
+    services: ServicesDep, max_age_hours: Annotated[int, Query(ge=1, le=168)] = 24
 ) -> Response:
     """Forget tasks that ended so long ago, with their results."""
     removed = await services.tasks.expire(3_600.0 * max_age_hours)
@@ -408,7 +408,7 @@ def _system_status(stats: dict[str, Any]) -> str:
     "/quick/dataset-processing", response_model=QuickDataset, responses=documented(404, 503)
 )
 async def quick_dataset(
-    services: State,
+    services: ServicesDep,
     symbol: Annotated[str, Query(max_length=32)],
     period: Period = "1y",
     priority: Priority = "high",
@@ -423,7 +423,7 @@ async def quick_dataset(
 
 @router.post("/quick/daily-report", response_model=QuickReport, responses=documented(404, 503))
 async def quick_report(
-    services: State,
+    services: ServicesDep,
     symbols: Annotated[str, Query(description="Comma separated.")],
     date: Annotated[Day | None, Query(description="YYYY-MM-DD; the last session else.")] = None,
 ) -> Response:
@@ -439,7 +439,7 @@ async def quick_report(
     "/quick/market-analysis", response_model=QuickAnalysis, responses=documented(404, 503)
 )
 async def quick_analysis(
-    services: State,
+    services: ServicesDep,
     analysis_type: Annotated[str, Query(max_length=50)] = "comprehensive",
 ) -> Response:
     """Analyse the market of the monitored symbols."""
@@ -452,7 +452,7 @@ async def quick_analysis(
 
 @router.post("/quick/data-cleanup", response_model=QuickCleanup, responses=documented(404, 503))
 async def quick_cleanup(
-    services: State, days_to_keep: Annotated[int, Query(ge=1, le=365)] = 30
+    services: ServicesDep, days_to_keep: Annotated[int, Query(ge=1, le=365)] = 30
 ) -> Response:
     """Archive and delete what is older."""
     kwargs = {"days_to_keep": days_to_keep}
@@ -480,7 +480,7 @@ async def _quick(
     | {200: {"content": {"text/html": {}, "application/json": {}}, "description": "A report."}},
 )
 async def read_report(
-    services: State,
+    services: ServicesDep,
     name: Annotated[str, Path(pattern=r"^[A-Za-z0-9._-]{1,200}$", description="As `files` say.")],
 ) -> Response:
     """A report that a task made."""

@@ -21,10 +21,10 @@ from actors.indicators.client import LiveWant
 from infra.errors import FinstageError
 from infra.settings import Settings
 from infra.universe import load_universe
-from serve.errors import error_response
-from serve.gate import Gate
-from serve.middleware import RequestMiddleware
-from serve.scope import KEY_NAME
+from serve.edge.errors import error_response
+from serve.edge.gate import Gate
+from serve.edge.middleware import RequestMiddleware
+from serve.edge.scope import KEY_NAME
 from serve.ws import page, rest, sse
 from serve.ws.connection import TOO_MANY_CONNECTIONS, Connection
 from serve.ws.outbox import Outbox

@@ -15,8 +15,8 @@ from infra.clock import utc
 from infra.errors import FinstageError, ParameterInvalid, RangeInvalid
 from infra.messages import BROADCAST, Message
 from infra.symbols import normalise
-from serve.errors import error_response
-from serve.names import check_names, check_unread
+from serve.edge.errors import error_response
+from serve.edge.parameter_names import check_names, check_unread
 from serve.ws.requests import PREFIXES
 from serve.ws.roster import Roster
 

@@ -13,7 +13,7 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 from infra.digits import whole_number
-from serve.names import check_names
+from serve.edge.parameter_names import check_names
 from serve.ws.frames import Frame
 from serve.ws.outbox import Outbox
 from serve.ws.sockets import SocketTable

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from infra.errors import ConfigError
-from serve.up import check_source
+from serve.cli.up import check_source
 from tests.settings import made_settings
 
 

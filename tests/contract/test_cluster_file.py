@@ -9,7 +9,7 @@ import yaml
 from ray.autoscaler._private.util import prepare_config, validate_config
 from typer.main import get_command
 
-from serve.cli import app
+from serve.cli.main import app
 
 FILE = Path(__file__).parents[2] / "ray_cluster.yaml"
 

@@ -14,8 +14,8 @@ from typer.main import get_command
 
 from infra.errors import ConfigError
 from infra.settings import PREFIX, Settings, load_settings
-from serve.cli import app
-from serve.head import haproxy_maxconn
+from serve.cli.head import haproxy_maxconn
+from serve.cli.main import app
 
 ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "deploy" / "systemd" / "finstage.service"

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from serve.edge import Edge, Site, close_site, open_site
+from serve.edge.front import Edge, Site, close_site, open_site
 from serve.rest.questions import quick_answer
 from tests.local import LocalService
 

@@ -13,7 +13,7 @@ import pytest
 from infra import errors
 from infra.context import current_request_id
 from infra.errors import FinstageError
-from serve.errors import error_body
+from serve.edge.errors import error_body
 from tests.local import LocalService
 
 SAMPLES: dict[str, object] = {
@@ -86,7 +86,7 @@ async def test_a_bug_is_answered_with_the_id_that_its_line_in_the_log_has(
             ids.append(current_request_id())
 
     monkeypatch.setattr(local.feed, "monitored", None)
-    logger = logging.getLogger("serve.errors")
+    logger = logging.getLogger("serve.edge.errors")
     logger.addHandler(kept := Kept())
     try:
         answer = await client.get(

@@ -12,7 +12,7 @@ import pytest
 from fastapi.routing import iter_route_contexts
 from starlette.types import Message
 
-from serve.gate import Gate
+from serve.edge.gate import Gate
 from serve.ws.app import Upstream, create_stream
 from serve.ws.roster import Roster
 from serve.ws.sockets import SocketTable

@@ -20,10 +20,10 @@ from infra.sources.facts import SourceFacts
 from infra.sources.origin import ORIGINS, named, origin_of
 from infra.sources.replay import load_records
 from infra.sources.runs import Run
+from serve.cli.up import overview
 from serve.rest import formats
 from serve.rest.symbols import source_state
 from serve.state import State
-from serve.up import overview
 from serve.web.pages import ASSETS
 from serve.ws.protocol import Session, Terms
 from serve.ws.sockets import SocketTable

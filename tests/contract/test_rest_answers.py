@@ -13,7 +13,7 @@ import pytest
 import talib
 from pydantic import BaseModel
 
-from serve import indicator_schemas, schemas, store_schemas
+from serve.rest import indicator_schemas, schemas, store_schemas
 from serve.rest.envelope import Envelope
 from tests.local import LocalService
 

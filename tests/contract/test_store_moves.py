@@ -23,8 +23,8 @@ from infra.db.unit import Unit
 from infra.db.url import file_url
 from infra.errors import ConfigError
 from infra.settings import Settings
-from serve.bar_files import delete_bars, export_file, import_file
-from serve.store import backup_store, copy_store, describe_store, restore_store
+from serve.cli.backup import backup_store, copy_store, describe_store, restore_store
+from serve.cli.bars import delete_bars, export_file, import_file
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
 from tests.service import environment, run_finstage

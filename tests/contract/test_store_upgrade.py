@@ -30,8 +30,8 @@ from infra.db.url import file_url
 from infra.db.version import current_version, head_version
 from infra.errors import ConfigError
 from infra.settings import Settings
-from serve.store import restore_store
-from serve.upgrade import need_current_store, upgrade_store
+from serve.cli.backup import restore_store
+from serve.cli.upgrade import need_current_store, upgrade_store
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
 from tests.service import free_port
@@ -176,7 +176,7 @@ async def test_a_kill_in_between_harms_nothing(
         "from rich.console import Console\n"
         "from infra.db import migrate\n"
         "from infra.settings import Settings\n"
-        "from serve.upgrade import upgrade_store\n"
+        "from serve.cli.upgrade import upgrade_store\n"
         f"upgrade = {moment}\n"
         "def killed(*arguments):\n"
         f"    if {moment.startswith('os')} or arguments[1] == 'head':\n"

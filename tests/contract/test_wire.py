@@ -20,7 +20,7 @@ from starlette.requests import Request
 from actors.indicators.client import LiveWant
 from infra.errors import FinstageError
 from infra.messages import PRICES, Batch, Message, Position, Snapshot
-from serve.gate import Gate
+from serve.edge.gate import Gate
 from serve.ws import app, wire
 from serve.ws.app import Upstream, Want, create_stream
 from serve.ws.protocol import Session, Terms

@@ -18,8 +18,9 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from infra.errors import ConfigError
-from serve import cli, up
-from serve.start_watch import StartWatch
+from serve.cli import main as cli
+from serve.cli import up
+from serve.cli.start_watch import StartWatch
 
 STAGES = ("prepare_environment", "start_head", "join_ray", "deploy", "await_ready", "deploy_rest")
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from infra.settings import PREFIX, Settings
-from serve.confdoc import render
+from serve.cli.confdoc import render
 
 PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 
@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 def test_the_page_is_the_one_that_the_settings_make() -> None:
     assert PAGE.read_text(encoding="utf-8") == render(), (
         "docs/configuration.md is not of these settings: "
-        "python -m serve.confdoc > docs/configuration.md"
+        "python -m serve.cli.confdoc > docs/configuration.md"
     )
 
 

@@ -23,7 +23,7 @@ from infra.directives import (
 )
 from infra.frames import optimize_dataframe_memory
 from infra.logs import follow_level, setup_logs
-from serve.near import NearCache, Rendered
+from serve.edge.near import NearCache, Rendered
 from serve.ws.frames import Frame
 from serve.ws.outbox import LATEST, Outbox, Taking
 

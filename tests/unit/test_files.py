@@ -25,7 +25,7 @@ from pipelines.driver import ray_address
 from pipelines.scheduler.actor import SchedulerActor
 from pipelines.scheduler.client import StoreState
 from pipelines.scheduler.core import read_schedule
-from serve.head import make_token, token_path
+from serve.cli.head import make_token, token_path
 from serve.state import State, read_state
 from tests.settings import made_settings
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from infra.errors import KeyRequired, OriginRefused, RateLimited
-from serve.gate import Gate
+from serve.edge.gate import Gate
 from tests.settings import made_settings
 
 KEYS = "bot:0123456789,desk:abcdefghij"

@@ -21,8 +21,8 @@ from infra.errors import OriginRefused
 from infra.notify.signing import new_secret, signed_headers
 from infra.settings import PREFIX, Settings
 from infra.universe import load_universe
-from serve.cli import app
-from serve.gate import Gate
+from serve.cli.main import app
+from serve.edge.gate import Gate
 from serve.web.pages import ASSETS
 from tests.elsewhere import ELSEWHERE, Why
 from tests.guides import (

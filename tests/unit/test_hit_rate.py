@@ -6,7 +6,7 @@ from infra.caches.base import CacheStats
 from infra.caches.hit_rate import LEAST_READS, Reads, all_reads, read_counts, reads_by_cache
 from infra.memory.health import cache_health
 from infra.metrics import Families
-from serve.memory_view import overall_rate_pct
+from serve.rest.memory_view import overall_rate_pct
 from tests.unit.test_readings import read, reads
 
 COUNTS = {

@@ -39,7 +39,7 @@ from infra.sources.facts import SourceFacts
 from infra.sources.recorded.recording import RECORDED_TOPICS
 from infra.universe import load_universe
 from pipelines.recorder import Recorder
-from serve.near import NearCache
+from serve.edge.near import NearCache
 from serve.ws.outbox import Outbox
 from serve.ws.protocol import Session, Terms
 from serve.ws.sockets import SocketTable

@@ -31,17 +31,17 @@ HOMES = {
     "aiohttp": ("infra/sources", "infra/notify", "serve/client"),
     "httpx": (
         "serve/client",
-        "serve/up.py",
-        "serve/status.py",
-        "serve/local_http.py",
-        "serve/dashboard.py",
+        "serve/cli/up.py",
+        "serve/cli/status.py",
+        "serve/cli/local_http.py",
+        "serve/cli/dashboard.py",
     ),
     "limits": ("serve",),
     "cachetools": (
         "infra/caches/memory.py",
         "infra/sources/steady.py",
         "infra/sources/imported.py",
-        "serve/last_good.py",
+        "serve/edge/last_good.py",
     ),
 }
 NO_RAY = ("infra", "serve/client", "pipelines/market.py", "pipelines/analysis.py")

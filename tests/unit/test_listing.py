@@ -12,9 +12,9 @@ from rich.console import Console
 from rich.table import Table
 
 from pipelines.jobs.registry import all_jobs
-from serve.jobs import jobs_table
-from serve.listing import print_json, print_table
-from serve.tasks import tasks_table
+from serve.cli.jobs import jobs_table
+from serve.cli.listing import print_json, print_table
+from serve.cli.submit import tasks_table
 
 ID = "0f4c1f9e-9a55-4f0e-8f1e-2a4d1f4b6c3e"
 

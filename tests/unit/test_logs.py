@@ -14,7 +14,7 @@ from rich.console import Console
 
 from infra.context import bound_request_id, new_request_id
 from infra.logs import JsonFormatter, remove_old_logs
-from serve.logview import show_logs
+from serve.cli.logs import show_logs
 
 
 def record(level: int = logging.INFO, **extra: object) -> logging.LogRecord:

@@ -6,7 +6,7 @@ import asyncio
 
 from infra.clock import FakeClock
 from infra.messages import DATA, Batch, Message, Position, Snapshot
-from serve.near import NearCache, Rendered
+from serve.edge.near import NearCache, Rendered
 from tests.hub_messages import price
 
 KEY = ("/a", b"period=1y")

@@ -24,7 +24,7 @@ from actors.monitor.summary import (
 )
 from infra.caches.counted import READS
 from infra.metrics import Families, MetricsTable, ProcessReport, Sample
-from serve.memory_view import cache_stats, overall_rate_pct
+from serve.rest.memory_view import cache_stats, overall_rate_pct
 
 NOW_S = 1_700_000_000.0
 MACHINE = Machine(20.0, 30.0, 4_000.0, 50.0, 900.0, 1)

@@ -15,7 +15,7 @@ from rich.console import Console
 from infra.clock import FakeClock
 from infra.errors import ActorUnavailable, ConfigError
 from infra.messages import ENDED, PRICES, SYSTEM, Batch, Message, Position, Snapshot
-from serve.rolling import (
+from serve.cli.rolling import (
     KINDS,
     Replica,
     RestartFailed,

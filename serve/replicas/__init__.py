@@ -1,0 +1,1 @@
+"""The replicas: what each holds, and how it starts."""
