@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date, timedelta
 from typing import Literal
 
 import numpy as np
 from dateutil.relativedelta import relativedelta
 
-from infra.bars import NS_PER_DAY, Bars, Ints
+from infra.bars import NS_PER_DAY, Bars, History, Ints
 from infra.errors import ParameterInvalid
 
 PERIODS = ("1d", "5d", "1mo", "3mo", "6mo", "1y", "2y", "5y", "10y", "ytd", "max")
@@ -80,6 +81,20 @@ def rows_of_range(bars: Bars, start: date | None, end: date | None) -> slice:
     first = 0 if start is None else int(np.searchsorted(stamps, day_ns(start)))
     stop = len(bars) if end is None else int(np.searchsorted(stamps, day_ns(end)))
     return slice(first, max(first, stop))
+
+
+def between(history: History, start: date | None, end: date | None) -> History:
+    """Return the part of a history from `start` (included) to `end` (not); None is no bound."""
+    if start is None and end is None:
+        return history
+    rows = rows_of_range(history.bars, start, end)
+    return replace(
+        history,
+        bars=history.bars[rows],
+        price_factor=history.price_factor[rows],
+        volume_factor=history.volume_factor[rows],
+        open_bar=history.open_bar[rows_of_range(history.open_bar, start, end)],
+    )
 
 
 def bar_keys(sessions_ns: Ints, interval: str) -> Ints:

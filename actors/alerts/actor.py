@@ -38,8 +38,8 @@ from infra.errors import (
 )
 from infra.metrics import ALERTS_GIVEN
 from infra.notify.channels import AnySender, ChannelSender
-from infra.notify.courier import Courier
 from infra.notify.webhook import WebhookSender
+from infra.outbox import Courier
 from infra.settings import Settings
 from infra.sources.base import Lane
 from infra.sources.facts import source_facts

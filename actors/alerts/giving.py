@@ -15,8 +15,8 @@ from infra.clock import utc
 from infra.db.alerts import Alert, AlertState
 from infra.db.unit import Unit
 from infra.messages import ALERTS, Message
-from infra.notify.courier import deliver_later
 from infra.notify.notice import Notice
+from infra.outbox import deliver_later
 from infra.sources.origin import named
 from infra.sources.runs import Run
 

@@ -26,8 +26,8 @@ from infra.db.unit import Unit
 from infra.errors import MonitorUnknown, RangeInvalid, StoreError
 from infra.messages import SERVICE_ALERT, Message
 from infra.metrics import SERVICE_ALERTS
-from infra.notify.courier import deliver_later
 from infra.notify.notice import Notice
+from infra.outbox import deliver_later
 
 logger = logging.getLogger(__name__)
 

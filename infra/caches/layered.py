@@ -19,8 +19,8 @@ from infra.caches.codec import decoded, encoded
 from infra.caches.copies import given, guarded
 from infra.caches.memory import MemoryCache
 from infra.errors import ValueNotShareable
+from infra.flights import SingleFlight
 from infra.loops import loop_runs
-from infra.sources.flights import SingleFlight
 
 logger = logging.getLogger(__name__)
 

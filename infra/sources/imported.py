@@ -16,7 +16,8 @@ from infra.bars import IMPORT, Bars, History, Quote
 from infra.calendars import calendar_for
 from infra.clock import Clock
 from infra.errors import FinstageError, IntervalUnsupported, SourceError, StoreError, SymbolUnknown
-from infra.periods import DAILY_INTERVALS, INTERVALS, day_ns
+from infra.flights import SingleFlight
+from infra.periods import DAILY_INTERVALS, INTERVALS, between, day_ns
 from infra.session_bars import MINUTES, resample
 from infra.sources.base import (
     Action,
@@ -32,8 +33,6 @@ from infra.sources.base import (
     Wanted,
 )
 from infra.sources.budget_state import BudgetState
-from infra.sources.flights import SingleFlight
-from infra.sources.replay import between
 from infra.sources.trouble import Trouble
 
 T = TypeVar("T")

@@ -8,7 +8,7 @@ between a session's open and close are made (see `tick_path`); its bar is real.
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import date, datetime, time
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -18,7 +18,7 @@ import numpy as np
 from infra.bars import NS_PER_DAY, Bars, Floats, History, Ints, Quote
 from infra.clock import Clock
 from infra.errors import FinstageError, IntervalUnsupported, SymbolUnknown
-from infra.periods import DAILY_INTERVALS, rows_of_range
+from infra.periods import DAILY_INTERVALS, between
 from infra.sources.base import (
     Action,
     ActionHappened,
@@ -350,20 +350,6 @@ class ReplaySource(WithoutExtras):
                 _session_bar(bars, row), self._ticks, path_rng(self._seed, symbol, day)
             ),
         )
-
-
-def between(history: History, start: date | None, end: date | None) -> History:
-    """Return the part of a history from `start` (included) to `end` (not); None is no bound."""
-    if start is None and end is None:
-        return history
-    rows = rows_of_range(history.bars, start, end)
-    return replace(
-        history,
-        bars=history.bars[rows],
-        price_factor=history.price_factor[rows],
-        volume_factor=history.volume_factor[rows],
-        open_bar=history.open_bar[rows_of_range(history.open_bar, start, end)],
-    )
 
 
 def _actions(symbol: str, record: Record, first_row: int, last_row: int) -> tuple[Action, ...]:

@@ -16,6 +16,7 @@ from cachetools import LRUCache
 from infra.bars import History, Quote
 from infra.clock import Clock
 from infra.errors import FinstageError, SourceError, SourceUnavailable, SymbolUnknown
+from infra.flights import SingleFlight
 from infra.sources.base import (
     Action,
     Event,
@@ -30,7 +31,6 @@ from infra.sources.base import (
     Wanted,
 )
 from infra.sources.budget_state import BudgetState
-from infra.sources.flights import SingleFlight
 from infra.sources.kept import Answer, KeptAnswers
 from infra.sources.trouble import Trouble
 

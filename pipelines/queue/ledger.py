@@ -15,8 +15,8 @@ from infra.db.store import BATCH, Store
 from infra.db.tasks import Held, Outcome, StoredTask
 from infra.db.unit import Unit
 from infra.errors import TaskQueueStopped
-from infra.notify.courier import deliver_later
 from infra.notify.notice import Notice
+from infra.outbox import deliver_later
 
 logger = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from infra.db.store import BATCH
 from infra.db.unit import Unit
 from infra.errors import TargetInvalid
 from infra.notify.channels import checked_channel, is_webhook
-from infra.notify.courier import deliver_later
 from infra.notify.notice import Notice
 from infra.notify.signing import new_secret
 from infra.notify.targets import checked_target, shown
+from infra.outbox import deliver_later
 from infra.settings import Settings
 from pipelines.api import TaskContext, TaskPriority, task
 

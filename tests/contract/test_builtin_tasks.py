@@ -23,8 +23,8 @@ from infra.errors import (
     TaskArgumentsInvalid,
 )
 from infra.notify.channels import AnySender, ChannelSender
-from infra.notify.courier import Courier
 from infra.notify.webhook import WebhookSender
+from infra.outbox import Courier
 from infra.sources.base import Fundamentals
 from infra.sources.origin import ORIGINS, origin_of
 from pipelines.codec import encoded

@@ -15,11 +15,11 @@ from infra.clock import FakeClock, utc
 from infra.db.deliveries import FAILED, SENT, WAITING, Delivery
 from infra.db.store import Store
 from infra.db.unit import Unit
-from infra.notify.courier import MOST_TRIES, Courier, deliver_later
 from infra.notify.notice import Notice
 from infra.notify.outcome import Outcome, Refused, Sent, TryAgain
 from infra.notify.signing import new_secret
 from infra.notify.webhook import WebhookSender
+from infra.outbox import MOST_TRIES, Courier, deliver_later
 from tests.databases import KINDS, database
 
 AT = datetime(2026, 11, 25, 14, 30, tzinfo=UTC)

@@ -17,9 +17,9 @@ import pytest
 from infra.clock import SystemClock
 from infra.metrics import snapshot
 from infra.notify.channels import AnySender, ChannelSender
-from infra.notify.courier import Courier
 from infra.notify.signing import is_signed
 from infra.notify.webhook import WebhookSender
+from infra.outbox import Courier
 from tests.fakes.smtp import Mailbox, mailbox
 from tests.local import LocalService
 from tests.monitor_desks import MACHINE

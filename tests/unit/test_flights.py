@@ -8,7 +8,7 @@ import pytest
 
 from infra.clock import FakeClock
 from infra.errors import SourceUnavailable
-from infra.sources.flights import Merger, SingleFlight
+from infra.flights import Merger, SingleFlight
 
 
 async def settle() -> None:

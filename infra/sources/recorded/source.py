@@ -15,7 +15,7 @@ from infra.bars import History, Quote
 from infra.calendars import calendar_for
 from infra.clock import Clock
 from infra.errors import FinstageError, IntervalUnsupported, SymbolUnknown
-from infra.periods import INTERVALS
+from infra.periods import INTERVALS, between
 from infra.session_bars import MINUTES, resample
 from infra.sources.base import (
     Action,
@@ -30,7 +30,6 @@ from infra.sources.base import (
 )
 from infra.sources.recorded.player import Player
 from infra.sources.recorded.recording import read_header
-from infra.sources.replay import between
 from infra.symbols import nearest
 
 logger = logging.getLogger(__name__)

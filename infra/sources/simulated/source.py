@@ -13,7 +13,7 @@ import numpy as np
 from infra.bars import NS_PER_DAY, Bars, Floats, History, Ints, Quote
 from infra.clock import Clock
 from infra.errors import FinstageError, IntervalUnsupported, SymbolUnknown
-from infra.periods import INTERVALS, day_ns
+from infra.periods import INTERVALS, between, day_ns
 from infra.sources.base import (
     Action,
     ActionHappened,
@@ -27,7 +27,6 @@ from infra.sources.base import (
     Wanted,
     WithoutExtras,
 )
-from infra.sources.replay import between
 from infra.sources.simulated.faults import Fault, FaultScript, parse_faults
 from infra.sources.simulated.market import (
     EPOCH_DAY,

@@ -14,10 +14,10 @@ import aiohttp
 from infra.clock import Clock
 from infra.digits import whole_number
 from infra.errors import FinstageError, SourceLimited, SourceMalformed, SourceUnavailable
+from infra.flights import SingleFlight
 from infra.metrics import UPSTREAM_REQUESTS
 from infra.sources.base import Lane
 from infra.sources.budget import Budget
-from infra.sources.flights import SingleFlight
 from infra.sources.yahoo.causes import unavailable
 
 UPSTREAM = "yahoo"

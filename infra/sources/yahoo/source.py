@@ -17,8 +17,9 @@ from infra.calendars import calendar_for
 from infra.clock import Clock
 from infra.directives import ASYNC_ENDPOINTS, is_on
 from infra.errors import FinstageError, SourceError, SourceMalformed
+from infra.flights import Merger
 from infra.metrics import UPSTREAM_STREAMS
-from infra.periods import INTERVALS
+from infra.periods import INTERVALS, between
 from infra.sources.base import (
     Action,
     Event,
@@ -34,9 +35,7 @@ from infra.sources.base import (
 )
 from infra.sources.budget import Budget
 from infra.sources.budget_state import BudgetState
-from infra.sources.flights import Merger
 from infra.sources.rejections import Rejections
-from infra.sources.replay import between
 from infra.sources.trouble import Trouble
 from infra.sources.yahoo.http import UPSTREAM, Hosts, YahooHttp
 from infra.sources.yahoo.parse import Chart, parse_chart, parse_quotes, quote_infos
