@@ -1,32 +1,83 @@
 """Every error that Finstage raises on purpose, in one tree.
 
-Each class carries its HTTP status, a stable code for clients, and whether a retry can help.
-Arguments are positional and all go to the base constructor: an exception with a keyword-only
-argument pickles but does not unpickle, and these cross process borders.
+Each class carries its HTTP status, a stable code for clients, and whether a retry can help. Those
+with facts declare them as fields, and their sentence as a text of these.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any, ClassVar
+import re
+import string
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, TypeVar, dataclass_transform
+
+E = TypeVar("E", bound="FinstageError")
+
+_LONGEST_QUOTED = 80
+_CLAUSE = re.compile(r"\[([^\]]*)\]")
+
+
+@dataclass_transform(eq_default=False)
+def declared(cls: type[E]) -> type[E]:
+    """Make an error of its fields, which are its arguments: it crosses process borders so."""
+    return dataclass(eq=False, repr=False)(cls)
+
+
+class _Sentence(string.Formatter):
+    """`{field}`; a list is joined, `!r` quotes and shortens, `[...]` stands where it says some."""
+
+    def of(self, error: FinstageError) -> str:
+        """Return the words of an error with its facts in them."""
+        words = _CLAUSE.sub(lambda clause: self._clause(clause[1], error), error.words)
+        return self.vformat(words, (error,), {})
+
+    def _clause(self, text: str, error: FinstageError) -> str:
+        fields_ = (name for _, name, *_ in self.parse(text) if name)
+        return text if all(getattr(error, name) for name in fields_) else ""
+
+    def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        return getattr(args[0], str(key))
+
+    def convert_field(self, value: Any, conversion: Any) -> Any:
+        return repr(str(value)[:_LONGEST_QUOTED]) if conversion == "r" else value
+
+    def format_field(self, value: Any, format_spec: str) -> str:
+        if isinstance(value, list | tuple):
+            return ", ".join(map(str, value))
+        return str(super().format_field(value, format_spec))
+
+
+_SENTENCE = _Sentence()
 
 
 class FinstageError(Exception):
-    """Base of every error raised on purpose; anything else is a bug."""
+    """Base of every error raised on purpose; anything else is a bug.
+
+    `words`: the sentence, of fields; without, it is the only argument. `shown`: what clients get
+    as `context`, by name.
+    """
 
     status_code: ClassVar[int] = 500
     retryable: ClassVar[bool] = False
     code: ClassVar[str] = "internal"
+    words: ClassVar[str] = ""
+    shown: ClassVar[Mapping[str, str]] = {}
+
+    def __post_init__(self) -> None:
+        self.args = tuple(getattr(self, field.name) for field in fields(self))  # type: ignore[arg-type]
 
     @property
     def message(self) -> str:
         """One sentence for the caller; never a path, never a traceback."""
+        if self.words:
+            return _SENTENCE.of(self)
         return str(self.args[0]) if self.args else type(self).__name__
 
     @property
     def context(self) -> dict[str, Any]:
         """Facts that help the caller mend the call, such as the allowed values."""
-        return {}
+        return {name: getattr(self, field) for name, field in self.shown.items()}
 
     def __str__(self) -> str:
         return self.message
@@ -39,27 +90,20 @@ class RequestError(FinstageError):
     code = "request_invalid"
 
 
+@declared
 class SymbolUnknown(RequestError):
     """Raised when neither the source nor an import knows the symbol."""
 
     status_code = 404
     code = "symbol_unknown"
+    words = "symbol {symbol!r} is not known[; nearest known: {nearest}]"
+    shown = {"nearest": "nearest"}
 
-    def __init__(self, symbol: str, nearest: Sequence[str] = ()) -> None:
-        super().__init__(symbol, list(nearest))
-        self.symbol = symbol
-        self.nearest = list(nearest)
-
-    @property
-    def message(self) -> str:
-        hint = f"; nearest known: {', '.join(self.nearest)}" if self.nearest else ""
-        return f"symbol {self.symbol[:40]!r} is not known{hint}"
-
-    @property
-    def context(self) -> dict[str, Any]:
-        return {"nearest": self.nearest}
+    symbol: str
+    nearest: Sequence[str] = ()
 
 
+@declared
 class ParameterInvalid(RequestError):
     """Raised when a parameter's value is not one of those allowed.
 
@@ -67,42 +111,29 @@ class ParameterInvalid(RequestError):
     """
 
     code = "parameter_invalid"
+    words = "{parameter} {value!r} is not allowed; use one of {allowed}"
+    shown = {"allowed": "allowed"}
 
-    def __init__(self, location: Sequence[str], value: object, allowed: Sequence[str]) -> None:
-        super().__init__(tuple(location), value, list(allowed))
-        self.location = tuple(location)
-        self.value = value
-        self.allowed = list(allowed)
-
-    @property
-    def message(self) -> str:
-        return (
-            f"{self.location[-1]} {str(self.value)[:40]!r} is not allowed; "
-            f"use one of {', '.join(self.allowed)}"
-        )
+    location: Sequence[str]
+    value: object
+    allowed: Sequence[str]
 
     @property
-    def context(self) -> dict[str, Any]:
-        return {"allowed": self.allowed}
+    def parameter(self) -> str:
+        """The parameter's name."""
+        return self.location[-1]
 
 
+@declared
 class ExpressionInvalid(RequestError):
     """Raised when an expression cannot be read; `column` counts characters from 1."""
 
     code = "expression_invalid"
 
-    def __init__(
-        self,
-        column: int,
-        reason: str,
-        text: str,
-        location: Sequence[str] = ("body", "expression"),
-    ) -> None:
-        super().__init__(column, reason, text, tuple(location))
-        self.location = tuple(location)
-        self.column = column
-        self.reason = reason
-        self.text = text
+    column: int
+    reason: str
+    text: str
+    location: Sequence[str] = ("body", "expression")
 
     @property
     def message(self) -> str:
@@ -121,20 +152,16 @@ class IntervalUnsupported(ParameterInvalid):
     code = "interval_unsupported"
 
 
+@declared
 class RangeInvalid(RequestError):
     """Raised when a value or a list is outside its bounds; the message names both."""
 
     code = "range_invalid"
+    words = "{reason}"
 
-    def __init__(self, location: Sequence[str], reason: str, limit: int | None = None) -> None:
-        super().__init__(tuple(location), reason, limit)
-        self.location = tuple(location)
-        self.reason = reason
-        self.limit = limit
-
-    @property
-    def message(self) -> str:
-        return self.reason
+    location: Sequence[str]
+    reason: str
+    limit: int | None = None
 
     @property
     def context(self) -> dict[str, Any]:
@@ -145,14 +172,8 @@ class ParameterUnknown(ParameterInvalid):
     """Raised when nothing reads a parameter, and its name is near to one that is read."""
 
     code = "parameter_unknown"
-
-    @property
-    def message(self) -> str:
-        return f"there is no {self.location[-1]!r} here; {self.value!r} is probably meant"
-
-    @property
-    def context(self) -> dict[str, Any]:
-        return {"nearest": self.value, "allowed": self.allowed}
+    words = "there is no {parameter!r} here; {value!r} is probably meant"
+    shown = {"nearest": "value", "allowed": "allowed"}
 
 
 class BodyInvalid(RangeInvalid):
@@ -161,70 +182,51 @@ class BodyInvalid(RangeInvalid):
     code = "body_invalid"
 
 
+@declared
 class JobUnknown(RequestError):
     """Raised when no scheduled job has this name."""
 
     status_code = 404
     code = "job_unknown"
+    words = "no job is called {name!r}; there are {known}"
+    shown = {"known": "known"}
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(name, list(known))
-        self.name = name
-        self.known = list(known)
-
-    @property
-    def message(self) -> str:
-        return f"no job is called {self.name[:40]!r}; there are {', '.join(self.known)}"
-
-    @property
-    def context(self) -> dict[str, Any]:
-        return {"known": self.known}
+    name: str
+    known: Sequence[str]
 
 
+@declared
 class SignalUnknown(RequestError):
     """Raised when no kept signal has this number, or nothing is known of what became of it."""
 
     status_code = 404
     code = "signal_unknown"
+    words = "nothing is known yet of what became of signal {signal_id}"
 
-    def __init__(self, signal_id: int) -> None:
-        super().__init__(signal_id)
-        self.signal_id = signal_id
-
-    @property
-    def message(self) -> str:
-        return f"nothing is known yet of what became of signal {self.signal_id}"
+    signal_id: int
 
 
+@declared
 class AlertRuleUnknown(RequestError):
     """Raised when no alert rule has this id."""
 
     status_code = 404
     code = "alert_rule_unknown"
+    words = "no alert rule has the id {rule_id!r}"
 
-    def __init__(self, rule_id: str) -> None:
-        super().__init__(rule_id)
-        self.rule_id = rule_id
-
-    @property
-    def message(self) -> str:
-        return f"no alert rule has the id {self.rule_id[:40]!r}"
+    rule_id: str
 
 
+@declared
 class MonitorUnknown(RequestError):
     """Raised when the monitor has no such thing: a rule, an alert, an A/B test, a reading."""
 
     status_code = 404
     code = "monitor_unknown"
+    words = "there is no {kind}[ {name!r}]"
 
-    def __init__(self, kind: str, name: str = "") -> None:
-        super().__init__(kind, name)
-        self.kind = kind
-        self.name = name
-
-    @property
-    def message(self) -> str:
-        return f"there is no {self.kind}" + (f" {self.name[:80]!r}" if self.name else "")
+    kind: str
+    name: str = ""
 
 
 class MonitorConflict(RequestError):
@@ -234,53 +236,39 @@ class MonitorConflict(RequestError):
     code = "monitor_conflict"
 
 
+@declared
 class TargetInvalid(RequestError):
-    """Raised when nothing can be sent to a target; `shown` has no secret in it."""
+    """Raised when nothing can be sent to a target, which is told without its secrets."""
 
     code = "target_invalid"
+    words = "{target} cannot be told: {reason}"
 
-    def __init__(
-        self, shown: str, reason: str, location: Sequence[str] = ("body", "targets")
-    ) -> None:
-        super().__init__(shown, reason, tuple(location))
-        self.location = tuple(location)
-        self.shown = shown
-        self.reason = reason
-
-    @property
-    def message(self) -> str:
-        return f"{self.shown} cannot be told: {self.reason}"
+    target: str
+    reason: str
+    location: Sequence[str] = ("body", "targets")
 
 
+@declared
 class JobRunning(RequestError):
     """Raised when a job is asked to run that runs already."""
 
     status_code = 409
     code = "job_running"
     retryable = True
+    words = "{name} runs already; two of one job never run at once"
 
-    def __init__(self, name: str) -> None:
-        super().__init__(name)
-        self.name = name
-
-    @property
-    def message(self) -> str:
-        return f"{self.name} runs already; two of one job never run at once"
+    name: str
 
 
+@declared
 class BodyTooLarge(RequestError):
     """Raised when a request's body is longer than the setting allows."""
 
     status_code = 413
     code = "body_too_large"
+    words = "a body is at most {limit_bytes} bytes"
 
-    def __init__(self, limit_bytes: int) -> None:
-        super().__init__(limit_bytes)
-        self.limit_bytes = limit_bytes
-
-    @property
-    def message(self) -> str:
-        return f"a body is at most {self.limit_bytes} bytes"
+    limit_bytes: int
 
 
 class ImportUnreadable(RequestError):
@@ -289,20 +277,16 @@ class ImportUnreadable(RequestError):
     code = "import_unreadable"
 
 
+@declared
 class NotImported(RequestError):
     """Raised when there is no import of a symbol to delete."""
 
     status_code = 404
     code = "not_imported"
+    words = "nothing is imported of {symbol}[ {intervals}]"
 
-    def __init__(self, symbol: str, intervals: Sequence[str] = ()) -> None:
-        super().__init__(symbol, intervals)
-        self.symbol = symbol
-        self.intervals = tuple(intervals)
-
-    @property
-    def message(self) -> str:
-        return f"nothing is imported of {' '.join((self.symbol, *self.intervals))}"
+    symbol: str
+    intervals: Sequence[str] = ()
 
 
 class NotBuilt(RequestError):
@@ -312,44 +296,32 @@ class NotBuilt(RequestError):
     code = "not_implemented"
 
 
+@declared
 class CacheUnknown(RequestError):
     """Raised when there is no cache of that name."""
 
     status_code = 404
     code = "cache_unknown"
+    words = "there is no cache {name!r}; there are {known}"
+    shown = {"allowed": "known"}
 
-    def __init__(self, name: str, known: Sequence[str]) -> None:
-        super().__init__(name, list(known))
-        self.name = name
-        self.known = list(known)
-
-    @property
-    def message(self) -> str:
-        return f"there is no cache {self.name[:64]!r}; there are {', '.join(self.known)}"
-
-    @property
-    def context(self) -> dict[str, Any]:
-        return {"allowed": self.known}
+    name: str
+    known: Sequence[str]
 
 
+@declared
 class KeyUnusable(RequestError):
     """Raised when an argument of a cached function has no value to make a key of."""
 
     code = "cache_key_unusable"
+    words = (
+        "{function} cannot be cached by its argument {argument!r}: it {reason}; give key=, "
+        "leave it out with ignore=({argument!r},), or give its class a method cache_key()"
+    )
 
-    def __init__(self, function: str, argument: str, reason: str) -> None:
-        super().__init__(function, argument, reason)
-        self.function = function
-        self.argument = argument
-        self.reason = reason
-
-    @property
-    def message(self) -> str:
-        return (
-            f"{self.function} cannot be cached by its argument {self.argument!r}: it "
-            f"{self.reason}; give key=, leave it out with ignore=({self.argument!r},), "
-            "or give its class a method cache_key()"
-        )
+    function: str
+    argument: str
+    reason: str
 
 
 class ValueNotShareable(FinstageError):
@@ -378,21 +350,17 @@ class OriginRefused(AccessError):
     code = "origin_refused"
 
 
+@declared
 class RateLimited(AccessError):
     """Raised when a key has used up its requests of this second."""
 
     status_code = 429
     code = "rate_limited"
     retryable = True
+    words = "key {key_name!r} is over its limit; retry in {retry_after_s:g} s"
 
-    def __init__(self, key_name: str, retry_after_s: float) -> None:
-        super().__init__(key_name, retry_after_s)
-        self.key_name = key_name
-        self.retry_after_s = retry_after_s
-
-    @property
-    def message(self) -> str:
-        return f"key {self.key_name!r} is over its limit; retry in {self.retry_after_s:g} s"
+    key_name: str
+    retry_after_s: float
 
 
 class SourceError(FinstageError):
@@ -405,6 +373,8 @@ class SourceError(FinstageError):
     status_code = 503
     code = "source_error"
     retryable = True
+    words = "{text}[; tried again in {retry_after_s:.0f} s]"
+    shown = {"cause": "cause", "text": "text", "retry_after_s": "retry_after_s"}
     cause: str = "unreachable"
     retry_after_s: float | None = None
 
@@ -413,17 +383,8 @@ class SourceError(FinstageError):
         """What is wrong, for people."""
         return str(self.args[0]) if self.args else "the source fails"
 
-    @property
-    def message(self) -> str:
-        if self.retry_after_s is None:
-            return self.text
-        return f"{self.text}; tried again in {self.retry_after_s:.0f} s"
 
-    @property
-    def context(self) -> dict[str, Any]:
-        return {"cause": self.cause, "text": self.text, "retry_after_s": self.retry_after_s}
-
-
+@declared
 class SourceUnavailable(SourceError):
     """Raised when the source does not answer.
 
@@ -433,14 +394,12 @@ class SourceUnavailable(SourceError):
 
     code = "source_unavailable"
 
-    def __init__(
-        self, text: str, cause: str = "unreachable", retry_after_s: float | None = None
-    ) -> None:
-        super().__init__(text, cause, retry_after_s)
-        self.cause = cause
-        self.retry_after_s = retry_after_s
+    what: str
+    cause: str = "unreachable"
+    retry_after_s: float | None = None
 
 
+@declared
 class SourceLimited(SourceError):
     """Raised when the upstream, or our own budget for it, allows no request for a while.
 
@@ -449,11 +408,9 @@ class SourceLimited(SourceError):
 
     code = "source_limited"
 
-    def __init__(self, upstream: str, retry_after_s: float, cause: str = "limited") -> None:
-        super().__init__(upstream, retry_after_s, cause)
-        self.upstream = upstream
-        self.retry_after_s: float = retry_after_s
-        self.cause = cause
+    upstream: str
+    retry_after_s: float
+    cause: str = "limited"
 
     @property
     def text(self) -> str:
@@ -463,16 +420,15 @@ class SourceLimited(SourceError):
         return f"too many questions to {name} wait already"
 
 
+@declared
 class SourceMalformed(SourceError):
     """Raised when an answer of the upstream is not what it should be; `kind` is a stable name."""
 
     code = "source_malformed"
     cause = "malformed"
 
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(kind, reason)
-        self.kind = kind
-        self.reason = reason
+    kind: str
+    reason: str
 
     @property
     def text(self) -> str:
@@ -527,25 +483,22 @@ class StoreRefused(StoreError):
     retryable = False
 
 
+@declared
 class StoreVersion(StoreError):
     """Raised when the database belongs to a later Finstage than this one."""
 
     code = "store_version"
     retryable = False
+    words = (
+        "the store has version {found}, this Finstage knows up to {known}: run the later "
+        "Finstage, or use another database"
+    )
 
-    def __init__(self, found: str, known: str) -> None:
-        super().__init__(found, known)
-        self.found = found
-        self.known = known
-
-    @property
-    def message(self) -> str:
-        return (
-            f"the store has version {self.found}, this Finstage knows up to {self.known}: "
-            "run the later Finstage, or use another database"
-        )
+    found: str
+    known: str
 
 
+@declared
 class ChunkFailed(StoreError):
     """Raised when a chunk of many rows was not written; those before it are, and stay.
 
@@ -553,20 +506,15 @@ class ChunkFailed(StoreError):
     """
 
     code = "store_chunk_failed"
+    words = (
+        "rows {first_row} to {last_row} were not written, {committed} rows before them were: "
+        "{reason}"
+    )
 
-    def __init__(self, first_row: int, last_row: int, committed: int, reason: str) -> None:
-        super().__init__(first_row, last_row, committed, reason)
-        self.first_row = first_row
-        self.last_row = last_row
-        self.committed = committed
-        self.reason = reason
-
-    @property
-    def message(self) -> str:
-        return (
-            f"rows {self.first_row} to {self.last_row} were not written, "
-            f"{self.committed} rows before them were: {self.reason}"
-        )
+    first_row: int
+    last_row: int
+    committed: int
+    reason: str
 
 
 class TaskError(FinstageError):
@@ -576,42 +524,29 @@ class TaskError(FinstageError):
     code = "task_error"
 
 
+@declared
 class TaskUnknown(TaskError):
     """Raised when no task function has this name."""
 
     status_code = 404
     code = "task_unknown"
+    words = "no task is called {name!r}[; nearest known: {nearest}][; there are {known}]"
+    shown = {"nearest": "nearest", "known": "known"}
 
-    def __init__(self, name: str, nearest: Sequence[str] = (), known: Sequence[str] = ()) -> None:
-        super().__init__(name, list(nearest), list(known))
-        self.name = name
-        self.nearest = list(nearest)
-        self.known = list(known)
-
-    @property
-    def message(self) -> str:
-        hint = f"; nearest known: {', '.join(self.nearest)}" if self.nearest else ""
-        listed = f"; there are {', '.join(self.known)}" if self.known else ""
-        return f"no task is called {self.name[:60]!r}{hint}{listed}"
-
-    @property
-    def context(self) -> dict[str, Any]:
-        return {"nearest": self.nearest, "known": self.known}
+    name: str
+    nearest: Sequence[str] = ()
+    known: Sequence[str] = ()
 
 
+@declared
 class TaskIdUnknown(TaskError):
     """Raised when no task has this id, or what came of it is forgotten."""
 
     status_code = 404
     code = "task_id_unknown"
+    words = "no task has the id {task_id!r}, or its result has expired"
 
-    def __init__(self, task_id: str) -> None:
-        super().__init__(task_id)
-        self.task_id = task_id
-
-    @property
-    def message(self) -> str:
-        return f"no task has the id {self.task_id[:40]!r}, or its result has expired"
+    task_id: str
 
 
 class TaskRejected(TaskError):
@@ -621,16 +556,15 @@ class TaskRejected(TaskError):
     code = "task_rejected"
 
 
+@declared
 class TaskArgumentsInvalid(TaskError):
     """Raised when arguments are not those of the function; `problems` is (argument, reason)."""
 
     status_code = 422
     code = "task_arguments_invalid"
 
-    def __init__(self, name: str, problems: Sequence[tuple[str, str]]) -> None:
-        super().__init__(name, [tuple(problem) for problem in problems])
-        self.name = name
-        self.problems = [tuple(problem) for problem in problems]
+    name: str
+    problems: Sequence[tuple[str, str]]
 
     @property
     def message(self) -> str:
@@ -642,56 +576,40 @@ class TaskArgumentsInvalid(TaskError):
         return {"arguments": {argument: reason for argument, reason in self.problems}}
 
 
+@declared
 class TaskUnfinished(TaskError):
     """Raised when the result of a task is asked for that has none yet."""
 
     code = "task_unfinished"
     retryable = True
+    words = "task {task_id} is {state}; its result comes when it has ended"
+    shown = {"status": "state"}
 
-    def __init__(self, task_id: str, state: str) -> None:
-        super().__init__(task_id, state)
-        self.task_id = task_id
-        self.state = state
-
-    @property
-    def message(self) -> str:
-        return f"task {self.task_id} is {self.state}; its result comes when it has ended"
-
-    @property
-    def context(self) -> dict[str, Any]:
-        return {"status": self.state}
+    task_id: str
+    state: str
 
 
+@declared
 class TaskFailed(TaskError):
     """Raised where the result of a task is asked for that failed; `error_code` is its error's."""
 
     code = "task_failed"
+    words = "task {task_id} failed: {error}"
+    shown = {"error_code": "error_code"}
 
-    def __init__(self, task_id: str, error_code: str, error: str) -> None:
-        super().__init__(task_id, error_code, error)
-        self.task_id = task_id
-        self.error_code = error_code
-        self.error = error
-
-    @property
-    def message(self) -> str:
-        return f"task {self.task_id} failed: {self.error}"
-
-    @property
-    def context(self) -> dict[str, Any]:
-        return {"error_code": self.error_code}
+    task_id: str
+    error_code: str
+    error: str
 
 
 class TaskCancelled(TaskFailed):
     """Raised where the result of a task is asked for that was cancelled."""
 
     code = "task_cancelled"
-
-    @property
-    def message(self) -> str:
-        return f"task {self.task_id} was cancelled: {self.error}"
+    words = "task {task_id} was cancelled: {error}"
 
 
+@declared
 class TaskNotRequeued(TaskError):
     """Raised when a task is asked to begin anew that did not fail, or just began anew.
 
@@ -700,14 +618,10 @@ class TaskNotRequeued(TaskError):
 
     code = "task_not_requeued"
 
-    def __init__(
-        self, task_id: str, state: str, ago_s: float | None = None, same: str | None = None
-    ) -> None:
-        super().__init__(task_id, state, ago_s, same)
-        self.task_id = task_id
-        self.state = state
-        self.ago_s = ago_s
-        self.same = same
+    task_id: str
+    state: str
+    ago_s: float | None = None
+    same: str | None = None
 
     @property
     def message(self) -> str:
@@ -725,32 +639,29 @@ class TaskNotStorable(TaskError):
     code = "task_not_storable"
 
 
+@declared
 class TaskQueueFull(TaskError):
     """Raised when the queue holds as much as it may."""
 
     status_code = 429
     code = "task_queue_full"
     retryable = True
+    words = "{limit} tasks wait already; retry in {retry_after_s:g} s"
 
-    def __init__(self, limit: int, retry_after_s: float) -> None:
-        super().__init__(limit, retry_after_s)
-        self.limit = limit
-        self.retry_after_s = retry_after_s
-
-    @property
-    def message(self) -> str:
-        return f"{self.limit} tasks wait already; retry in {self.retry_after_s:g} s"
+    limit: int
+    retry_after_s: float
 
 
+@declared
 class Retry(TaskError):
     """Raised by a task that wants another try, not before `after_s` seconds."""
 
     code = "task_retry"
     retryable = True
+    words = "{reason}"
 
-    def __init__(self, reason: str, after_s: float | None = None) -> None:
-        super().__init__(reason, after_s)
-        self.after_s = after_s
+    reason: str
+    after_s: float | None = None
 
 
 class TaskQueueStopped(TaskError):
@@ -769,59 +680,45 @@ class ActorError(FinstageError):
     retryable = True
 
 
+@declared
 class ActorUnavailable(ActorError):
     """Raised when an actor did not come back within the time a caller waits."""
 
-    def __init__(self, name: str, waited_s: float) -> None:
-        super().__init__(name, waited_s)
-        self.name = name
-        self.waited_s = waited_s
+    words = "{name} is restarting; no answer within {waited_s:g} s, try again"
 
-    @property
-    def message(self) -> str:
-        return f"{self.name} is restarting; no answer within {self.waited_s:g} s, try again"
+    name: str
+    waited_s: float
 
 
 class ActorSlow(ActorUnavailable):
     """Raised when an actor gave no answer in time, though nothing says that it has ended."""
 
     code = "service_busy"
-
-    @property
-    def message(self) -> str:
-        return f"{self.name} gives no answer within {self.waited_s:g} s, try again"
+    words = "{name} gives no answer within {waited_s:g} s, try again"
 
 
+@declared
 class EpochChanged(ActorError):
     """Raised when the hub restarted: offsets of the old epoch mean nothing, take a snapshot."""
 
     status_code = 409
     code = "epoch_changed"
+    words = "epoch is {current}, not {asked}; take a snapshot"
 
-    def __init__(self, asked: str, current: str) -> None:
-        super().__init__(asked, current)
-        self.asked = asked
-        self.current = current
-
-    @property
-    def message(self) -> str:
-        return f"epoch is {self.current}, not {self.asked}; take a snapshot"
+    asked: str
+    current: str
 
 
+@declared
 class OffsetGone(ActorError):
     """Raised when an offset has left the hub's history: take a snapshot."""
 
     status_code = 410
     code = "offset_gone"
+    words = "offset {asked} has left the history, which starts at {oldest}"
 
-    def __init__(self, asked: int, oldest: int) -> None:
-        super().__init__(asked, oldest)
-        self.asked = asked
-        self.oldest = oldest
-
-    @property
-    def message(self) -> str:
-        return f"offset {self.asked} has left the history, which starts at {self.oldest}"
+    asked: int
+    oldest: int
 
 
 class StartFailed(FinstageError):
