@@ -39,7 +39,7 @@ from infra.errors import (
     StoreUnsure,
     StoreVersion,
 )
-from serve.errors import error_headers
+from serve.edge.errors import error_headers
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
 from tests.disks import fill, make_room, small_disk

@@ -10,8 +10,8 @@ import pytest
 from rich.console import Console
 
 from infra.errors import StartFailed
-from serve import join
-from serve.join import JoinedService
+from serve.cli import join
+from serve.cli.join import JoinedService
 from tests.settings import made_settings
 
 STAGES = {
