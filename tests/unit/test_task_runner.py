@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from finstage import FinstageError, Retry
+from infra.errors import StoreUnsure
 from pipelines import runner
 from pipelines.queue.orders import Ended, Order, packed_ended, unpacked_ended
 from pipelines.queue.submission import TaskPriority
@@ -101,6 +102,7 @@ ERRORS = [
     (named("Größe" * 40)("x"), "Gr??e" * 12 + "Gr??"),
     (MemoryError(), "MemoryError"),
     (RecursionError("x"), "RecursionError"),
+    (StoreUnsure("written or not: a task may run twice"), "store_unsure"),
 ]
 
 
