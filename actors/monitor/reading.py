@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from actors.monitor.metrics import METRICS
 from infra.caches.hit_rate import LEAST_READS, Reads
 
 
@@ -61,7 +62,7 @@ class Reading:
 
     def value(self, metric: str) -> float | None:
         """Return what may be judged of a metric by its name in rules; raises KeyError."""
-        found: float | None = getattr(self, METRICS[metric])
+        found: float | None = getattr(self, METRICS[metric].field)
         return found
 
     @property
@@ -78,30 +79,6 @@ class Reading:
     def as_dict(self) -> dict[str, Any]:
         """Return plain types that JSON takes."""
         return asdict(self)
-
-
-# The names that rules may use, and those of the earlier system.
-METRICS = {
-    "cpu_percent": "cpu_percent",
-    "service_cpu_percent": "service_cpu_percent",
-    "memory_percent": "memory_percent",
-    "memory_used_mb": "memory_used_mb",
-    "service_memory_mb": "service_memory_mb",
-    "disk_usage_percent": "disk_usage_percent",
-    "api_response_time_ms": "avg_response_ms",
-    "avg_response_time": "avg_response_ms",
-    "p95_response_time": "p95_response_ms",
-    "error_rate": "error_rate_percent",
-    "error_rate_percent": "error_rate_percent",
-    "cache_hit_rate": "judged_hit_rate",
-    "active_connections": "active_connections",
-    "processed_requests": "requests",
-    "failed_requests": "failed",
-    "requests_per_second": "requests_per_second",
-    "event_loop_lag_ms": "event_loop_lag_ms",
-    "tasks_unfinished": "tasks_unfinished",
-    "haproxy_processes": "haproxy_processes",
-}
 
 
 def reading_from(body: dict[str, Any]) -> Reading:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from actors.monitor.comparison import measured, within
 from actors.monitor.grades import DEFAULTS, Grade, Thresholds, grade
 from actors.monitor.reading import Reading
 from infra.caches.hit_rate import Reads
@@ -54,15 +55,15 @@ def summary(
     """
     chosen = within(readings, 3_600 * hours, now_s)
     grades = Counter(grade(reading, thresholds) for reading in chosen)
-    times = _measured(chosen, "avg_response_time")
+    times = measured(chosen, "avg_response_time")
     return {
         "period_hours": hours,
         "total_measurements": len(chosen),
-        "memory_usage": _spread(_measured(chosen, "memory_percent")),
-        "cpu_usage": _spread(_measured(chosen, "cpu_percent")),
+        "memory_usage": _spread(measured(chosen, "memory_percent")),
+        "cpu_usage": _spread(measured(chosen, "cpu_percent")),
         "response_time": _spread(times)
         | {"avg": _rounded(mean_response_ms(chosen)), "p95": _percentile(times, 95)},
-        "cache_hit_rate": _spread(_measured(chosen, "cache_hit_rate"))
+        "cache_hit_rate": _spread(measured(chosen, "cache_hit_rate"))
         | {"avg": _rounded(_reads(chosen).rate_pct)},
         "status_distribution": {str(each): grades[each] for each in Grade},
         "last_updated": iso(chosen[-1].at_s) if chosen else None,
@@ -90,7 +91,7 @@ def windowed(readings: Sequence[Reading], minutes: float, now_s: float) -> dict[
 
 def _response_window(chosen: Sequence[Reading]) -> dict[str, Any]:
     requests, failed = sum(r.requests for r in chosen), sum(r.failed for r in chosen)
-    times = _measured(chosen, "avg_response_time")
+    times = measured(chosen, "avg_response_time")
     success = 100 * (1 - failed / requests) if requests else None
     return (
         {"count": requests}
@@ -102,7 +103,7 @@ def _response_window(chosen: Sequence[Reading]) -> dict[str, Any]:
 
 
 def _memory_window(chosen: Sequence[Reading]) -> dict[str, float | None]:
-    sizes = _measured(chosen, "service_memory_mb")
+    sizes = measured(chosen, "service_memory_mb")
     last = _rounded(sizes[-1]) if sizes else None
     growth = _rounded(sizes[-1] - sizes[0]) if sizes else None
     return {"current": last} | _spread(sizes) | {"growth": growth}
@@ -110,7 +111,7 @@ def _memory_window(chosen: Sequence[Reading]) -> dict[str, float | None]:
 
 def _throughput_window(chosen: Sequence[Reading]) -> dict[str, float | None]:
     total, span_s = sum(r.requests for r in chosen), sum(r.span_s for r in chosen)
-    rates = _measured(chosen, "requests_per_second")
+    rates = measured(chosen, "requests_per_second")
     return {
         "avg": _rounded(total / span_s) if span_s else None,
         "max": _rounded(max(rates, default=None)),
@@ -157,7 +158,7 @@ def trend(readings: Sequence[Reading]) -> dict[str, Any]:
         return {"status": "insufficient_data", "readings": len(readings)}
     found: dict[str, Any] = {"status": "ok", "readings": 2 * _TREND_READINGS}
     for name, metric in _TREND_METRICS.items():
-        old, new = _measured(before, metric), _measured(recent, metric)
+        old, new = measured(before, metric), measured(recent, metric)
         if min(len(old), len(new)) >= _TREND_LEAST:
             found[name] = _moved(fmean(old), fmean(new))
     return found
@@ -211,7 +212,7 @@ def recommendations(readings: Sequence[Reading]) -> list[dict[str, Any]]:
 
 
 def _on_memory(readings: Sequence[Reading]) -> dict[str, Any] | None:
-    used = _measured(readings, "memory_percent")
+    used = measured(readings, "memory_percent")
     mean, peak = fmean(used), max(used)
     if mean <= 80 and peak <= 95:
         return None
@@ -242,7 +243,7 @@ def _on_responses(readings: Sequence[Reading]) -> dict[str, Any] | None:
 
 
 def _on_slowest(readings: Sequence[Reading]) -> dict[str, Any] | None:
-    slowest = _measured(readings, "p95_response_time")
+    slowest = measured(readings, "p95_response_time")
     if not slowest or median(slowest) <= 3_000:
         return None
     return _item(
@@ -299,11 +300,6 @@ def _item(
 # -- numbers --------------------------------------------------------------------------------
 
 
-def within(readings: Sequence[Reading], window_s: float, now_s: float) -> list[Reading]:
-    """Return the readings of the last `window_s` seconds."""
-    return [reading for reading in readings if now_s - window_s < reading.at_s <= now_s]
-
-
 def mean_response_ms(readings: Iterable[Reading]) -> float | None:
     """Return the mean response time by requests, None without any that were timed."""
     return _weighted((reading.avg_response_ms, reading.requests) for reading in readings)
@@ -323,11 +319,6 @@ def _weighted(values: Iterable[tuple[float | None, int]]) -> float | None:
 
 def _reads(readings: Iterable[Reading]) -> Reads:
     return sum((reading.all_reads for reading in readings), Reads())
-
-
-def _measured(readings: Iterable[Reading], metric: str) -> list[float]:
-    values = (reading.value(metric) for reading in readings)
-    return [value for value in values if value is not None]
 
 
 def _spread(values: Sequence[float]) -> dict[str, float | None]:

@@ -6,10 +6,12 @@ import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
-from statistics import NormalDist, fmean, variance
+from statistics import fmean
 from typing import Any, Literal
 
+from actors.monitor.comparison import MeanChange, measured, percent_of, within
 from actors.monitor.grades import DEFAULTS, Thresholds, exceeded, is_poor_run
+from actors.monitor.metrics import METRICS
 from actors.monitor.reading import Reading
 
 CACHE_SHARES = (0.2, 2.0)
@@ -38,8 +40,7 @@ MEMORY_RULE, ASYNC_RULE = "memory_optimization_basic", "async_api_endpoints"
 ALL_RULES = (MEMORY_RULE, "caching_technical_analysis", "caching_price_data", ASYNC_RULE)
 _LIMITS = {MEMORY: 85.0, RESPONSE: 1_500.0, HITS: 60.0}
 _RULES = {MEMORY: (MEMORY_RULE,), RESPONSE: (ASYNC_RULE,)}
-_BETTER_HIGHER = frozenset({HITS})
-_Z = NormalDist().inv_cdf(0.975)
+_ERROR_RATE = 0.025  # of each side
 
 Verdict = Literal["better", "worse", "no difference", "not enough readings"]
 
@@ -224,8 +225,8 @@ class Undo:
 def review_of(change: Change, readings: Sequence[Reading], now_s: float) -> Review:
     """Compare the triggers' metrics before and after a change."""
     at_s = change.at_s
-    before = [r for r in readings if at_s - WINDOW_S < r.at_s <= at_s]
-    after = [r for r in readings if SETTLING_S < r.at_s - at_s <= REVIEW_AFTER_S]
+    before = within(readings, WINDOW_S, at_s)
+    after = within(readings, WINDOW_S, at_s + REVIEW_AFTER_S)
     return Review(now_s, change, tuple(outcome(t.metric, before, after) for t in change.triggers))
 
 
@@ -235,53 +236,25 @@ def outcome(metric: str, before: Sequence[Reading], after: Sequence[Reading]) ->
     The change was made because readings were bad, so some of what is better after it is chance.
     Neighbouring readings are alike, so the interval is narrower than it should be.
     """
-    was = [v for r in before if (v := r.value(metric)) is not None]
-    now = [v for r in after if (v := r.value(metric)) is not None]
-    old, new = fmean(was) if was else None, fmean(now) if now else None
-    percent = 100 * (new - old) / abs(old) if old and new is not None else None
-    low = high = None
-    verdict: Verdict = "not enough readings"
+    was, now = measured(before, metric), measured(after, metric)
     if min(len(was), len(now)) >= LEAST_READINGS:
-        low, high = welch_interval(was, now)
-        verdict = _verdict(metric, low, high)
-    return Outcome(metric, len(was), len(now), old, new, percent, low, high, verdict)
-
-
-def _verdict(metric: str, low: float, high: float) -> Verdict:
-    if low <= 0 <= high:
-        return "no difference"
-    return "better" if (low > 0) == (metric in _BETTER_HIGHER) else "worse"
-
-
-def welch_interval(was: Sequence[float], now: Sequence[float]) -> tuple[float, float]:
-    """Return the 95 % interval of mean(now) - mean(was); both need five values.
-
-    Welch 1947, "The generalization of 'Student's' problem when several different population
-    variances are involved", with Satterthwaite's degrees of freedom.
-    """
-    difference = fmean(now) - fmean(was)
-    parts = [variance(was) / len(was), variance(now) / len(now)]
-    squares = parts[0] ** 2 / (len(was) - 1) + parts[1] ** 2 / (len(now) - 1)
-    # Equal values have no spread, but what sums leave of rounding is no difference.
-    rounding = 1e-9 * max(abs(fmean(was)), abs(fmean(now)))
-    freedom = sum(parts) ** 2 / squares if squares else math.inf
-    margin = max(rounding, _t975(freedom) * math.sqrt(sum(parts)))
-    return difference - margin, difference + margin
-
-
-def _t975(freedom: float) -> float:
-    """Return Student's t at 97.5 %, from four degrees of freedom on, 0.04 % too low at most.
-
-    Abramowitz and Stegun 1964, "Handbook of Mathematical Functions", 26.7.5.
-    """
-    z, n = _Z, freedom
-    return (
-        z
-        + (z**3 + z) / (4 * n)
-        + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * n**2)
-        + (3 * z**7 + 19 * z**5 + 17 * z**3 - 15 * z) / (384 * n**3)
-        + (79 * z**9 + 776 * z**7 + 1_482 * z**5 - 1_920 * z**3 - 945 * z) / (92_160 * n**4)
+        moved = MeanChange(was, now, _ERROR_RATE)
+        return Outcome(
+            metric, len(was), len(now), moved.was, moved.now, moved.percent, *moved.interval,
+            _verdict(metric, moved),
+        )  # fmt: skip
+    old, new = fmean(was) if was else None, fmean(now) if now else None
+    percent = None if old is None or new is None else percent_of(new - old, old)
+    return Outcome(
+        metric, len(was), len(now), old, new, percent, None, None, "not enough readings"
     )
+
+
+def _verdict(metric: str, moved: MeanChange) -> Verdict:
+    better = 1 if METRICS[metric].better == "higher" else -1
+    if moved.is_certain(better):
+        return "better"
+    return "worse" if moved.is_certain(-better) else "no difference"
 
 
 # -- what is to be changed ------------------------------------------------------------------
@@ -371,7 +344,11 @@ class Tuner:
             return None
         self._changed_s = now_s
         self._rest_until_s |= {trigger.metric: now_s + REST_S for trigger in change.triggers}
-        said = [_said(one) for one in review.outcomes if one.verdict == "worse"]
+        said = [
+            METRICS[one.metric].moved(one.before_mean, one.after_mean)
+            for one in review.outcomes
+            if one.verdict == "worse"
+        ]
         return Undo(review, f"worse since the change: {'; '.join(said)}")
 
     def _usual(self, rows: Sequence[Reading], now_s: float) -> tuple[Trigger, ...]:
@@ -412,7 +389,7 @@ def _is_beyond(reading: Reading, metric: str) -> bool:
     value, limit = reading.value(metric), _LIMITS[metric]
     if value is None:
         return False
-    return value < limit if metric in _BETTER_HIGHER else value > limit
+    return value < limit if METRICS[metric].better == "higher" else value > limit
 
 
 def _lasting(
@@ -466,7 +443,3 @@ def _turned(
 def _is_loaded(rows: Sequence[Reading]) -> bool:
     """Return whether the machine is busy, by what is poor for a CPU."""
     return sum(r.cpu_percent > DEFAULTS.cpu_percent for r in rows) >= _MUST_HOLD
-
-
-def _said(one: Outcome) -> str:
-    return f"{one.metric} was {one.before_mean:.4g}, is {one.after_mean:.4g}"

@@ -8,11 +8,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.calls import once
+from actors.monitor.comparison import within
 from actors.monitor.keeping import Keeping
 from actors.monitor.performance_desk import PerformanceDesk
 from actors.monitor.reading import Reading
 from actors.monitor.rule_desk import RuleDesk
-from actors.monitor.summary import within
 from actors.monitor.tuning import REVIEW_AFTER_S, WINDOW_S, Knobs, Tuner, knobs_from
 from actors.turn import Turn
 from infra.settings import Settings

@@ -21,7 +21,7 @@ from actors.monitor.experiments import ledger as ledger_module
 from actors.monitor.experiments.analysis import analyse, horizon_reached
 from actors.monitor.experiments.definition import Experiment, Variant
 from actors.monitor.experiments.ledger import BINS, Ledger, Tally, bin_of, middle_ms
-from actors.monitor.experiments.statistics import (
+from actors.monitor.statistics import (
     chi_square,
     fisher,
     holm,

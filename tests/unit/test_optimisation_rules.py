@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from actors.monitor.metrics import METRICS
 from actors.monitor.optimisation.book import (
     HISTORY_MAX,
     RULES_MAX,
@@ -28,7 +29,7 @@ from actors.monitor.optimisation.rules import (
     checked_new,
     threshold_from,
 )
-from actors.monitor.reading import METRICS, Reading
+from actors.monitor.reading import Reading
 
 MEMORY, TA, PRICES = (
     "memory_optimization_basic",
@@ -266,14 +267,6 @@ def test_what_a_user_switched_off_meanwhile_is_not_rolled_back() -> None:
     made = book(ASYNC)
     assert made.roll_back(ASYNC, "slower", 2.0).event is None
     assert made.state(ASYNC).status == "disabled"
-
-
-def test_one_that_could_not_be_applied_is_in_error() -> None:
-    made = book()
-    event = made.fail(TA, "edge does not answer", 2.0).event
-    assert event is not None
-    assert (event.error_message, event.rollback_reason) == ("edge does not answer", None)
-    assert made.counts()["error_rules"] == 1
 
 
 def test_a_rule_under_test_says_so_and_stays_as_it_is() -> None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from scipy import stats as scipy_stats  # type: ignore[import-untyped]
 
+from actors.monitor.comparison import MeanChange
 from actors.monitor.reading import Reading
 from actors.monitor.tuning import (
     ALL_RULES,
@@ -22,7 +23,6 @@ from actors.monitor.tuning import (
     change_from,
     knobs_from,
     outcome,
-    welch_interval,
 )
 from tests.unit.test_readings import NOW_S, every_minute, reading
 
@@ -301,15 +301,15 @@ def test_welchs_interval_is_scipys() -> None:
         now = draws.normal(90, 5, now_count).tolist()
         expected = scipy_stats.ttest_ind(now, was, equal_var=False).confidence_interval(0.95)
 
-        assert welch_interval(was, now) == pytest.approx(
-            (expected.low, expected.high), rel=1e-3, abs=0.01
+        assert MeanChange(was, now, 0.025).interval == pytest.approx(
+            (expected.low, expected.high), rel=1e-9
         )
 
 
 def test_equal_values_do_not_differ_by_rounding() -> None:
-    low, high = welch_interval([0.1 + 0.2] * 5, [0.3] * 5)
+    low, high = MeanChange([0.1 + 0.2] * 5, [0.3] * 5, 0.025).interval
     assert low <= 0 <= high
-    assert welch_interval([1.0] * 5, [2.0] * 5) == pytest.approx((1.0, 1.0))
+    assert MeanChange([1.0] * 5, [2.0] * 5, 0.025).interval == pytest.approx((1.0, 1.0))
 
 
 @pytest.mark.parametrize(

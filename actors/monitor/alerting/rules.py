@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import MISSING, asdict, dataclass, fields, replace
 from typing import Any
 
-from actors.monitor.reading import METRICS
+from actors.monitor.metrics import METRICS
 
 SEVERITIES = ("info", "warning", "error", "critical")
 # `apprise` means all targets that the operator configured.
@@ -33,38 +33,6 @@ _WORDS = {
     "<=": "at or below",
     "==": "equal to",
 }
-# What a metric is called in a sentence, and its unit.
-METRIC_WORDS = {
-    "cpu_percent": ("CPU use of the machines", " %"),
-    "service_cpu_percent": ("CPU use of the service", " % of one core"),
-    "memory_percent": ("memory use of the machines", " %"),
-    "memory_used_mb": ("memory used on the machines", " MB"),
-    "service_memory_mb": ("memory of the service", " MB"),
-    "disk_usage_percent": ("disk use", " %"),
-    "api_response_time_ms": ("mean response time", " ms"),
-    "avg_response_time": ("mean response time", " ms"),
-    "p95_response_time": ("95th percentile of response times", " ms"),
-    "error_rate": ("share of failed requests", " %"),
-    "error_rate_percent": ("share of failed requests", " %"),
-    "cache_hit_rate": ("hit rate of the caches", " %"),
-    "active_connections": ("number of open connections", ""),
-    "processed_requests": ("number of requests in a reading", ""),
-    "failed_requests": ("number of failed requests in a reading", ""),
-    "requests_per_second": ("rate of requests", " per second"),
-    "event_loop_lag_ms": ("lag of the event loops", " ms"),
-    "tasks_unfinished": ("number of unfinished tasks", ""),
-    "haproxy_processes": ("number of HAProxy processes", ""),
-}
-_AT_MOST_100 = frozenset(
-    {
-        "cpu_percent",
-        "memory_percent",
-        "disk_usage_percent",
-        "error_rate",
-        "error_rate_percent",
-        "cache_hit_rate",
-    }
-)
 
 
 class RuleInvalid(ValueError):
@@ -118,16 +86,17 @@ class ServiceRule:
             return self.threshold - band
         if self.condition == "==":
             return self.threshold
-        if self.metric_name in _AT_MOST_100 and self.threshold < 100.0:
+        cap = METRICS[self.metric_name].cap
+        if self.threshold < cap:
             # 5 % above 98 % is out of reach, and the alert would never end.
-            band = min(band, (100.0 - self.threshold) / 2.0)
+            band = min(band, (cap - self.threshold) / 2.0)
         return self.threshold + band
 
     def sentence(self, value: float) -> str:
         """Return how a value stands to the rule, with units."""
-        words, unit = METRIC_WORDS[self.metric_name]
-        past = f"{_WORDS[self.condition]} {_shown(self.threshold)}{unit}"
-        start = f"The {words} is {_shown(value)}{unit}, "
+        metric = METRICS[self.metric_name]
+        past = f"{_WORDS[self.condition]} {_shown(self.threshold)}{metric.unit}"
+        start = f"The {metric.words} is {_shown(value)}{metric.unit}, "
         if not self.is_met(value):
             return f"{start}no longer {past}."
         lasting = f" for at least {_shown(self.duration_s)} s" if self.duration_s else ""

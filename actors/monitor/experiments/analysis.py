@@ -17,7 +17,7 @@ from actors.monitor.experiments.definition import (
     Variant,
 )
 from actors.monitor.experiments.ledger import Ledger, Sums, middle_ms
-from actors.monitor.experiments.statistics import (
+from actors.monitor.statistics import (
     Floats,
     Moments,
     chi_square,

@@ -9,8 +9,10 @@ from dataclasses import asdict, dataclass, field, replace
 from statistics import fmean
 from typing import Any, Literal
 
+from actors.monitor.comparison import measured
+from actors.monitor.metrics import METRICS
 from actors.monitor.optimisation.rules import BUILT_IN, Rule, RuleInvalid, checked_new
-from actors.monitor.reading import METRICS, Reading
+from actors.monitor.reading import Reading
 
 HISTORY_MAX = 1_000
 RULES_MAX = 200
@@ -232,10 +234,6 @@ class RuleBook:
         if not self._is_on(rule_id):
             return self._switched(rule_id, None)
         return self._off(rule_id, "rollback", reason, now_s, performance)
-
-    def fail(self, rule_id: str, error: str, now_s: float) -> Switched:
-        """Switch a rule off because it could not be applied. Raises RuleUnknown."""
-        return self._off(rule_id, "error", error, now_s, None)
 
     def enable_all(
         self,
@@ -476,7 +474,7 @@ def performance_of(readings: Sequence[Reading]) -> Performance:
         raise ValueError("there are no readings yet")
     found: Performance = {}
     for metric in METRICS:
-        values = [value for one in readings if (value := one.value(metric)) is not None]
+        values = measured(readings, metric)
         found[metric] = fmean(values) if values else None
     return found
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from statistics import fmean
 from typing import Any, Literal
 
+from actors.monitor.comparison import MeanChange, between, percent_of
+from actors.monitor.metrics import METRICS
 from actors.monitor.optimisation.rules import Rule, Threshold
 from actors.monitor.reading import Reading
 
@@ -20,15 +22,8 @@ BLOCKS_MIN = 5
 LOOKS_S = (360.0, 660.0, 900.0)
 # Of a false rollback: of one judgement, over all its thresholds and looks (Bonferroni).
 ERROR_RATE = 0.01
-# A lag-1 correlation of 0.5 between readings 10 s apart leaves 0.14 between means of a minute;
-# an estimate from so few blocks may say less by chance, so it is not believed below that.
-_CORRELATION_MIN, _CORRELATION_MAX = 0.14, 0.9
 # A worsening this small is told, but not worth a rollback, even if it is certain.
 WORSENING_MIN_PERCENT = 5.0
-
-# What clients ask for. Fewer questions are no fault of a rule.
-_DEMAND = frozenset({"requests_per_second", "processed_requests", "active_connections"})
-_BETTER_HIGHER = _DEMAND | {"cache_hit_rate"}
 
 Verdict = Literal["ok", "worse", "below_target", "not_measured", "not_enough_data"]
 Overall = Verdict | Literal["not_judged"]
@@ -72,9 +67,10 @@ class Judgement:
         """Say in a sentence what is worse; "" if nothing is."""
         worse = [one for one in self.findings if one.verdict == "worse"]
         return "; ".join(
-            f"{one.threshold} {one.limit:g}: {one.metric} was {one.before_mean:.4g}, "
-            f"is {one.after_mean:.4g}"
+            f"{one.threshold} {one.limit:g}: "
+            f"{METRICS[one.metric].moved(one.before_mean, one.after_mean)}"
             for one in worse
+            if one.metric is not None
         )
 
     def as_dict(self) -> dict[str, Any]:
@@ -89,8 +85,7 @@ def window_before(
 
     `since_s`: the switch before that one, so that its effect is not taken for this one's.
     """
-    start_s = max(at_s - WINDOW_S, since_s)
-    return [one for one in readings if one.at_s <= at_s and one.at_s - one.span_s >= start_s]
+    return between(readings, max(at_s - WINDOW_S, since_s), at_s)
 
 
 def window_after(
@@ -100,9 +95,7 @@ def window_after(
 
     `until_s`: the next switch.
     """
-    end_s = min(at_s + WINDOW_S, until_s)
-    start_s = at_s + SETTLING_S
-    return [one for one in readings if one.at_s <= end_s and one.at_s - one.span_s >= start_s]
+    return between(readings, at_s + SETTLING_S, min(at_s + WINDOW_S, until_s))
 
 
 def looks_due(at_s: float, now_s: float) -> int:
@@ -146,7 +139,7 @@ def _condition(one: Threshold) -> str:
 
 def _can_be_worse(one: Threshold) -> bool:
     is_goal = one.kind in ("improvement", "reduction")
-    return one.metric is not None and not (is_goal and one.metric in _DEMAND)
+    return one.metric is not None and not (is_goal and METRICS[one.metric].is_demand)
 
 
 def _overall(findings: Sequence[Finding]) -> Overall:
@@ -163,7 +156,7 @@ def _finding(
     was, now = _blocks(before, threshold.metric), _blocks(after, threshold.metric)
     if min(len(was), len(now)) < BLOCKS_MIN:
         return _without(threshold, _mean(was), _mean(now), "not_enough_data")
-    change = _Change(was, now, level)
+    change = MeanChange(was, now, level, is_series=True)
     if change.percent is None and threshold.kind not in ("minimum", "maximum"):
         # A percentage of nothing.
         return _without(threshold, change.was, change.now, "not_enough_data")
@@ -175,7 +168,7 @@ def _finding(
         change.was,
         change.now,
         change.percent,
-        change.interval,
+        _percent_interval(change),
         verdict,
     )
 
@@ -188,7 +181,7 @@ def _without(
     )
 
 
-def _verdict(threshold: Threshold, change: _Change) -> Verdict:
+def _verdict(threshold: Threshold, change: MeanChange) -> Verdict:
     sign = _worse_sign(threshold)
     if threshold.kind in ("minimum", "maximum"):
         return _limit_verdict(change, sign, threshold.limit)
@@ -202,7 +195,7 @@ def _verdict(threshold: Threshold, change: _Change) -> Verdict:
     return "ok" if -worsening >= threshold.limit else "below_target"
 
 
-def _limit_verdict(change: _Change, sign: int, limit: float) -> Verdict:
+def _limit_verdict(change: MeanChange, sign: int, limit: float) -> Verdict:
     # The change must be certain too: a mean near the limit crosses it by chance.
     was_beyond = sign * (change.was - limit) > change.was_margin
     is_beyond = sign * (change.now - limit) > change.now_margin
@@ -215,38 +208,13 @@ def _worse_sign(threshold: Threshold) -> int:
     # 1 where higher is worse.
     if threshold.kind == "minimum":
         return -1
-    is_better = threshold.kind == "improvement" and threshold.metric in _BETTER_HIGHER
-    return -1 if is_better else 1
+    is_goal = threshold.kind == "improvement" and threshold.metric is not None
+    return -1 if is_goal and METRICS[threshold.metric or ""].better == "higher" else 1
 
 
-class _Change:
-    """Of the mean between two rows of blocks; a margin is half of an interval's width."""
-
-    def __init__(self, was: Sequence[float], now: Sequence[float], level: float) -> None:
-        self.was, self.now = fmean(was), fmean(now)
-        widening = _widening(was, now)
-        was_error = _squares(was) / (len(was) - 1) / len(was) * widening
-        now_error = _squares(now) / (len(now) - 1) / len(now) * widening
-        self.was_margin = math.sqrt(was_error) * _t(len(was) - 1, level)
-        self.now_margin = math.sqrt(now_error) * _t(len(now) - 1, level)
-        freedom = _freedom(was_error, len(was), now_error, len(now))
-        self.margin = math.sqrt(was_error + now_error) * _t(freedom, level)
-
-    def is_certain(self, sign: int) -> bool:
-        # What sums leave of rounding is no change.
-        rounding = 1e-9 * max(abs(self.was), abs(self.now))
-        return sign * (self.now - self.was) > max(self.margin, rounding)
-
-    @property
-    def percent(self) -> float | None:
-        return 100.0 * (self.now - self.was) / abs(self.was) if self.was else None
-
-    @property
-    def interval(self) -> tuple[float, float] | None:
-        if self.percent is None:
-            return None
-        half = 100.0 * self.margin / abs(self.was)
-        return self.percent - half, self.percent + half
+def _percent_interval(change: MeanChange) -> tuple[float, float] | None:
+    low, high = (percent_of(end, change.was) for end in change.interval)
+    return None if low is None or high is None else (low, high)
 
 
 def _blocks(readings: Sequence[Reading], metric: str) -> list[float]:
@@ -267,36 +235,3 @@ def _blocks(readings: Sequence[Reading], metric: str) -> list[float]:
 
 def _mean(values: Sequence[float]) -> float | None:
     return fmean(values) if values else None
-
-
-def _widening(was: Sequence[float], now: Sequence[float]) -> float:
-    """Return what the variance of a mean grows by, (1 + r) / (1 - r), if neighbours correlate."""
-    squares = _squares(was) + _squares(now)
-    estimate = (_neighbours(was) + _neighbours(now)) / squares if squares else 0.0
-    correlation = min(max(estimate, _CORRELATION_MIN), _CORRELATION_MAX)
-    return (1 + correlation) / (1 - correlation)
-
-
-def _squares(row: Sequence[float]) -> float:
-    mean = fmean(row)
-    return math.fsum((value - mean) ** 2 for value in row)
-
-
-def _neighbours(row: Sequence[float]) -> float:
-    # Products of neighbours' distances from the mean.
-    mean = fmean(row)
-    return math.fsum((a - mean) * (b - mean) for a, b in zip(row[:-1], row[1:], strict=True))
-
-
-def _freedom(was_error: float, was_count: int, now_error: float, now_count: int) -> float:
-    """Return Welch's degrees of freedom (Welch-Satterthwaite)."""
-    parts = was_error**2 / (was_count - 1) + now_error**2 / (now_count - 1)
-    if not parts:
-        return was_count + now_count - 2
-    return float((was_error + now_error) ** 2 / parts)
-
-
-def _t(freedom: float, level: float) -> float:
-    from scipy.special import stdtrit  # type: ignore[import-untyped]  # 20 MB: only when judging
-
-    return float(stdtrit(freedom, 1 - level))

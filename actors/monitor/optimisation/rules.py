@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from actors.monitor.reading import METRICS
+from actors.monitor.metrics import ALSO_NAMED, METRICS
 
 TYPES = (
     "memory_optimization",
@@ -39,20 +39,8 @@ _SUFFIXES: tuple[tuple[str, Kind], ...] = (
     ("_minimum", "minimum"),
     ("_maximum", "maximum"),
 )
-# Names of the earlier system. A push cannot leave before its event loop gets to it, so the lag is
-# a lower bound of the streaming latency: over a limit it proves that the latency is over, under
-# it only that this part of the latency is not.
-_ALIASES = {
-    "memory_usage": "memory_percent",
-    "system_load": "cpu_percent",
-    "response_time": "avg_response_time",
-    "average_response_time": "avg_response_time",
-    "api_response_time": "avg_response_time",
-    "concurrent_request": "requests_per_second",
-    "streaming_latency": "event_loop_lag_ms",
-}
 _NOT_MEASURED = frozenset({"connection_stability"})
-METRIC_NAMES = (*sorted({*METRICS, *_ALIASES}), *sorted(_NOT_MEASURED))
+METRIC_NAMES = (*sorted({*METRICS, *ALSO_NAMED}), *sorted(_NOT_MEASURED))
 
 
 class RuleInvalid(ValueError):
@@ -127,9 +115,9 @@ def threshold_from(name: str, limit: float) -> Threshold:
             metric = name.removesuffix(suffix)
             if metric in _NOT_MEASURED:
                 return Threshold(name, kind, None, float(limit))
-            metric = _ALIASES.get(metric, metric)
-            if metric in METRICS:
-                return Threshold(name, kind, metric, float(limit))
+            found = METRICS.get(metric) or ALSO_NAMED.get(metric)
+            if found is not None:
+                return Threshold(name, kind, found.name, float(limit))
             raise RuleInvalid(place, f"its metric is none of {', '.join(METRIC_NAMES)}")
     suffixes = ", ".join(suffix for suffix, _ in _SUFFIXES)
     raise RuleInvalid(place, f"it must be a metric and one of {suffixes}")

@@ -91,6 +91,13 @@ def welch(control: Moments, variant: Moments, level: float) -> Welch:
     )
 
 
+def margin(sample: Moments, level: float) -> float:
+    """Return half of the width of the t interval of a mean at `level`."""
+    from scipy.special import stdtrit
+
+    return math.sqrt(sample.error_squared) * float(stdtrit(sample.count - 1, (1 + level) / 2))
+
+
 def student(control: Moments, variant: Moments) -> float:
     """Return the two-sided p-value of Student's test of two means, with the pooled variance."""
     from scipy.special import stdtr
