@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from lark import Lark, Token, Transformer, UnexpectedInput, v_args
+from lark import Lark, Token, Transformer, Tree, UnexpectedInput, v_args
 
 from actors.indicators.functions import Function, function_named
 from actors.indicators.live.kernel import Params
@@ -29,6 +29,7 @@ FIELDS = ("open", "high", "low", "close", "volume")
 MOST_CHARS = 2_000
 MOST_CALLS = 50
 MOST_BARS_BACK = 500
+MOST_LEVELS = 120  # of the tree that is parsed: what walks it later has to get to its end
 
 _GRAMMAR = r"""
 calls: call ("," call)*
@@ -210,10 +211,14 @@ def _parsed(text: str, start: str, names: Sequence[str] = ()) -> Any:
         raise ExpressionInvalid(MOST_CHARS, f"at most {MOST_CHARS} characters", text, place)
     try:
         tree = _parser().parse(text.lower(), start=start)
+    except RecursionError:
+        raise _too_deep(text, place) from None
     except UnexpectedInput as error:
         at = error.pos_in_stream
         column = len(text) + 1 if at is None or at < 0 else at + 1
         raise ExpressionInvalid(column, "this cannot be read here", text, place) from None
+    if _levels(tree) > MOST_LEVELS:
+        raise _too_deep(text, place)
     try:
         return _Builder(text, place, names).transform(tree)
     except Exception as error:
@@ -221,6 +226,20 @@ def _parsed(text: str, start: str, names: Sequence[str] = ()) -> Any:
         if isinstance(origin, (ExpressionInvalid, ParameterInvalid, RangeInvalid)):
             raise origin from None
         raise
+
+
+def _levels(tree: Tree[Token]) -> int:
+    """Return how deep a tree is, whose depth may be more than functions can be."""
+    count, level = 0, [tree]
+    while level:
+        count += 1
+        level = [part for node in level for part in node.children if isinstance(part, Tree)]
+    return count
+
+
+def _too_deep(text: str, place: tuple[str, ...]) -> ExpressionInvalid:
+    reason = f"nested too deeply, or too long a chain: at most {MOST_LEVELS} levels"
+    return ExpressionInvalid(1, reason, text, place)
 
 
 @v_args(inline=True)

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import pickle
+from collections.abc import Callable
+from typing import Any
+
 import numpy as np
 import pytest
 import talib
@@ -11,6 +15,7 @@ from hypothesis import strategies as st
 from actors.indicators.correlation import correlation
 from actors.indicators.functions import function_named, functions
 from actors.indicators.language import (
+    MOST_LEVELS,
     Condition,
     Value,
     parse_calls,
@@ -166,6 +171,29 @@ def test_one_part_that_holds_is_enough_where_another_cannot_be_said() -> None:
 def test_what_is_wrong_with_a_condition_is_said_with_its_place(expression: str, said: str) -> None:
     with pytest.raises(ExpressionInvalid, match=said):
         parse_condition(expression)
+
+
+NESTED: dict[str, Callable[[int], str]] = {
+    "parentheses": lambda n: "(" * n + "close > 1" + ")" * n,
+    "nots": lambda n: "not " * n + "close > 1",
+    "signs": lambda n: "close > " + "-" * n + "1",
+    "terms": lambda n: "close > " + "+".join(["1"] * n),
+}
+
+
+@pytest.mark.parametrize("kind", NESTED)
+def test_what_is_nested_too_deeply_is_refused_and_all_else_can_be_asked(kind: str) -> None:
+    with pytest.raises(ExpressionInvalid, match=f"at most {MOST_LEVELS} levels"):
+        parse_condition(NESTED[kind](400))
+
+    # Parentheses are two levels each; all of it from where an actor is called.
+    node = deep_down(150, lambda: parse_condition(NESTED[kind](50)))
+    deep_down(150, lambda: asked(pickle.loads(pickle.dumps(node)), AAPL).matches())
+
+
+def deep_down(calls: int, ask: Callable[[], object]) -> Any:
+    """Return what a question gives with so many functions under way."""
+    return ask() if calls == 0 else deep_down(calls - 1, ask)
 
 
 @given(st.text(alphabet="close sma(20)><=andornt.[]+-*/1356,rsi_within", max_size=40))
