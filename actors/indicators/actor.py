@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date
 from typing import Any
 
@@ -55,6 +55,7 @@ logger = logging.getLogger(__name__)
 _INTRADAY_FRESH_S = 15.0
 _PATIENCE = 16  # times the hub's batch, while nobody is pushed what is computed here
 _RECORDS_EVERY_S = 600.0
+_LOAD_AGAIN_S = 5.0
 _JUDGED_AFTER = "1d"
 
 
@@ -131,8 +132,11 @@ class IndicatorActor(ServiceActor):
             symbol = news["symbol"]
             held = symbol in self._versions or not self._facts.is_open
             if held and self._versions.get(symbol) != news["data_version"]:
-                self._outdated.add(symbol)
-                self._work.set()
+                self._outdate([symbol])
+
+    def _outdate(self, symbols: Iterable[str]) -> None:
+        self._outdated.update(symbols)
+        self._work.set()
 
     async def _run(self) -> None:
         if not self._facts.is_open:
@@ -150,26 +154,37 @@ class IndicatorActor(ServiceActor):
 
     async def _catch_up(self) -> None:
         while self._outdated or self._unsaid:
-            outdated, everything = tuple(self._outdated), self._unsaid
-            if outdated:
-                await self._load(outdated)
-                self._outdated -= {s for s in outdated}
-            self._unsaid = False
+            # Taken out first: what comes while others are awaited is for the next time.
+            outdated, self._outdated = tuple(self._outdated), set()
+            everything, self._unsaid = self._unsaid, False
             try:
+                if outdated:
+                    await self._load(outdated)
                 await self._say(tuple(self._versions) if everything else outdated)
             except ActorUnavailable:
                 self._unsaid = True
                 raise
 
     async def _load(self, symbols: Sequence[str]) -> None:
+        failed = []
         for symbol, history in (await self._load_histories(symbols)).items():
             if isinstance(history, History):
                 self._outdate_short(symbol)
                 self._hold_history(history)
             elif isinstance(history, SymbolUnknown):
-                self._forget(symbol)
+                await self._forget(symbol)
             else:
-                logger.warning("indicators.unloaded", extra={"symbol": symbol})
+                logger.warning(
+                    "indicators.unloaded", extra={"symbol": symbol, "why": history.code}
+                )
+                if history.retryable:
+                    failed.append(symbol)
+        if failed:
+            self.keep(self._load_again(failed))
+
+    async def _load_again(self, symbols: Sequence[str]) -> None:
+        await self._clock.sleep(_LOAD_AGAIN_S)
+        self._outdate(symbols)
 
     def _outdate_short(self, symbol: str) -> None:
         """Let bars under a day be fetched anew when they are asked for: an import may be other."""
@@ -178,11 +193,11 @@ class IndicatorActor(ServiceActor):
                 self._loaded_at_s[symbol, interval] = float("-inf")
         self._live.on_outdated(symbol)
 
-    def _forget(self, symbol: str) -> None:
+    async def _forget(self, symbol: str) -> None:
         """Drop a symbol that there is no longer; that it is gone is said as a version."""
+        await self._live.end(symbol)
         self._book.forget(symbol)
         self._prices.pop(symbol, None)
-        self._live.on_end(symbol)
         self._versions[symbol] = GONE
 
     def _hold_history(self, history: History) -> None:
@@ -312,8 +327,8 @@ class IndicatorActor(ServiceActor):
                         logger.warning("live.refused", extra={"why": error.message})
                         said.add(want.symbol)
                 await self._follow(self._live.symbols)
-            except ActorUnavailable as error:
-                logger.warning("live.unrenewed", extra={"actor_away": error.name})
+            except FinstageError as error:
+                logger.warning("live.unrenewed", extra={"why": error.message})
             self._reader.patience = 1 if self._live.has_demand else _PATIENCE
             await asyncio.sleep(every_s)
 

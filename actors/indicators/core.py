@@ -28,6 +28,7 @@ from infra.periods import (
 from infra.symbols import nearest
 
 _KEPT_DEPTH = 16  # bars back; what looks farther is computed anew each time
+_NO_BARS = Bars.empty()
 _BLOCK = 256  # symbols, of what is not kept
 
 
@@ -195,10 +196,16 @@ class IndicatorCore:
             return bars[rows_of_range(bars, None, as_of + timedelta(days=1))]
 
         return Tails(
-            lambda symbol: self._book.closed(symbol, interval),
+            lambda symbol: self._closed(symbol, interval),
             cut,
             lambda: self._book.revision,
         )
+
+    def _closed(self, symbol: str, interval: str) -> Bars:
+        """Return the closed bars, none of a symbol that was forgotten between two steps."""
+        if self._book.get(symbol, interval) is None:
+            return _NO_BARS
+        return self._book.closed(symbol, interval)
 
     def unknown(self, symbols: Sequence[str], interval: str) -> dict[str, FinstageError]:
         """Return why some symbols have no bars of an interval."""

@@ -305,6 +305,55 @@ def test_sets_and_symbols_come_and_go_in_any_order() -> None:
     assert not engine.ready("S0", small)
 
 
+def test_symbols_that_go_leave_the_others_as_they_were() -> None:
+    books = {f"S{n}": random_bars(n, 300) for n in range(70)}
+    keys = (SetKey("macd", (12.0, 26.0, 9.0)), SetKey("ema", (9.0,)))
+    engine, plain = (LiveEngine(lambda symbol: books[symbol][:290]) for _ in range(2))
+    gone = [f"S{n}" for n in range(70) if n not in (3, 20, 68, 69)]
+    for symbol in books:
+        engine.hold(symbol)
+    for key in keys:
+        engine.add(key)
+        plain.add(key)
+    kept = [symbol for symbol in books if symbol not in gone]
+    for symbol in kept:
+        plain.hold(symbol)
+
+    def feed_all(row: int, final: bool) -> None:
+        for made, symbols in ((engine, engine.symbols), (plain, plain.symbols)):
+            columns = [
+                np.array([float(getattr(books[s], n)[row]) for s in symbols]) for n in _FIELDS
+            ]
+            opened = np.array([books[s].opened_at_ns[row] for s in symbols])
+            is_final = np.full(len(symbols), final)
+            made.update(made.rows_of(symbols), opened, columns, is_final)
+
+    feed_all(290, final=True)
+    feed_all(291, final=False)
+    before = engine.state_bytes
+    engine.forget([*gone, "NOPE"])
+    assert set(engine.symbols) == set(kept)
+    assert engine.state_bytes < before / 4
+    engine.hold("S7")  # comes again, on a row that was another's
+    plain.hold("S7")
+    feed_all(292, final=False)
+    feed_all(293, final=True)
+    close = books["S69"].close.copy()
+    close[291] *= 1.01
+    for made in (engine, plain):
+        values = [float(getattr(books["S69"], n)[291]) for n in _FIELDS]
+        assert made.revise(
+            "S69", int(books["S69"].opened_at_ns[291]), [*values[:3], *close[291:292], 1]
+        )
+        made.add(SetKey("sma", (250.0,)))
+
+    for symbol in (*kept, "S7"):
+        for key in (*keys, SetKey("sma", (250.0,))):
+            for closed in (False, True):
+                assert engine.values(symbol, key, closed) == plain.values(symbol, key, closed)
+        assert engine.newest(symbol) == plain.newest(symbol)
+
+
 def test_a_set_is_not_there_before_it_is_warm_and_misses_nothing_meanwhile() -> None:
     books = {f"S{n}": random_bars(n, 300) for n in range(20)}
     closed = dict.fromkeys(books, 200)

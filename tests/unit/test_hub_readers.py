@@ -62,12 +62,15 @@ def intake() -> AlertIntake:
     return AlertIntake(book, made, FakeClock(), [("mailto://a.example", "")])
 
 
+run = asyncio.Runner().run  # one loop, to which a worker's events belong
+
+
 class Indicators(IndicatorActor):
     """The actor without its process: what follows the hub, and live values of AAPL."""
 
     def __init__(self) -> None:
         self.service = Service({("AAPL", "1d"): random_bars(3, 60)})
-        asyncio.run(self.service.worker.want([LiveWant("AAPL")]))
+        run(self.service.worker.want([LiveWant("AAPL")]))
         self._live = self.service.worker
         self._facts, self._clock = FACTS, cast(Any, FakeClock())
         self._book = BarBook()
@@ -122,7 +125,7 @@ def used(reader: Follower) -> None:
         reader.price("AAPL")
         reader.extended_price("AAPL")
     elif isinstance(reader, Indicators):
-        asyncio.run(reader.service.work())
+        run(reader.service.work())
         reader._take_open_bars(["AAPL"])
     elif isinstance(reader, Recorder):
         while not reader._came.empty():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -23,13 +24,14 @@ from infra.bars import NS_PER_DAY, NS_PER_MINUTE, Bars
 from infra.calendars import calendar_for
 from infra.clock import FakeClock
 from infra.errors import (
+    ActorUnavailable,
     ExpressionInvalid,
     FinstageError,
     ParameterInvalid,
     RangeInvalid,
     SymbolUnknown,
 )
-from infra.messages import BARS, ENDED, PRICES, Kind, Message
+from infra.messages import BARS, ENDED, PRICES, TECHNICAL, Kind, Message
 from infra.sources.facts import SourceFacts
 from tests.contract.test_live_indicators import random_bars
 
@@ -85,6 +87,8 @@ class Held:
         self.open: dict[tuple[str, str], Bars] = {}
 
     def of(self, symbol: str, interval: str) -> Bars:
+        if (symbol, interval) not in self.bars:
+            raise SymbolUnknown(symbol)
         return self.bars[symbol, interval]
 
 
@@ -223,7 +227,6 @@ def test_a_history_fetched_again_takes_the_place_of_what_ticks_made() -> None:
     held.bars[COIN, MINUTE] = bars[:303]
     desk.hold(subject, EMPTY)
 
-    assert not desk.outdated
     found = desk.update_of(subject)
     assert found["values"]["sma(20)"]["sma"] == pytest.approx(bars.close[284:304].mean())
     assert found["bar"]["closed"] is False
@@ -330,6 +333,8 @@ class Service:
         running = asyncio.ensure_future(self.worker.run())
         for _ in range(20):
             await asyncio.sleep(0)
+        if running.done():
+            await running
         running.cancel()
 
 
@@ -431,19 +436,144 @@ async def test_a_minute_that_is_told_closes_the_bar() -> None:
     assert told["values"][RSI.text]["rsi"] == pytest.approx(talib.RSI(bars.close, 14)[-1])
 
 
-async def test_an_engine_of_symbols_nobody_wants_is_made_anew() -> None:
+async def test_symbols_that_nobody_wants_leave_their_rows() -> None:
     names = [f"S{n}" for n in range(150)]
     service = Service({(name, "1d"): random_bars(n, 60) for n, name in enumerate(names)})
     await service.worker.want([LiveWant(name) for name in names])
     service.clock.advance(40.0)
     await service.worker.want([LiveWant(name) for name in names[:10]])
     wanted = {name: service.worker.values(LiveWant(name))["values"] for name in names[:10]}
+    before = service.desk._engines["1d"].state_bytes
     service.clock.advance(30.0)
 
     await service.worker.review_now()
 
     assert service.desk._engines["1d"].symbols == tuple(names[:10])
+    assert service.desk._engines["1d"].state_bytes < before / 4
     assert {n: service.worker.values(LiveWant(n))["values"] for n in names[:10]} == wanted
+
+
+async def ended(service: Service, symbol: str) -> None:
+    """Let a symbol go as the actor does: its bars are forgotten last."""
+    await service.worker.end(symbol)
+    for key in [key for key in service.held.bars if key[0] == symbol]:
+        del service.held.bars[key]
+
+
+async def test_a_symbol_that_ends_takes_nothing_from_the_others() -> None:
+    service = Service({("A", "1d"): random_bars(3, 60), ("B", "1d"): random_bars(4, 60)})
+    await service.worker.want([LiveWant("A"), LiveWant("B")])
+    await ended(service, "B")
+
+    assert await service.worker.want([LiveWant("A", "1d", "ema(9),sma(250)")]) == {}
+
+    with pytest.raises(SymbolUnknown):
+        service.worker.values(LiveWant("B"))
+    service.published.clear()
+    await service.work()
+    assert service.published == [Message(f"{TECHNICAL}B:1d", ENDED)]
+
+
+@pytest.mark.parametrize("steps", [1, 4, 8, 12])
+async def test_a_symbol_that_ends_while_sets_are_made_takes_nothing_from_the_others(
+    monkeypatch: pytest.MonkeyPatch, steps: int
+) -> None:
+    monkeypatch.setattr("actors.indicators.slices.LONGEST_S", -1.0)  # every step lets others on
+    service = Service({(name, "1d"): random_bars(n, 60) for n, name in enumerate("ABC")})
+    await service.worker.want([LiveWant("C")])
+    wants = [LiveWant(name, "1d", "ema(9),atr,sma(7)") for name in "ABC"]
+
+    making = asyncio.ensure_future(service.worker.want(wants))
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    await ended(service, "B")
+
+    assert set(await making) <= {wants[1]}
+    assert set(service.desk.subjects()) == {Subject("A", "1d"), Subject("C", "1d")}
+    service.worker.on_restart()
+    service.published.clear()
+    await service.work()
+    assert {m.topic for m in service.published if m.payload != ENDED} == {
+        f"{TECHNICAL}A:1d",
+        f"{TECHNICAL}C:1d",
+    }
+
+
+async def test_a_symbol_that_ends_when_it_was_loaded_is_unknown() -> None:
+    service = Service({(name, "1d"): random_bars(n, 60) for n, name in enumerate("AB")})
+    wants = [LiveWant("A"), LiveWant("B")]
+
+    async def ending(symbols: Any) -> dict[str, FinstageError]:
+        await ended(service, "B")
+        return {}
+
+    service.worker._links = replace(service.worker._links, follow=ending)
+    errors = await service.worker.want(wants)
+
+    assert list(errors) == wants[1:]
+    assert isinstance(errors[wants[1]], SymbolUnknown)
+    assert service.desk.subjects() == (Subject("A", "1d"),)
+
+
+async def test_what_is_revised_while_bars_are_fetched_is_fetched_again() -> None:
+    bars = minutes(50)
+    service = Service({(COIN, "5m"): bars})
+    await service.worker.want([LiveWant(COIN, "5m")])
+    service.desk.take_minute(minute_update(bars, 3, revision=1))
+    load = service.worker._links.load
+
+    async def revising(symbols: Any, interval: str) -> dict[str, FinstageError]:
+        errors = await load(symbols, interval)
+        service.desk.take_minute(minute_update(bars, 4, revision=1))
+        service.worker._links = replace(service.worker._links, load=load)
+        return errors
+
+    service.worker._links = replace(service.worker._links, load=revising)
+    await service.worker.review_now()
+    assert service.desk.outdated == {Subject(COIN, "5m")}
+    service.clock.advance(16.0)
+    await service.worker.review_now()
+
+    assert not service.desk.outdated
+    assert service.loads.count((COIN, "5m")) == 3
+
+
+async def test_bars_are_fetched_later_while_the_feed_is_away() -> None:
+    bars = minutes(50)
+    service = Service({(COIN, "5m"): bars})
+    await service.worker.want([LiveWant(COIN, "5m")])
+    service.desk.take_minute(minute_update(bars, 3, revision=1))
+    links = service.worker._links
+
+    async def away(symbols: Any, interval: str) -> dict[str, FinstageError]:
+        raise ActorUnavailable("feed", 5.0)
+
+    service.worker._links = replace(links, load=away)
+    await service.worker.review_now()
+    assert service.desk.outdated == {Subject(COIN, "5m")}
+    service.worker._links = links
+    service.clock.advance(16.0)
+    await service.worker.review_now()
+
+    assert not service.desk.outdated
+
+
+async def test_a_signal_without_a_tick_is_no_alert_and_no_failure() -> None:
+    bars = random_bars(3, 260)
+    service = Service({("A", "1d"): bars})
+    last = float(bars.close[-1])
+    prices = np.array([last * 2])  # above every band
+    jump = Bars(
+        bars.opened_at_ns[-1:] + NS_PER_DAY, prices, prices, prices, prices, np.array([10**6])
+    )
+    service.worker._links = replace(service.worker._links, open_bar=lambda _: jump)
+    await service.worker.want([LiveWant("A")])
+    service.told()
+
+    service.worker.on_restart()
+    await service.work()
+
+    assert [t["type"] for t in service.told()] == ["technical_analysis_update"]
 
 
 async def test_a_cross_under_way_is_an_alert_once() -> None:

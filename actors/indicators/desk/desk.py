@@ -26,8 +26,6 @@ from actors.indicators.signals import signals_between
 from infra.bars import Bars, Floats
 from infra.calendars import calendar_for
 
-_MOST_UNUSED = 64  # rows of symbols that nobody wants any more, before an engine is made anew
-
 BarsOf = Callable[[str, str], Bars]
 
 
@@ -73,6 +71,10 @@ class LiveDesk:
         """Return whether a subject has its values."""
         return subject in self._bars
 
+    def bars(self, subject: Subject) -> Bars:
+        """Return the closed bars of a subject's history; raises as `bars_of`."""
+        return self._bars_of(*subject)
+
     # -- what is wanted -----------------------------------------------------------------------
 
     def warming(self, interval: str) -> Iterator[None]:
@@ -83,18 +85,20 @@ class LiveDesk:
 
     def hold(self, subject: Subject, open_bar: Bars) -> None:
         """Take a subject's history, for the first time or anew, and go on from there."""
+        bars = self.bars(subject)
         market = calendar_for(subject.symbol)
         under_way = self._bars.setdefault(subject, BarUnderWay(market, subject.interval))
-        bars = self._bars_of(*subject)
         under_way.load(int(bars.opened_at_ns[-1]) if len(bars) else 0, open_bar)
         self._by_symbol[subject.symbol].add(subject)
         engine = self._engine(subject.interval)
         engine.hold(subject.symbol)
         self._show(engine, subject)
-        self.outdated.discard(subject)
 
     def review(self, now_s: float) -> list[Subject]:
-        """Let go of what nobody wants any more; return the subjects that are gone."""
+        """Let go of what nobody wants any more; return the subjects that are gone.
+
+        Not while sets are being made.
+        """
         gone = self.wanted.drop_over(now_s)
         for subject in gone:
             self._bars.pop(subject, None)
@@ -105,43 +109,13 @@ class LiveDesk:
                 del self._by_symbol[subject.symbol]
                 self._at.pop(subject.symbol, None)
         for interval, engine in list(self._engines.items()):
+            engine.forget(subject.symbol for subject in gone if subject.interval == interval)
             wanted = self.wanted.sets_of(interval)
             for key in set(engine.sets) - wanted:
                 engine.drop(key)
             if not wanted:
                 del self._engines[interval]
         return gone
-
-    def too_large(self) -> list[str]:
-        """Return the intervals whose engines hold many symbols that nobody wants."""
-        return [
-            interval
-            for interval, engine in self._engines.items()
-            if len(engine.symbols) > _MOST_UNUSED + 2 * len(self.wanted.symbols(interval))
-        ]
-
-    def remaking(self, interval: str) -> Iterator[None]:
-        """Make an engine anew for the symbols that are wanted, in steps of a symbol."""
-        former, fresh = self._engines[interval], self._new_engine(interval)
-        for key in former.sets:
-            fresh.add(key)
-        done: dict[str, int] = {}
-        while left := [
-            symbol
-            for symbol in former.symbols
-            if Subject(symbol, interval) in self._bars
-            and done.get(symbol) != former.changes(symbol)
-        ]:
-            for symbol in left:
-                done[symbol] = former.changes(symbol)
-                fresh.hold(symbol)
-                yield
-        self._engines[interval] = fresh
-        for symbol in fresh.symbols:
-            if Subject(symbol, interval) in self._bars:
-                self._show(fresh, Subject(symbol, interval))
-        for key in set(fresh.sets) - self.wanted.sets_of(interval):
-            fresh.drop(key)
 
     def _engine(self, interval: str) -> LiveEngine:
         if interval not in self._engines:
@@ -153,7 +127,7 @@ class LiveDesk:
 
     def _closed(self, subject: Subject) -> Bars:
         """Return the bars of the history, and those that closed since."""
-        bars = self._bars_of(*subject)
+        bars = self.bars(subject)
         under_way = self._bars.get(subject)
         if under_way is None or not under_way.since:
             return bars
@@ -242,11 +216,16 @@ class LiveDesk:
         return update_of(engine, subject, tuple(live), self._at.get(subject.symbol))
 
     def signals(self, subjects: Iterable[Subject]) -> list[LiveSignal]:
-        """Return the signals on the bars under way of subjects, the same again at each tick."""
+        """Return the signals on the bars under way of subjects, the same again at each tick.
+
+        None before the first tick of a symbol.
+        """
         found: list[LiveSignal] = []
         for interval in {subject.interval for subject in subjects}:
             engine = self._engine(interval)
-            symbols = [s.symbol for s in subjects if s.interval == interval]
+            symbols = [
+                s.symbol for s in subjects if s.interval == interval and s.symbol in self._at
+            ]
             if set(STANDARD) <= set(engine.sets):
                 found += _signals(engine, interval, symbols)
         return found

@@ -20,7 +20,7 @@ from actors.indicators.slices import Slice
 from actors.indicators.tables import LiveWant
 from infra.bars import Bars
 from infra.clock import Clock
-from infra.errors import ActorUnavailable, FinstageError
+from infra.errors import ActorUnavailable, FinstageError, SymbolUnknown
 from infra.messages import (
     BARS,
     ENDED,
@@ -83,7 +83,7 @@ class LiveWorker:
         self._clock = clock
         self._grace_s = grace_s
         self._ready = ready
-        self._lock = asyncio.Lock()  # one at a time makes sets or engines
+        self._lock = asyncio.Lock()  # one at a time makes sets, or lets symbols go
         self._queue: dict[str, list[Message]] = defaultdict(list)
         self._dirty: set[Subject] = set()
         self._ended: set[Subject] = set()
@@ -132,12 +132,6 @@ class LiveWorker:
             self.on_message(Kind.PRICES, last_price)
         self._work.set()
 
-    def on_end(self, symbol: str) -> None:
-        """Let a symbol go of which there are no bars any more."""
-        self._desk.wanted.end(symbol)
-        self._ended.update(self._desk.review(self._clock.monotonic_s()))
-        self._work.set()
-
     def on_outdated(self, symbol: str) -> None:
         """Let bars under a day be fetched anew."""
         self._desk.outdated.update(
@@ -145,6 +139,13 @@ class LiveWorker:
         )
 
     # -- what is wanted -----------------------------------------------------------------------
+
+    async def end(self, symbol: str) -> None:
+        """Let a symbol go, before its bars are forgotten."""
+        async with self._lock:
+            self._desk.wanted.end(symbol)
+            self._ended.update(self._desk.review(self._clock.monotonic_s()))
+        self._work.set()
 
     async def want(self, wants: Iterable[LiveWant]) -> dict[LiveWant, FinstageError]:
         """Make indicators live for a while; return why some cannot be.
@@ -166,8 +167,11 @@ class LiveWorker:
         return errors
 
     def values(self, want: LiveWant) -> dict[str, Any]:
-        """Return what is told of a subject that is wanted."""
-        return self._told(Subject(want.symbol, want.interval))
+        """Return what is told of a subject that is wanted; raises SymbolUnknown if it ended."""
+        subject = Subject(want.symbol, want.interval)
+        if not self._desk.is_held(subject):
+            raise SymbolUnknown(want.symbol)
+        return self._told(subject)
 
     def _checked(self, want: LiveWant) -> tuple[Subject, tuple[SetKey, ...]]:
         allowed = [i for i in LIVE_INTERVALS if i in self._facts.intervals]
@@ -201,6 +205,8 @@ class LiveWorker:
             try:
                 if subject in refused:
                     raise refused[subject]
+                if not desk.is_held(subject):
+                    desk.bars(subject)  # raises: it may have ended since it was loaded
                 if not desk.is_held(subject) or set(sets) - set(desk.wanted.sets(subject)):
                     fresh[subject] = None
                 desk.wanted.want(subject, sets, until_s)
@@ -250,10 +256,6 @@ class LiveWorker:
         """Do so once."""
         async with self._lock:
             self._ended.update(self._desk.review(self._clock.monotonic_s()))
-            slice_ = Slice()
-            for interval in self._desk.too_large():
-                for _ in self._desk.remaking(interval):
-                    await slice_.breathe()
         await self._reload()
         if self._ended or self._dirty:
             self._work.set()
@@ -267,11 +269,16 @@ class LiveWorker:
             if now_s - self._reloaded_at_s.get(subject, float("-inf")) >= _RELOAD_AFTER_S:
                 self._reloaded_at_s[subject] = now_s
                 due[subject.interval].append(subject.symbol)
+                self._desk.outdated.discard(subject)
         for interval, symbols in due.items():
-            errors = await self._links.load(symbols, interval)
+            try:
+                errors = await self._links.load(symbols, interval)
+            except ActorUnavailable as error:
+                errors = dict.fromkeys(symbols, error)
             for symbol in symbols:
                 subject = Subject(symbol, interval)
                 if symbol in errors:
+                    self._desk.outdated.add(subject)
                     logger.warning("live.outdated", extra={"why": errors[symbol].code})
                 elif self._desk.is_held(subject):
                     self._desk.hold(subject, self._links.open_bar(subject))

@@ -17,6 +17,7 @@ from infra.bars import NS_PER_DAY, Bars, Floats, Ints
 STRIDE = 64  # bars between checkpoints
 KEPT = 4  # checkpoints of each symbol
 _FIELDS = ("open", "high", "low", "close", "volume")
+_OF_ROWS = ("state", "value", "closed", "before", "saved")
 _START_ROWS = 16
 
 BarsOf = Callable[[str], Bars]
@@ -71,8 +72,13 @@ class LiveSet:
     def grow(self, rows: int) -> None:
         """Make room for so many symbols."""
         fresh = LiveSet.of(self.key, rows - len(self.state))
-        for name in ("state", "value", "closed", "before", "saved"):
+        for name in _OF_ROWS:
             setattr(self, name, np.concatenate((getattr(self, name), getattr(fresh, name))))
+
+    def shrink(self, rows: int) -> None:
+        """Keep the first so many symbols."""
+        for name in _OF_ROWS:
+            setattr(self, name, getattr(self, name)[:rows].copy())
 
     @property
     def indicator(self) -> LiveIndicator:
@@ -91,9 +97,10 @@ class LiveSet:
 class LiveEngine:
     """All live sets of one interval.
 
-    Symbols get a row when they are first held. A bar under way may come any number of times, and
-    changes no state; it is closed by `update(final=True)`, or by the next bar. A closed bar that
-    is revised is computed again from the checkpoint before it, or from history where that is gone.
+    Symbols have a row from when they are first held until they are forgotten. A bar under way may
+    come any number of times, and changes no state; it is closed by `update(final=True)`, or by the
+    next bar. A closed bar that is revised is computed again from the checkpoint before it, or from
+    history where that is gone.
 
     `bars_of(symbol)` gives all closed bars, oldest first; it is asked when a symbol or a set is
     made. Memory: for each symbol a ring of twice the longest window and 96 bytes a bar of it, and
@@ -129,7 +136,7 @@ class LiveEngine:
     @property
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols held, in the order of their rows."""
-        return tuple(self._rows)
+        return tuple(sorted(self._rows, key=self._rows.__getitem__))
 
     @property
     def state_bytes(self) -> int:
@@ -246,6 +253,27 @@ class LiveEngine:
         self._has_open[row] = False
         self._warm(symbol, row)
 
+    def forget(self, symbols: Iterable[str]) -> None:
+        """Let symbols go, those that are held; the last rows take their places.
+
+        Not while a set is being made.
+        """
+        gone = [row for s in symbols if (row := self._rows.pop(s, None)) is not None]
+        if not gone:
+            return
+        count = len(self._rows)
+        last = {symbol: row for symbol, row in self._rows.items() if row >= count}
+        places, moved = [row for row in gone if row < count], list(last.values())
+        self._rows.update(zip(last, places, strict=True))
+        of_rows = [self._opened_ns, self._count, self._has_open, self._changes]
+        of_rows += [getattr(live, name) for live in self._sets.values() for name in _OF_ROWS]
+        for array in of_rows:
+            array[places] = array[moved]
+        self._columns.arrays[:, places] = self._columns.arrays[:, moved]
+        self._has_open[count:] = False
+        if self._room > max(_START_ROWS, 4 * count):
+            self._shrink(max(_START_ROWS, 2 * count))
+
     def last_closed_ns(self, symbol: str) -> int:
         """Return when a symbol's last closed bar opened; 0 where there is none."""
         row = self._rows[symbol]
@@ -267,6 +295,15 @@ class LiveEngine:
         self._changes = np.concatenate((self._changes, np.zeros(extra, np.int64)))
         for live in self._sets.values():
             live.grow(rows)
+
+    def _shrink(self, rows: int) -> None:
+        self._columns.shrink(rows)
+        self._opened_ns = self._opened_ns[:rows].copy()
+        self._count = self._count[:rows].copy()
+        self._has_open = self._has_open[:rows].copy()
+        self._changes = self._changes[:rows].copy()
+        for live in self._sets.values():
+            live.shrink(rows)
 
     def _widen(self, window: int) -> None:
         """Make the ring long enough for a window, a stride of replay and a bar under way."""

@@ -129,6 +129,10 @@ class Columns:
         more = np.zeros((6, symbols - len(self), self.capacity))
         self.arrays = np.concatenate((self.arrays, more), axis=1)
 
+    def shrink(self, symbols: int) -> None:
+        """Keep the first so many symbols."""
+        self.arrays = self.arrays[:, :symbols].copy()
+
 
 @inline
 def at(bars, field, row, index):
