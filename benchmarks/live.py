@@ -10,7 +10,8 @@ import talib
 from talipp.indicators import ADX, ATR, BB, CCI, EMA, MACD, OBV, ROC, RSI, SMA, WMA, StdDev, Stoch
 from talipp.ohlcv import OHLCV
 
-from actors.indicators.live.engine import LiveEngine, SetKey
+from actors.indicators.expressions import Call
+from actors.indicators.live.engine import LiveEngine
 from actors.indicators.live.registry import LIVE_INDICATORS
 from benchmarks.report import Claim, Report, Table
 from benchmarks.service import Bench
@@ -41,7 +42,7 @@ def run(bench: Bench) -> Report:
     symbols, rounds = (50, 2) if is_tiny else (10_000, 15)
     bench.tell(f"warming {symbols} symbols")
     book = _bars()
-    keys = [SetKey(n, i.params([])) for n, i in LIVE_INDICATORS.items() if not i.intraday_only]
+    keys = [Call(n, i.params([])) for n, i in LIVE_INDICATORS.items() if not i.intraday_only]
     shared = [key for key in keys if key.name in _SHARED]
     whole_ms, kernels_ns = _ticks(book, symbols, keys, rounds)
     shared_ms, _ = _ticks(book, symbols, shared, rounds)
@@ -66,7 +67,7 @@ def _bars() -> Bars:
     return Bars(stamps, close, close + reach[0], close - reach[1], close, volume)
 
 
-def _engine(book: Bars, symbols: int, keys: list[SetKey]) -> LiveEngine:
+def _engine(book: Bars, symbols: int, keys: list[Call]) -> LiveEngine:
     engine = LiveEngine(lambda _: book)
     for key in keys:
         engine.add(key)
@@ -81,7 +82,7 @@ def _columns(book: Bars, symbols: int, draws: np.random.Generator) -> list[np.nd
 
 
 def _ticks(
-    book: Bars, symbols: int, keys: list[SetKey], rounds: int
+    book: Bars, symbols: int, keys: list[Call], rounds: int
 ) -> tuple[list[float], dict[str, list[float]]]:
     """Return the ms of an update of all symbols, and the ns of each set by symbol and output."""
     engine = _engine(book, symbols, keys)
@@ -103,7 +104,7 @@ def _ticks(
     return taken_ms, kernels_ns
 
 
-def _kernel_ns(engine: LiveEngine, key: SetKey, rows: np.ndarray) -> float:
+def _kernel_ns(engine: LiveEngine, key: Call, rows: np.ndarray) -> float:
     live = engine._sets[key]
     out = np.empty((len(rows), live.value.shape[1]))
     index, final = engine._count[rows], np.zeros(len(rows), np.bool_)
@@ -112,7 +113,7 @@ def _kernel_ns(engine: LiveEngine, key: SetKey, rows: np.ndarray) -> float:
     return (time.perf_counter() - began_s) * 1e9 / out.size
 
 
-def _single(book: Bars, keys: list[SetKey], count: int) -> list[float]:
+def _single(book: Bars, keys: list[Call], count: int) -> list[float]:
     engine = _engine(book, 3, keys)
     row = int(engine.rows_of(["S1"])[0])
     stamp = int(book.opened_at_ns[-1]) + NS_PER_DAY

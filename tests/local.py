@@ -29,17 +29,21 @@ from actors.hub.client import HubClient
 from actors.hub.core import HubCore
 from actors.indicators.book import BarBook
 from actors.indicators.client import IndicatorClient
-from actors.indicators.conditions import LiveCondition
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
 from actors.indicators.desk.desk import LiveDesk
 from actors.indicators.desk.wanted import LIVE_INTERVALS, Subject, live_sets
 from actors.indicators.desk.worker import Links, LiveWorker
+from actors.indicators.expressions import LiveCondition
 from actors.indicators.functions import functions
-from actors.indicators.language import parse_calls, parse_condition, parse_value
+from actors.indicators.language import (
+    parse_calls,
+    parse_condition,
+    parse_live_condition,
+    parse_value,
+)
 from actors.indicators.screen import Screening
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
-from actors.indicators.watching import compiled
 from actors.monitor.client import MonitorClient
 from actors.reporting import Order, obey
 from infra.bars import Bars, BarSeries, History, Quote
@@ -263,7 +267,7 @@ class LocalIndicators:
         return False
 
     async def live_condition(self, text: str) -> LiveCondition:
-        return compiled(text)
+        return parse_live_condition(text)
 
     async def want_live(self, wants: Sequence[LiveWant]) -> dict[LiveWant, FinstageError]:
         return await self.live_worker.want(wants)

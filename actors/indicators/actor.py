@@ -15,26 +15,24 @@ from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.book import BarBook, base_interval
-from actors.indicators.conditions import LiveCondition
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
 from actors.indicators.desk.alert_filter import TrackRecord, quality_score
 from actors.indicators.desk.desk import LiveDesk
 from actors.indicators.desk.wanted import Subject
 from actors.indicators.desk.worker import Links, LiveWorker
+from actors.indicators.expressions import Condition, LiveCondition, Value
 from actors.indicators.functions import functions
 from actors.indicators.language import (
-    Condition,
-    Value,
     parse_calls,
     parse_condition,
+    parse_live_condition,
     parse_value,
 )
 from actors.indicators.live.warm import warm
 from actors.indicators.screen import Screening
 from actors.indicators.slices import Slice
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
-from actors.indicators.watching import compiled
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
 from infra.bars import Bars, BarSeries, History
@@ -362,7 +360,7 @@ class IndicatorActor(ServiceActor):
     @exposed
     async def live_condition(self, text: str) -> LiveCondition:
         """Return a condition on quotes and live indicators, ready to be asked elsewhere."""
-        return compiled(text)
+        return parse_live_condition(text)
 
     # -- what others ask --------------------------------------------------------------------
 

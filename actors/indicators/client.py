@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from datetime import date
 from typing import Any
 
-from actors.indicators.conditions import LiveCondition
 from actors.indicators.correlation import Correlation
+from actors.indicators.expressions import LiveCondition
 from actors.indicators.names import METHODS, NAMES, is_of_the_six, parse_names
 from actors.indicators.tables import (
     BULLISH,

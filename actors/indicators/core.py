@@ -8,7 +8,8 @@ from typing import Any
 
 from actors.indicators import results
 from actors.indicators.book import BarBook
-from actors.indicators.language import Call, Condition, Value
+from actors.indicators.expressions import Call, Condition, Value
+from actors.indicators.functions import function_named
 from actors.indicators.screen import Screening, depth_of
 from actors.indicators.signals import sentiment_of, signals_of
 from actors.indicators.standard import at_end, without_nan
@@ -151,8 +152,9 @@ class IndicatorCore:
         """
         history = self._known(symbol, interval)
         for call in calls:
-            if call.function.live and call.function.live.intraday_only and _is_daily(interval):
-                told = f"{call.function.name} needs an interval under a day; see rolling_vwap"
+            live = function_named(call.name).live
+            if live and live.intraday_only and interval in DAILY_INTERVALS:
+                told = f"{call.name} needs an interval under a day; see rolling_vwap"
                 raise RangeInvalid(("query", "indicators"), told)
         bars = without_nan(self._bars(symbol, interval, True, open_bar))
         rows = rows_of_period(bars, check_period(period), interval)
@@ -160,7 +162,7 @@ class IndicatorCore:
         lines = {
             call.text: {
                 name: line[first:]
-                for name, line in call.function.compute(bars, call.params).items()
+                for name, line in function_named(call.name).compute(bars, call.params).items()
             }
             for call in calls
         }
@@ -298,10 +300,6 @@ def _origin(history: History, bars: Bars, period: str, interval: str) -> dict[st
         "source": history.source_of(bars),
         "stale": history.stale_since_s is not None,
     }
-
-
-def _is_daily(interval: str) -> bool:
-    return interval in DAILY_INTERVALS
 
 
 def _session(bars: Bars) -> str | None:

@@ -25,7 +25,6 @@ _MOST_BARS = 500
 _MOST_TYPE = 20  # more than TA-Lib has of moving averages
 _FIELDS = ("open", "high", "low", "close", "volume")
 _VARIABLE_PERIOD = 30.0  # MAVP wants a period for each bar; all have this one
-_LIVE_FIELDS = {"price": "close", "prices": "close"}
 _SOURCE = "https://ta-lib.org/functions/"
 
 

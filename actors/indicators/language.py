@@ -15,17 +15,31 @@ The grammar, with the usual precedence:
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from lark import Lark, Token, Transformer, Tree, UnexpectedInput, v_args
 
-from actors.indicators.functions import Function, function_named
-from actors.indicators.live.kernel import Params
+from actors.indicators.expressions import (
+    Arithmetic,
+    Call,
+    Comparison,
+    Condition,
+    Crossing,
+    Either,
+    Every,
+    Field,
+    Inverse,
+    LiveCondition,
+    Number,
+    Output,
+    Value,
+    calls_of,
+)
+from actors.indicators.functions import function_named
 from infra.errors import ExpressionInvalid, ParameterInvalid, RangeInvalid
 
 FIELDS = ("open", "high", "low", "close", "volume")
+QUOTE_FIELDS = ("price", "change", "change_pct", "previous_close")
 MOST_CHARS = 2_000
 MOST_CALLS = 50
 MOST_BARS_BACK = 500
@@ -57,98 +71,6 @@ INT.3: /\d+/
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
-    """An indicator with all its parameters."""
-
-    function: Function
-    params: Params
-
-    @property
-    def text(self) -> str:
-        """Return it in one spelling: `sma(20)`."""
-        if not self.params:
-            return self.function.name
-        return f"{self.function.name}({','.join(f'{value:g}' for value in self.params)})"
-
-
-@dataclass(frozen=True, slots=True)
-class Number:
-    """A constant."""
-
-    value: float
-
-
-@dataclass(frozen=True, slots=True)
-class Field:
-    """A field of the bars, so many bars before."""
-
-    name: str
-    back: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Output:
-    """One output of an indicator, so many bars before."""
-
-    call: Call
-    name: str
-    back: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Arithmetic:
-    """Two values and `+`, `-`, `*` or `/` between them."""
-
-    sign: str
-    left: Value
-    right: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """Two values and `<`, `<=`, `>`, `>=`, `==` or `!=` between them."""
-
-    sign: str
-    left: Value
-    right: Value
-
-
-@dataclass(frozen=True, slots=True)
-class Crossing:
-    """One value went above (below) another one within the last bars, 1 being the last."""
-
-    above: bool
-    left: Value
-    right: Value
-    within: int
-
-
-@dataclass(frozen=True, slots=True)
-class Every:
-    """All of these hold."""
-
-    parts: tuple[Condition, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Either:
-    """One of these holds, or more."""
-
-    parts: tuple[Condition, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Inverse:
-    """This does not hold."""
-
-    part: Condition
-
-
-Value = Number | Field | Output | Arithmetic
-Condition = Comparison | Crossing | Every | Either | Inverse
-
-
 def parse_calls(text: str) -> tuple[Call, ...]:
     """Return the indicators that a list names, each once, in its order.
 
@@ -159,40 +81,27 @@ def parse_calls(text: str) -> tuple[Call, ...]:
     return tuple(found)
 
 
-def parse_condition(text: str, names: Sequence[str] = ()) -> Condition:
-    """Return the condition that a text says; raises ExpressionInvalid, which says where.
-
-    `names`: fields of the values of now, that it may name beside those of the bars: then it looks
-    at no bar before.
-    """
-    parsed: Condition = _parsed(text, "condition", names)
+def parse_condition(text: str) -> Condition:
+    """Return the condition that a text says; raises ExpressionInvalid, which says where."""
+    parsed: Condition = _parsed(text, "condition")
     return parsed
+
+
+def parse_live_condition(text: str) -> LiveCondition:
+    """Return a condition on quotes and live indicators.
+
+    Beside the language's names it knows `price` (the close of now), `change` and `change_pct`
+    against `previous_close`. Values are those of now: so many bars before, and crossings within
+    several bars, raise ExpressionInvalid, as what `parse_condition` cannot read does.
+    """
+    node: Condition = _parsed(text, "condition", is_live=True)
+    return LiveCondition(text, node, ",".join(call.text for call in calls_of(node)))
 
 
 def parse_value(text: str) -> Value:
     """Return the value that a text says, such as `close / sma(50)`; raises ExpressionInvalid."""
     parsed: Value = _parsed(text, "value")
     return parsed
-
-
-def calls_of(node: Any) -> tuple[Call, ...]:
-    """Return every indicator in a condition, each once."""
-    found: dict[Call, None] = {}
-
-    def walk(part: Any) -> None:
-        if isinstance(part, Output):
-            found[part.call] = None
-        elif isinstance(part, (Arithmetic, Comparison, Crossing)):
-            walk(part.left)
-            walk(part.right)
-        elif isinstance(part, (Every, Either)):
-            for inner in part.parts:
-                walk(inner)
-        elif isinstance(part, Inverse):
-            walk(part.part)
-
-    walk(node)
-    return tuple(found)
 
 
 @functools.cache
@@ -205,7 +114,7 @@ _PLACES = {"calls": ("query", "indicators"), "condition": ("body", "expression")
            "value": ("query", "by")}  # fmt: skip
 
 
-def _parsed(text: str, start: str, names: Sequence[str] = ()) -> Any:
+def _parsed(text: str, start: str, is_live: bool = False) -> Any:
     place = _PLACES[start]
     if len(text) > MOST_CHARS:
         raise ExpressionInvalid(MOST_CHARS, f"at most {MOST_CHARS} characters", text, place)
@@ -220,7 +129,7 @@ def _parsed(text: str, start: str, names: Sequence[str] = ()) -> Any:
     if _levels(tree) > MOST_LEVELS:
         raise _too_deep(text, place)
     try:
-        return _Builder(text, place, names).transform(tree)
+        return _Builder(text, place, is_live).transform(tree)
     except Exception as error:
         origin = getattr(error, "orig_exc", error)
         if isinstance(origin, (ExpressionInvalid, ParameterInvalid, RangeInvalid)):
@@ -246,12 +155,12 @@ def _too_deep(text: str, place: tuple[str, ...]) -> ExpressionInvalid:
 class _Builder(Transformer[Token, Any]):
     """Makes values and conditions of what was parsed."""
 
-    def __init__(self, text: str, place: tuple[str, ...], names: Sequence[str]) -> None:
+    def __init__(self, text: str, place: tuple[str, ...], is_live: bool) -> None:
         super().__init__()
         self._text = text
         self._place = place
-        self._fields = (*FIELDS, *names)
-        self._is_live = bool(names)
+        self._fields = (*FIELDS, *QUOTE_FIELDS) if is_live else FIELDS
+        self._is_live = is_live
         self._calls = 0
 
     def _invalid(self, token: Token | None, reason: str) -> ExpressionInvalid:
@@ -269,13 +178,13 @@ class _Builder(Transformer[Token, Any]):
         if str(name) in self._fields:
             if given:
                 raise self._invalid(name, f"{name} takes no parameters")
-            return Field(str(name))
+            return Field("close" if name == "price" else str(name))
         self._calls += 1
         if self._calls > MOST_CALLS:
             raise self._invalid(name, f"at most {MOST_CALLS} indicators")
         try:
             function = function_named(str(name), self._fields)
-            return Call(function, function.params(given))
+            return Call(function.name, function.params(given))
         except (ParameterInvalid, RangeInvalid) as error:
             if self._place == _PLACES["calls"]:
                 raise
@@ -286,11 +195,11 @@ class _Builder(Transformer[Token, Any]):
             if name is not None:
                 raise self._invalid(name, f"{call.name} has no outputs")
             return call
-        outputs = call.function.outputs
+        outputs = function_named(call.name).outputs
         if name is None:
             return Output(call, outputs[0])
         if str(name) not in outputs:
-            said = f"{call.function.name} has {', '.join(outputs)}"
+            said = f"{call.name} has {', '.join(outputs)}"
             raise self._invalid(name, said)
         return Output(call, str(name))
 

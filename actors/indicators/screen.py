@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.indicators.language import (
+from actors.indicators.expressions import (
     Arithmetic,
     Call,
     Comparison,
@@ -23,6 +23,7 @@ from actors.indicators.language import (
     Value,
     calls_of,
 )
+from actors.indicators.functions import function_named
 from actors.indicators.tables import Match
 from actors.indicators.tails import DAY, Column, Key, Tails
 from infra.bars import Floats, Ints
@@ -83,7 +84,7 @@ class Screening:
         chosen = np.flatnonzero(truth & known & self._has_bars())
         shown: dict[str, Floats] = {"close": self._last(None, "close")}
         for call in self._calls:
-            for name in call.function.outputs:
+            for name in function_named(call.name).outputs:
                 shown[_shown_as(call, name)] = self._last(call, name)
         return [
             self._match(int(i), {name: _finite(line[i]) for name, line in shown.items()})
@@ -152,7 +153,7 @@ class Screening:
 
 
 def _shown_as(call: Call, name: str) -> str:
-    return call.text if len(call.function.outputs) == 1 else f"{call.text}.{name}"
+    return call.text if len(function_named(call.name).outputs) == 1 else f"{call.text}.{name}"
 
 
 def _finite(value: float) -> float | None:

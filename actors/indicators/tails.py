@@ -8,7 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from actors.indicators.language import FIELDS, Call
+from actors.indicators.expressions import Call
+from actors.indicators.functions import function_named
+from actors.indicators.language import FIELDS
 from infra.bars import NS_PER_DAY, Bars, Floats, Ints
 
 DAY = "day"  # the number of the bar's day since 1970
@@ -81,7 +83,7 @@ class Tails:
         """Return an indicator's column of at least this depth, which `fill` makes true."""
         column = self._columns.get(key)
         if column is None or column.depth < depth:
-            names = _OF_BARS if key is None else key.function.outputs
+            names = _OF_BARS if key is None else function_named(key.name).outputs
             depth = max(depth, _LEAST_DEPTH)
             lines = np.full((len(names), _START_ROWS, depth), np.nan)
             column = self._columns[key] = Column(names, depth, lines, [None] * _START_ROWS)
@@ -112,7 +114,7 @@ class Tails:
             lines = {name: getattr(bars, name) for name in FIELDS}
             lines[DAY] = bars.opened_at_ns // NS_PER_DAY
         else:
-            lines = key.function.compute(bars, key.params)
+            lines = function_named(key.name).compute(bars, key.params)
         count = min(column.depth, len(bars))
         for number, name in enumerate(column.names):
             into = column.lines[number, row]

@@ -19,7 +19,7 @@ import actors.runtime as runtime
 from actors.alerts.actor import AlertActor
 from actors.alerts.giving import Pending, give
 from actors.hub.core import HubCore
-from actors.indicators.watching import compiled
+from actors.indicators.language import parse_live_condition
 from infra.db.alert_rules import StoredRule
 from infra.db.alerts import Alert, AlertState
 from infra.db.store import Limit
@@ -85,7 +85,7 @@ class Others:
         return {}
 
     async def live_condition(self, text: str) -> Any:
-        return compiled(text)
+        return parse_live_condition(text)
 
 
 @pytest.fixture

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from actors.indicators.live.engine import KEPT, STRIDE, LiveEngine, SetKey
+from actors.indicators.expressions import Call
+from actors.indicators.live.engine import KEPT, STRIDE, LiveEngine
 from actors.indicators.live.kernel import LiveIndicator
 from actors.indicators.live.registry import LIVE_INDICATORS
 from infra.bars import NS_PER_DAY, NS_PER_MINUTE, Bars
@@ -70,7 +71,7 @@ def random_bars(seed: int, count: int = 200, step_ns: int = NS_PER_DAY) -> Bars:
 _FIELDS = ("open", "high", "low", "close", "volume")
 
 
-def engine_over(bars: Bars, key: SetKey, held: int = 0) -> LiveEngine:
+def engine_over(bars: Bars, key: Call, held: int = 0) -> LiveEngine:
     """Return an engine that holds the first bars of one symbol."""
     engine = LiveEngine(lambda _: bars[:held])
     engine.hold("X")
@@ -87,7 +88,7 @@ def feed(engine: LiveEngine, bars: Bars, row: int, final: bool = True) -> None:
     )
 
 
-def followed(bars: Bars, key: SetKey, held: int = 0) -> list[Line]:
+def followed(bars: Bars, key: Call, held: int = 0) -> list[Line]:
     """Return what the engine says after each bar, NaN for the bars that it held from the start."""
     engine = engine_over(bars, key, held)
     rows = [np.full(len(LIVE_INDICATORS[key.name].outputs), np.nan)] * held
@@ -128,7 +129,7 @@ def test_live_equals_its_oracle_on_every_bar_of_real_prices(
 ) -> None:
     bars = real_bars()
 
-    found = followed(bars, SetKey(name, params))
+    found = followed(bars, Call(name, params))
 
     check(found, ORACLES[name](prices_of(bars), *params), bars)
     if name in BESIDE:
@@ -142,7 +143,7 @@ def test_live_equals_its_oracle_on_flat_runs_and_empty_bars(
 ) -> None:
     bars = random_bars(seed)
 
-    check(followed(bars, SetKey(name, params)), ORACLES[name](prices_of(bars), *params), bars)
+    check(followed(bars, Call(name, params)), ORACLES[name](prices_of(bars), *params), bars)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -154,7 +155,7 @@ def test_live_equals_its_oracle_whatever_comes(name: str, data: st.DataObject) -
         data.draw(st.integers(int(p.least), 12)) if p.is_whole else p.default
         for p in indicator.parameters
     ]
-    key = SetKey(name, indicator.params(given_params))
+    key = Call(name, indicator.params(given_params))
     seed, count = data.draw(st.integers(0, 2**32 - 1)), data.draw(st.integers(1, 150))
     step = data.draw(st.sampled_from([NS_PER_DAY, 90 * NS_PER_MINUTE]))
     bars = random_bars(seed, count, step)
@@ -171,7 +172,7 @@ def test_a_jump_of_a_million_times_leaves_no_trace_in_a_window(
     jump[40:43] = 1e6
     open_, high, low, close = (getattr(bars, n) * jump for n in ("open", "high", "low", "close"))
     jumped = Bars(bars.opened_at_ns, open_, high, low, close, bars.volume)
-    indicator, key = LIVE_INDICATORS[name], SetKey(name, params)
+    indicator, key = LIVE_INDICATORS[name], Call(name, params)
     found = followed(jumped, key)
     wanted = ORACLES[name](prices_of(jumped), *params)
 
@@ -183,7 +184,7 @@ def test_a_jump_of_a_million_times_leaves_no_trace_in_a_window(
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_bar_under_way_changes_nothing_until_it_closes(name: str) -> None:
-    bars, key = random_bars(1), SetKey(name, LIVE_INDICATORS[name].params([]))
+    bars, key = random_bars(1), Call(name, LIVE_INDICATORS[name].params([]))
     engine, plain = engine_over(bars, key, 150), engine_over(bars, key, 150)
     wilder = Bars(
         bars.opened_at_ns, bars.open, bars.high * 3, bars.low / 3, bars.close * 2, bars.volume + 1
@@ -204,7 +205,7 @@ def test_a_bar_under_way_changes_nothing_until_it_closes(name: str) -> None:
 @pytest.mark.parametrize("back", [1, 5, STRIDE - 1, STRIDE + 3, (KEPT - 1) * STRIDE])
 def test_a_revised_bar_gives_what_a_run_with_it_would_have(name: str, back: int) -> None:
     count = 6 * STRIDE + 17
-    bars, key = random_bars(2, count), SetKey(name, LIVE_INDICATORS[name].params([]))
+    bars, key = random_bars(2, count), Call(name, LIVE_INDICATORS[name].params([]))
     close, row = bars.close.copy(), count - 1 - back
     close[row] = bars.low[row] + 0.25 * (bars.high[row] - bars.low[row])
     revised = Bars(bars.opened_at_ns, bars.open, bars.high, bars.low, close, bars.volume)
@@ -223,7 +224,7 @@ def test_a_revised_bar_gives_what_a_run_with_it_would_have(name: str, back: int)
 
 @pytest.mark.parametrize("name", NAMES)
 def test_history_and_ticks_give_the_same(name: str) -> None:
-    bars, key = random_bars(3, 400), SetKey(name, LIVE_INDICATORS[name].params([]))
+    bars, key = random_bars(3, 400), Call(name, LIVE_INDICATORS[name].params([]))
 
     warmed = engine_over(bars, key, 400)
     found = followed(bars, key, 130)
@@ -233,7 +234,7 @@ def test_history_and_ticks_give_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_pickled_engine_goes_on_the_same(name: str) -> None:
-    bars, key = random_bars(4, 120), SetKey(name, LIVE_INDICATORS[name].params([]))
+    bars, key = random_bars(4, 120), Call(name, LIVE_INDICATORS[name].params([]))
     engine = engine_over(bars, key, 100)
     feed(engine, bars, 100)
     feed(engine, bars, 101, final=False)
@@ -247,7 +248,7 @@ def test_a_pickled_engine_goes_on_the_same(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_many_symbols_do_not_touch_each_other(name: str) -> None:
-    key = SetKey(name, LIVE_INDICATORS[name].params([]))
+    key = Call(name, LIVE_INDICATORS[name].params([]))
     books = {f"S{n}": random_bars(n, 90) for n in range(40)}
     engine = LiveEngine(lambda symbol: books[symbol][:80])
     for symbol in books:
@@ -272,7 +273,7 @@ def test_many_symbols_do_not_touch_each_other(name: str) -> None:
 
 @pytest.mark.parametrize("name", NAMES)
 def test_a_tick_of_one_symbol_is_an_update_of_it(name: str) -> None:
-    bars, key = random_bars(6, 130), SetKey(name, LIVE_INDICATORS[name].params([]))
+    bars, key = random_bars(6, 130), Call(name, LIVE_INDICATORS[name].params([]))
     engine, plain = engine_over(bars, key, 120), engine_over(bars, key, 120)
     for row in range(120, 130):
         values = [float(getattr(bars, n)[row]) for n in ("open", "high", "low", "close", "volume")]
@@ -287,7 +288,7 @@ def test_a_tick_of_one_symbol_is_an_update_of_it(name: str) -> None:
 def test_sets_and_symbols_come_and_go_in_any_order() -> None:
     books = {f"S{n}": random_bars(n, 300) for n in range(3)}
     engine = LiveEngine(books.__getitem__)
-    small, large = SetKey("sma", (5.0,)), SetKey("sma", (500.0,))
+    small, large = Call("sma", (5.0,)), Call("sma", (500.0,))
     engine.hold("S0")
     engine.add(small)
     engine.hold("S1")
@@ -307,7 +308,7 @@ def test_sets_and_symbols_come_and_go_in_any_order() -> None:
 
 def test_symbols_that_go_leave_the_others_as_they_were() -> None:
     books = {f"S{n}": random_bars(n, 300) for n in range(70)}
-    keys = (SetKey("macd", (12.0, 26.0, 9.0)), SetKey("ema", (9.0,)))
+    keys = (Call("macd", (12.0, 26.0, 9.0)), Call("ema", (9.0,)))
     engine, plain = (LiveEngine(lambda symbol: books[symbol][:290]) for _ in range(2))
     gone = [f"S{n}" for n in range(70) if n not in (3, 20, 68, 69)]
     for symbol in books:
@@ -345,10 +346,10 @@ def test_symbols_that_go_leave_the_others_as_they_were() -> None:
         assert made.revise(
             "S69", int(books["S69"].opened_at_ns[291]), [*values[:3], *close[291:292], 1]
         )
-        made.add(SetKey("sma", (250.0,)))
+        made.add(Call("sma", (250.0,)))
 
     for symbol in (*kept, "S7"):
-        for key in (*keys, SetKey("sma", (250.0,))):
+        for key in (*keys, Call("sma", (250.0,))):
             for closed in (False, True):
                 assert engine.values(symbol, key, closed) == plain.values(symbol, key, closed)
         assert engine.newest(symbol) == plain.newest(symbol)
@@ -360,7 +361,7 @@ def test_a_set_is_not_there_before_it_is_warm_and_misses_nothing_meanwhile() -> 
     engine = LiveEngine(lambda symbol: books[symbol][: closed[symbol]])
     for symbol in tuple(books)[:19]:
         engine.hold(symbol)
-    key = SetKey("macd", (12.0, 26.0, 9.0))
+    key = Call("macd", (12.0, 26.0, 9.0))
     for number, _ in enumerate(engine.adding(key)):
         assert key not in engine.sets
         if number == 3:
@@ -382,7 +383,7 @@ def test_a_set_is_not_there_before_it_is_warm_and_misses_nothing_meanwhile() -> 
 
 
 def test_the_value_of_the_bar_before_is_kept() -> None:
-    bars, key = random_bars(11, 300), SetKey("ema", (20.0,))
+    bars, key = random_bars(11, 300), Call("ema", (20.0,))
     (found,) = followed(bars, key)
     engine = engine_over(bars, key, 200)
     assert engine.before(key)[0, 0] == found[198]
@@ -398,18 +399,18 @@ def test_the_value_of_the_bar_before_is_kept() -> None:
 
 def test_a_wider_window_keeps_the_bar_under_way() -> None:
     bars = random_bars(7, 300)
-    engine = engine_over(bars, SetKey("sma", (3.0,)), 299)
+    engine = engine_over(bars, Call("sma", (3.0,)), 299)
     feed(engine, bars, 299, final=False)
 
-    engine.add(SetKey("sma", (250.0,)))
+    engine.add(Call("sma", (250.0,)))
 
     wanted = bars.close[-250:].mean()
-    assert engine.values("X", SetKey("sma", (250.0,)))["sma"] == pytest.approx(wanted, rel=1e-12)
+    assert engine.values("X", Call("sma", (250.0,)))["sma"] == pytest.approx(wanted, rel=1e-12)
 
 
 def test_state_is_bounded_by_symbols_and_not_by_time() -> None:
     bars = random_bars(8, 1_500)
-    engine = engine_over(bars, SetKey("macd", (12.0, 26.0, 9.0)), 100)
+    engine = engine_over(bars, Call("macd", (12.0, 26.0, 9.0)), 100)
     before = engine.state_bytes
     for row in range(100, 1_500):
         feed(engine, bars, row)
@@ -419,13 +420,13 @@ def test_state_is_bounded_by_symbols_and_not_by_time() -> None:
 
 def test_a_revision_of_an_unknown_bar_is_no_revision() -> None:
     bars = random_bars(9, 50)
-    engine = engine_over(bars, SetKey("sma", (3.0,)), 50)
+    engine = engine_over(bars, Call("sma", (3.0,)), 50)
 
     assert not engine.revise("X", 1, [1.0] * 5)
 
 
 def test_a_revision_older_than_the_checkpoints_goes_by_the_history() -> None:
-    bars, key = random_bars(10, 900), SetKey("ema", (20.0,))
+    bars, key = random_bars(10, 900), Call("ema", (20.0,))
     close = bars.close.copy()
     close[3] = bars.high[3]
     revised = Bars(bars.opened_at_ns, bars.open, bars.high, bars.low, close, bars.volume)
@@ -457,4 +458,4 @@ def test_parameters_have_defaults_and_bounds() -> None:
     with pytest.raises(ParameterInvalid, match=r"sma\(period\)"):
         sma.params([1, 2])
     assert LIVE_INDICATORS["bollinger"].params([10, 2.5]) == (10.0, 2.5)
-    assert SetKey("bollinger", (20.0, 2.5)).text == "bollinger(20,2.5)"
+    assert Call("bollinger", (20.0, 2.5)).text == "bollinger(20,2.5)"

@@ -13,11 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actors.indicators.correlation import correlation
+from actors.indicators.expressions import Condition, Value
 from actors.indicators.functions import function_named, functions
 from actors.indicators.language import (
     MOST_LEVELS,
-    Condition,
-    Value,
     parse_calls,
     parse_condition,
     parse_value,

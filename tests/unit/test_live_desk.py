@@ -18,7 +18,7 @@ from actors.indicators.desk.desk import LiveDesk
 from actors.indicators.desk.under_way import Bar, BarUnderWay
 from actors.indicators.desk.wanted import RSI, SMA20, STANDARD, Subject, live_sets
 from actors.indicators.desk.worker import Links, LiveWorker
-from actors.indicators.live.engine import SetKey
+from actors.indicators.expressions import Call
 from actors.indicators.tables import LiveWant
 from infra.bars import NS_PER_DAY, NS_PER_MINUTE, Bars
 from infra.calendars import calendar_for
@@ -118,7 +118,7 @@ def ticks_of(bars: Bars, row: int, day_volume: int) -> Iterator[dict[str, Any]]:
 
 def test_the_standard_sets_come_with_every_want() -> None:
     assert live_sets("", "1d") == STANDARD
-    assert live_sets("sma(20),ema(9)", "1d") == (*STANDARD, SetKey("ema", (9.0,)))
+    assert live_sets("sma(20),ema(9)", "1d") == (*STANDARD, Call("ema", (9.0,)))
 
 
 @pytest.mark.parametrize(
@@ -157,7 +157,7 @@ def test_what_nobody_wants_is_let_go() -> None:
     list(desk.warming(MINUTE))
 
     assert desk.review(70.0) == []
-    assert set(desk.wanted.sets(subject)) == {*STANDARD, SetKey("ema", (9.0,))}
+    assert set(desk.wanted.sets(subject)) == {*STANDARD, Call("ema", (9.0,))}
     assert desk.review(90.0) == [subject]
     assert not desk.is_held(subject)
     assert tuple(desk.symbols) == ()
@@ -349,7 +349,7 @@ async def test_a_want_loads_once_and_is_answered_with_values() -> None:
     (told,) = service.told()
     assert told["type"] == "technical_analysis_update"
     assert (told["source"], told["synthetic"]) == ("simulated", True)
-    assert set(told["values"]) == {key.text for key in (*STANDARD, SetKey("ema", (9.0,)))}
+    assert set(told["values"]) == {key.text for key in (*STANDARD, Call("ema", (9.0,)))}
     assert service.worker.values(want)["ready"]["sma(200)"] is True
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from actors.alerts.user_rules import AGAIN, ONCE, UserRule, UserRules
 from actors.indicators.client import LiveWant
-from actors.indicators.watching import compiled
+from actors.indicators.language import parse_live_condition
 from tests.unit.test_alert_rules import update
 
 
@@ -19,7 +19,7 @@ def rule(text: str, **more: Any) -> UserRule:
         "id": "r1",
         "name": "mine",
         "symbols": ("AAPL",),
-        "condition": compiled(text),
+        "condition": parse_live_condition(text),
         "interval": "1d",
         "repeat": AGAIN,
         "cool_down_s": 0.0,

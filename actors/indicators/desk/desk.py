@@ -21,7 +21,9 @@ from actors.indicators.desk.wanted import (
     Subject,
     Wanted,
 )
-from actors.indicators.live.engine import LiveEngine, SetKey
+from actors.indicators.expressions import Call
+from actors.indicators.live.engine import LiveEngine
+from actors.indicators.live.registry import LIVE_INDICATORS
 from actors.indicators.signals import signals_between
 from infra.bars import Bars, Floats
 from infra.calendars import calendar_for
@@ -257,7 +259,7 @@ def _signals(engine: LiveEngine, interval: str, symbols: Sequence[str]) -> Itera
             yield LiveSignal(subject, kind, price, float(values[place]), float(strengths[place]))
 
 
-_LINES: tuple[tuple[str, SetKey, str], ...] = (
+_LINES: tuple[tuple[str, Call, str], ...] = (
     ("sma20", SMA20, "sma"),
     ("sma50", SMA50, "sma"),
     ("sma200", SMA200, "sma"),
@@ -265,7 +267,7 @@ _LINES: tuple[tuple[str, SetKey, str], ...] = (
     ("upper", BANDS, "upper"),
     ("lower", BANDS, "lower"),
 )
-_OUTPUTS = {key: key.outputs for key in STANDARD}
+_OUTPUTS = {key: LIVE_INDICATORS[key.name].outputs for key in STANDARD}
 
 
 def _bar(update: dict[str, Any]) -> Bar:

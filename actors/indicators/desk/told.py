@@ -6,7 +6,8 @@ import math
 from typing import Any, NamedTuple
 
 from actors.indicators.desk.wanted import MACD, RSI, SMA20, SMA50, SMA200, Subject
-from actors.indicators.live.engine import LiveEngine, SetKey
+from actors.indicators.expressions import Call
+from actors.indicators.live.engine import LiveEngine
 from actors.indicators.signals import OVERBOUGHT, OVERSOLD
 from actors.indicators.tables import BULLISH
 from infra.clock import utc
@@ -25,7 +26,7 @@ class LiveSignal(NamedTuple):
 _CROSSES = {"golden_cross": "golden_cross", "dead_cross": "death_cross"}
 
 
-def values_of(engine: LiveEngine, subject: Subject, sets: tuple[SetKey, ...]) -> dict[str, Any]:
+def values_of(engine: LiveEngine, subject: Subject, sets: tuple[Call, ...]) -> dict[str, Any]:
     """Return `values` by set and output, None where there is none yet, and `ready` by set."""
     symbol = subject.symbol
     ready = {key.text: engine.ready(symbol, key) for key in sets}
@@ -40,7 +41,7 @@ def values_of(engine: LiveEngine, subject: Subject, sets: tuple[SetKey, ...]) ->
 
 
 def update_of(
-    engine: LiveEngine, subject: Subject, sets: tuple[SetKey, ...], at: str | None
+    engine: LiveEngine, subject: Subject, sets: tuple[Call, ...], at: str | None
 ) -> dict[str, Any]:
     """Return the `technical_analysis_update` of a symbol that is held; `at` is the last tick's."""
     newest = engine.newest(subject.symbol)
@@ -114,7 +115,7 @@ def _indicators(engine: LiveEngine, symbol: str) -> dict[str, Any]:
     }
 
 
-def _known(engine: LiveEngine, symbol: str, key: SetKey) -> dict[str, float]:
+def _known(engine: LiveEngine, symbol: str, key: Call) -> dict[str, float]:
     values = engine.values(symbol, key)
     return {name: value for name, value in values.items() if math.isfinite(value)}
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from actors.indicators.expressions import Call
 from actors.indicators.functions import function_named
 from actors.indicators.language import parse_calls
-from actors.indicators.live.engine import SetKey
 from infra.errors import ParameterInvalid, RangeInvalid
 from infra.session_bars import MINUTES
 
@@ -23,17 +23,11 @@ class Subject(NamedTuple):
     interval: str
 
 
-def _standard(text: str) -> SetKey:
-    (call,) = parse_calls(text)
-    return SetKey(call.function.name, call.params)
+STANDARD = parse_calls("rsi,macd,sma(20),sma(50),sma(200),bollinger")
+RSI, MACD, SMA20, SMA50, SMA200, BANDS = STANDARD
 
 
-RSI, MACD, BANDS = map(_standard, ("rsi", "macd", "bollinger"))
-SMA20, SMA50, SMA200 = (_standard(f"sma({count})") for count in (20, 50, 200))
-STANDARD = (RSI, MACD, SMA20, SMA50, SMA200, BANDS)
-
-
-def live_sets(indicators: str, interval: str) -> tuple[SetKey, ...]:
+def live_sets(indicators: str, interval: str) -> tuple[Call, ...]:
     """Return the standard sets and those of a list such as `ema(9),atr`.
 
     Raises ParameterInvalid for what is not there or not live, RangeInvalid for a session's
@@ -41,12 +35,12 @@ def live_sets(indicators: str, interval: str) -> tuple[SetKey, ...]:
     """
     sets = dict.fromkeys(STANDARD)
     for call in parse_calls(indicators) if indicators.strip() else ():
-        live = function_named(call.function.name).live
+        live = function_named(call.name).live
         if live is None:
-            raise ParameterInvalid(_WHERE, call.function.name, ["those that are live: /catalog"])
+            raise ParameterInvalid(_WHERE, call.name, ["those that are live: /catalog"])
         if live.intraday_only and interval == "1d":
             raise RangeInvalid(_WHERE, f"{live.name} needs an interval under a day")
-        sets[SetKey(live.name, call.params)] = None
+        sets[call] = None
     return tuple(sets)
 
 
@@ -58,7 +52,7 @@ class Wanted:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._until_s: dict[Subject, dict[SetKey, float]] = {}
+        self._until_s: dict[Subject, dict[Call, float]] = {}
 
     def __contains__(self, subject: Subject) -> bool:
         return subject in self._until_s
@@ -66,7 +60,7 @@ class Wanted:
     def __len__(self) -> int:
         return len(self._until_s)
 
-    def want(self, subject: Subject, sets: Iterable[SetKey], until_s: float) -> None:
+    def want(self, subject: Subject, sets: Iterable[Call], until_s: float) -> None:
         """Want sets of a subject until then, or longer where that was said before.
 
         Raises RangeInvalid where that would be too many sets in all; nothing changes then.
@@ -98,11 +92,11 @@ class Wanted:
                 gone.append(subject)
         return gone
 
-    def sets(self, subject: Subject) -> tuple[SetKey, ...]:
+    def sets(self, subject: Subject) -> tuple[Call, ...]:
         """Return what is wanted of a subject."""
         return tuple(self._until_s.get(subject, ()))
 
-    def sets_of(self, interval: str) -> set[SetKey]:
+    def sets_of(self, interval: str) -> set[Call]:
         """Return what is wanted of any symbol at an interval."""
         found = (held for s, held in self._until_s.items() if s.interval == interval)
         return {key for held in found for key in held}

@@ -15,7 +15,7 @@ from actors.indicators.desk.alert_filter import AlertFilter, Candidate
 from actors.indicators.desk.desk import LiveDesk
 from actors.indicators.desk.told import LiveSignal, alert_of
 from actors.indicators.desk.wanted import LIVE_INTERVALS, Subject, live_sets
-from actors.indicators.live.engine import SetKey
+from actors.indicators.expressions import Call
 from actors.indicators.slices import Slice
 from actors.indicators.tables import LiveWant
 from infra.bars import Bars
@@ -153,7 +153,7 @@ class LiveWorker:
         What is new is published before this returns.
         """
         errors: dict[LiveWant, FinstageError] = {}
-        checked: dict[LiveWant, tuple[Subject, tuple[SetKey, ...]]] = {}
+        checked: dict[LiveWant, tuple[Subject, tuple[Call, ...]]] = {}
         for want in wants:
             try:
                 checked[want] = self._checked(want)
@@ -173,7 +173,7 @@ class LiveWorker:
             raise SymbolUnknown(want.symbol)
         return self._told(subject)
 
-    def _checked(self, want: LiveWant) -> tuple[Subject, tuple[SetKey, ...]]:
+    def _checked(self, want: LiveWant) -> tuple[Subject, tuple[Call, ...]]:
         allowed = [i for i in LIVE_INTERVALS if i in self._facts.intervals]
         check_interval(want.interval, allowed)
         subject = Subject(want.symbol, want.interval)
@@ -194,7 +194,7 @@ class LiveWorker:
 
     async def _made(
         self,
-        checked: dict[LiveWant, tuple[Subject, tuple[SetKey, ...]]],
+        checked: dict[LiveWant, tuple[Subject, tuple[Call, ...]]],
         refused: dict[Subject, FinstageError],
         errors: dict[LiveWant, FinstageError],
     ) -> list[Subject]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from actors.indicators.live.kernel import CLOSE, SESSION, Columns, LiveIndicator, Params
+from actors.indicators.expressions import Call
+from actors.indicators.live.kernel import CLOSE, SESSION, Columns, LiveIndicator
 from actors.indicators.live.registry import LIVE_INDICATORS
 from infra.bars import NS_PER_DAY, Bars, Floats, Ints
 
@@ -23,23 +24,6 @@ _START_ROWS = 16
 BarsOf = Callable[[str], Bars]
 
 
-class SetKey(NamedTuple):
-    """An indicator with all its parameters."""
-
-    name: str
-    params: Params
-
-    @property
-    def text(self) -> str:
-        """Return it as it is asked for: `sma(20)`."""
-        return f"{self.name}({','.join(f'{value:g}' for value in self.params)})"
-
-    @property
-    def outputs(self) -> tuple[str, ...]:
-        """Return the names of what it gives."""
-        return LIVE_INDICATORS[self.name].outputs
-
-
 @dataclass(slots=True)
 class LiveSet:
     """One indicator's columns.
@@ -50,7 +34,7 @@ class LiveSet:
     `STRIDE`.
     """
 
-    key: SetKey
+    key: Call
     kernel: Callable[..., None]
     state: Floats
     value: Floats
@@ -60,7 +44,7 @@ class LiveSet:
     params: Floats
 
     @classmethod
-    def of(cls, key: SetKey, rows: int) -> LiveSet:
+    def of(cls, key: Call, rows: int) -> LiveSet:
         """Return columns for so many symbols, none of which has a value yet."""
         indicator = LIVE_INDICATORS[key.name]
         size, outputs = indicator.state_size(key.params), len(indicator.outputs)
@@ -111,7 +95,7 @@ class LiveEngine:
         self._bars_of: BarsOf | None = bars_of
         self._is_daily = is_daily
         self._rows: dict[str, int] = {}
-        self._sets: dict[SetKey, LiveSet] = {}
+        self._sets: dict[Call, LiveSet] = {}
         self._columns = Columns(_START_ROWS, STRIDE)
         self._window = 1
         self._opened_ns: Ints = np.zeros((_START_ROWS, self._columns.capacity), np.int64)
@@ -129,7 +113,7 @@ class LiveEngine:
         self._bars_of = bars_of
 
     @property
-    def sets(self) -> tuple[SetKey, ...]:
+    def sets(self) -> tuple[Call, ...]:
         """Return what is live."""
         return tuple(self._sets)
 
@@ -150,7 +134,7 @@ class LiveEngine:
         """Return the rows of symbols that are held; raises KeyError for another."""
         return np.array([self._rows[symbol] for symbol in symbols], np.int64)
 
-    def ready(self, symbol: str, key: SetKey) -> bool:
+    def ready(self, symbol: str, key: Call) -> bool:
         """Return whether a symbol has enough closed bars for all outputs of a set."""
         row = self._rows.get(symbol)
         live = self._sets.get(key)
@@ -158,22 +142,22 @@ class LiveEngine:
             return False
         return bool(self._count[row] > live.indicator.warm_up(key.params))
 
-    def values(self, symbol: str, key: SetKey, closed: bool = False) -> dict[str, float]:
+    def values(self, symbol: str, key: Call, closed: bool = False) -> dict[str, float]:
         """Return the outputs of one symbol by name; NaN stands for none."""
         live = self._sets[key]
         row = (live.closed if closed else live.value)[self._rows[symbol]]
         return dict(zip(live.indicator.outputs, row.tolist(), strict=True))
 
-    def column(self, key: SetKey, closed: bool = False) -> Floats:
+    def column(self, key: Call, closed: bool = False) -> Floats:
         """Return the outputs of all symbols, (n_symbols, outputs), read-only."""
         live = self._sets[key]
         return self._shown(live.closed if closed else live.value)
 
-    def before(self, key: SetKey) -> Floats:
+    def before(self, key: Call) -> Floats:
         """Return the outputs of the bar before the last closed one, as `column` does."""
         return self._shown(self._sets[key].before)
 
-    def previous(self, symbol: str, key: SetKey) -> dict[str, float]:
+    def previous(self, symbol: str, key: Call) -> dict[str, float]:
         """Return the outputs of the bar before the newest, be that closed or under way."""
         live, row = self._sets[key], self._rows[symbol]
         column = live.closed if self._has_open[row] else live.before
@@ -208,12 +192,12 @@ class LiveEngine:
 
     # -- symbols and sets ---------------------------------------------------------------------
 
-    def add(self, key: SetKey) -> None:
+    def add(self, key: Call) -> None:
         """Make a set live for all symbols held; nothing happens if it is."""
         for _ in self.adding(key):
             pass
 
-    def adding(self, key: SetKey) -> Iterator[None]:
+    def adding(self, key: Call) -> Iterator[None]:
         """Make a set live in steps, a symbol each; it is not there before the last one.
 
         Ticks, bars and symbols may come in between.
@@ -239,7 +223,7 @@ class LiveEngine:
         if len(under_way):
             self._compute(under_way, np.zeros(len(under_way), np.bool_), [live])
 
-    def drop(self, key: SetKey) -> None:
+    def drop(self, key: Call) -> None:
         """Let a set go; nothing happens if it is not live."""
         self._sets.pop(key, None)
 
