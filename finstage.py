@@ -55,7 +55,7 @@ if TYPE_CHECKING:
         wait_for_all,
         when,
     )
-    from pipelines.driver import connect
+    from pipelines.driver.connect import connect
     from serve.client.http import Client
     from serve.client.stream import StreamClient, StreamRefused
 
@@ -145,7 +145,7 @@ _MEMORY = {
 
 _HOME = (
     {
-        "connect": "pipelines.driver",
+        "connect": "pipelines.driver.connect",
         "Client": "serve.client.http",
         "StreamClient": "serve.client.stream",
         "StreamRefused": "serve.client.stream",

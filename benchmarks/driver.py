@@ -10,7 +10,7 @@ from pathlib import Path
 @contextlib.contextmanager
 def joined(data_dir: Path) -> Iterator[None]:
     """Join the service of a data directory, and leave it."""
-    from pipelines.driver import join
+    from pipelines.driver.joining import join
 
     joined_here = join(None, None, data_dir)
     try:

@@ -23,9 +23,9 @@ from ray import cloudpickle
 from infra.errors import TaskRejected
 from pipelines.context import TaskContext, current_task
 from pipelines.handles import TaskHandle, connected_client, either
-from pipelines.queue.submission import TaskPriority
 from pipelines.registry import TaskSpec, declare, spec_of, task_named
-from pipelines.shapes import (
+from pipelines.submission import TaskPriority
+from pipelines.workflow import (
     Chain,
     Group,
     Options,

@@ -25,9 +25,9 @@ from actors.runtime import ActorSpec
 from infra.errors import StartFailed
 from infra.settings import Settings
 from pipelines.queue.actor import TaskQueueActor
-from pipelines.queue.client import TASK_QUEUE
 from pipelines.scheduler.actor import SchedulerActor
 from pipelines.scheduler.client import SCHEDULER
+from pipelines.submission import TASK_QUEUE
 from serve.replicas.api import Api
 from serve.replicas.stream import Stream
 

@@ -18,10 +18,10 @@ from pipelines.queue.client import Result, TaskClient
 from pipelines.queue.crew import Crew
 from pipelines.queue.desk import TaskDesk
 from pipelines.queue.news import News
-from pipelines.queue.orders import Died, Ended, Order
 from pipelines.queue.records import anew, stored_task
 from pipelines.queue.shown import task_shown
-from pipelines.queue.submission import Submission
+from pipelines.submission import Submission
+from pipelines.worker.attempt import Attempt, Died, Ended
 
 
 class SilentHub:
@@ -38,23 +38,23 @@ class HeldRunner:
     """Holds every try until the test says how it ends."""
 
     def __init__(self) -> None:
-        self.orders: dict[str, Order] = {}  # what runs, by task
+        self.attempts: dict[str, Attempt] = {}  # what runs, by task
         self.started: list[tuple[str, int]] = []
         self._ends: dict[str, asyncio.Future[Ended]] = {}
         self.stopped: list[tuple[str, bool]] = []
         self.obeys = True  # whether what is stopped ends
 
-    def start(self, order: Order) -> Any:
-        self.orders[order.task_id] = order
-        self.started.append((order.task_id, order.attempt))
-        self._ends[order.task_id] = asyncio.get_running_loop().create_future()
-        return order.task_id
+    def start(self, attempt: Attempt) -> Any:
+        self.attempts[attempt.task_id] = attempt
+        self.started.append((attempt.task_id, attempt.number))
+        self._ends[attempt.task_id] = asyncio.get_running_loop().create_future()
+        return attempt.task_id
 
     async def ended(self, ref: Any) -> Ended:
         try:
             return await self._ends[ref]
         finally:
-            self.orders.pop(ref, None)
+            self.attempts.pop(ref, None)
 
     async def stop(self, ref: Any, force: bool) -> None:
         self.stopped.append((ref, force))
@@ -62,7 +62,7 @@ class HeldRunner:
             self.die(ref)
 
     def kill(self, worker: str) -> None:
-        for task_id in list(self.orders):
+        for task_id in list(self.attempts):
             self.die(task_id)
 
     async def slots(self) -> int | None:

@@ -12,7 +12,7 @@ from typing import Any
 
 import orjson
 
-from pipelines.driver import join
+from pipelines.driver.joining import join
 
 _WARM_UP = 200
 

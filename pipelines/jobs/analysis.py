@@ -14,10 +14,9 @@ from infra.db.analyses import Analysis
 from infra.db.store import BATCH, Store
 from infra.errors import FinstageError
 from infra.quotes import price_update
-from pipelines.analysis import priced_analyses
+from pipelines.driver.analysis import priced_analyses
 from pipelines.jobs.base import Job, JobContext, summary
-from pipelines.scheduler.core import JobSpec
-from pipelines.scheduler.triggers import every
+from pipelines.jobs.spec import JobSpec, every
 
 _CHUNK = 200
 

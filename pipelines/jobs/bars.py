@@ -11,8 +11,7 @@ from infra.db.bulk import upsert_bars
 from infra.errors import FinstageError
 from infra.sources.base import Lane
 from pipelines.jobs.base import Job, JobContext, summary
-from pipelines.scheduler.core import JobSpec
-from pipelines.scheduler.triggers import every
+from pipelines.jobs.spec import JobSpec, every
 
 _VALUES = ("open", "high", "low", "close", "volume")
 _AT_ONCE = 8

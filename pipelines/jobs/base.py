@@ -14,8 +14,8 @@ from infra.errors import FinstageError
 from infra.settings import Settings
 from infra.sources.facts import SourceFacts
 from infra.universe import Universe
+from pipelines.jobs.spec import JobSpec
 from pipelines.queue.client import TaskClient
-from pipelines.scheduler.core import JobSpec
 
 _NAMED = 5
 

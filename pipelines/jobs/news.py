@@ -11,8 +11,7 @@ from infra.errors import FinstageError, NotBuilt
 from infra.sentiment import language_of, sentiment_of
 from infra.sources.base import NewsItem
 from pipelines.jobs.base import Job, JobContext, summary
-from pipelines.scheduler.core import JobSpec
-from pipelines.scheduler.triggers import every
+from pipelines.jobs.spec import JobSpec, every
 
 _HEADLINES = 20
 

@@ -6,8 +6,7 @@ from infra.bars import Quote
 from infra.errors import FinstageError
 from infra.quotes import price_update
 from pipelines.jobs.base import Job, JobContext, summary
-from pipelines.scheduler.core import JobSpec
-from pipelines.scheduler.triggers import every
+from pipelines.jobs.spec import JobSpec, every
 
 
 async def monitor_prices(context: JobContext) -> str:

@@ -13,8 +13,7 @@ from infra.db.unit import Unit
 from infra.errors import FinstageError
 from infra.sources.base import Lane
 from pipelines.jobs.base import Job, JobContext, summary
-from pipelines.scheduler.core import JobSpec
-from pipelines.scheduler.triggers import every
+from pipelines.jobs.spec import JobSpec, every
 
 _SAME = 1e-9  # relative: adjusted prices are products
 

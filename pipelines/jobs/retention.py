@@ -24,8 +24,7 @@ from infra.db.store import BULK, Store
 from infra.db.unit import Unit
 from infra.errors import StoreError
 from pipelines.jobs.base import Job, JobContext, JobFailed
-from pipelines.scheduler.core import JobSpec
-from pipelines.scheduler.triggers import daily
+from pipelines.jobs.spec import JobSpec, daily
 
 _PAUSE_S = 0.1  # between batches, for others
 

@@ -24,8 +24,8 @@ from infra.sources.facts import source_facts
 from infra.universe import load_universe
 from pipelines.jobs.base import JobContext
 from pipelines.jobs.registry import all_jobs
+from pipelines.jobs.spec import Outcome
 from pipelines.queue.client import TaskClient
-from pipelines.scheduler.core import Outcome
 
 logger = logging.getLogger(__name__)
 

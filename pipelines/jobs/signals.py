@@ -14,8 +14,7 @@ from infra.db.signals import Outcome, StoredSignal
 from infra.db.store import BATCH
 from infra.errors import FinstageError
 from pipelines.jobs.base import Job, JobContext, summary
-from pipelines.scheduler.core import JobSpec
-from pipelines.scheduler.triggers import every, hourly
+from pipelines.jobs.spec import JobSpec, every, hourly
 
 TIMEFRAME = "1d"
 _LAST_BARS = 30  # so that days without the service leave no hole

@@ -12,8 +12,7 @@ from infra.db.snapshots import Snapshot
 from infra.db.store import BATCH
 from infra.errors import FinstageError
 from pipelines.jobs.base import Job, JobContext, summary
-from pipelines.scheduler.core import JobSpec
-from pipelines.scheduler.triggers import hourly
+from pipelines.jobs.spec import JobSpec, hourly
 
 Field = Literal["close", "high", "low"]
 

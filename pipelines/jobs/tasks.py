@@ -7,10 +7,9 @@ from typing import Any
 
 from infra.clock import utc
 from pipelines.jobs.base import Job, JobContext, JobFailed
+from pipelines.jobs.spec import JobSpec, Trigger, daily
 from pipelines.registry import task_named
-from pipelines.scheduler.core import JobSpec
-from pipelines.scheduler.triggers import Trigger, daily
-from pipelines.shapes import Options, Step, planned
+from pipelines.workflow import Options, Step, planned
 
 _INDICES = ("^IXIC", "^GSPC", "^DJI")
 _WATCHED = (*_INDICES, "AAPL", "MSFT")

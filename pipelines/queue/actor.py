@@ -15,7 +15,7 @@ from infra.settings import Settings
 from pipelines.queue.crew import Crew
 from pipelines.queue.desk import TaskDesk
 from pipelines.queue.news import News
-from pipelines.queue.ray_runner import RayRunner
+from pipelines.worker.ray_runner import RayRunner
 
 
 class TaskQueueActor(ServiceActor):

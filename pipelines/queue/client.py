@@ -19,9 +19,8 @@ from infra.errors import (
     TaskUnfinished,
 )
 from pipelines.codec import loaded_result
-from pipelines.queue.submission import Submission, packed_submissions
+from pipelines.submission import TASK_QUEUE, Submission, packed_submissions
 
-TASK_QUEUE = "finstage-tasks"
 _POLL_S = 10.0
 _ENDED = ("completed", "failed", "cancelled")
 

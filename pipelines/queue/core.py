@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.queue.submission import Needs, TaskPriority
+from pipelines.submission import Needs, TaskPriority
 
 Stage = Literal["blocked", "delayed", "ready", "claimed", "running", "ended"]
 

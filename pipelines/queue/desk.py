@@ -30,7 +30,20 @@ from infra.errors import (
 from infra.metrics import TASK_SECONDS, TASKS_ENDED, TASKS_WAITING
 from infra.settings import Settings
 from pipelines.codec import JSON
-from pipelines.queue.bounds import (
+from pipelines.queue.client import Result, packed_results
+from pipelines.queue.core import Entry, TaskBook
+from pipelines.queue.crew import Crew
+from pipelines.queue.graphs import previous_of, verdict
+from pipelines.queue.intake import Batch, Intake
+from pipelines.queue.ledger import Again, Changes, Ledger
+from pipelines.queue.news import News
+from pipelines.queue.records import anew, entry_of, refused, split_large, stored_task
+from pipelines.queue.results import INLINE_BYTES, ResultShelf
+from pipelines.queue.shown import ended_shown, entry_shown, task_shown
+from pipelines.queue.waiting import Waiters
+from pipelines.submission import Submission, unpacked_submissions
+from pipelines.worker.attempt import Attempt, Died, Ended, Runner
+from pipelines.worker.bounds import (
     ERROR_CHARS,
     MESSAGE_CHARS,
     bounded,
@@ -39,19 +52,6 @@ from pipelines.queue.bounds import (
     pct,
     plain_text,
 )
-from pipelines.queue.client import Result, packed_results
-from pipelines.queue.core import Entry, TaskBook
-from pipelines.queue.crew import Crew
-from pipelines.queue.graphs import previous_of, verdict
-from pipelines.queue.intake import Batch, Intake
-from pipelines.queue.ledger import Again, Changes, Ledger
-from pipelines.queue.news import News
-from pipelines.queue.orders import Died, Ended, Order, Runner
-from pipelines.queue.records import anew, entry_of, refused, split_large, stored_task
-from pipelines.queue.results import INLINE_BYTES, ResultShelf
-from pipelines.queue.shown import ended_shown, entry_shown, task_shown
-from pipelines.queue.submission import Submission, unpacked_submissions
-from pipelines.queue.waiting import Waiters
 
 logger = logging.getLogger(__name__)
 
@@ -421,11 +421,11 @@ class TaskDesk:
             if entry.code is None:  # else they are nowhere but here
                 self._let_arguments_go(entry)
             tell_at_once = entry.timeout_s is not None or not self._crew.is_quick
-            order = Order(
+            attempt = Attempt(
                 entry.id, entry.tries, entry.name, entry.target, arguments, entry.previous,
                 tell_at_once, entry.code,
             )  # fmt: skip
-            self._refs[entry.id] = ref = self._runner.start(order)
+            self._refs[entry.id] = ref = self._runner.start(attempt)
             self.keep(self._await(entry, ref))
 
     async def _await(self, entry: Entry, ref: Any) -> None:

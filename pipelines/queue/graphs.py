@@ -9,7 +9,7 @@ import orjson
 from infra.db.tasks import COMPLETED, Outcome
 from pipelines.codec import JSON
 from pipelines.queue.client import Result
-from pipelines.queue.submission import Needs
+from pipelines.submission import Needs
 
 
 def verdict(needs: Needs, outcomes: Mapping[str, Outcome]) -> tuple[str, str] | None:

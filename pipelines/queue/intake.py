@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from pipelines.queue.core import Entry
-from pipelines.queue.submission import Submission
+from pipelines.submission import Submission
 
 _LATE_KEYS = 10_000
 

@@ -9,7 +9,7 @@ from infra.db.tasks import FAILED, PENDING, Outcome, StoredTask
 from infra.errors import StoreError
 from pipelines.queue.core import Entry
 from pipelines.queue.ledger import Changes
-from pipelines.queue.submission import Needs, Submission
+from pipelines.submission import Needs, Submission
 
 _BATCH_BYTES = 4 * 2**20  # of results in one transaction
 

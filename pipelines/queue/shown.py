@@ -8,7 +8,7 @@ from typing import Any
 from infra.clock import utc
 from infra.db.tasks import Outcome, StoredTask
 from pipelines.queue.core import Entry
-from pipelines.queue.submission import TaskPriority
+from pipelines.submission import TaskPriority
 
 
 def entry_shown(entry: Entry) -> dict[str, Any]:

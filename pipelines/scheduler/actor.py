@@ -26,8 +26,9 @@ from infra.settings import Settings
 from infra.sources.facts import source_facts
 from pipelines.jobs.registry import all_jobs
 from pipelines.jobs.run import run_job
+from pipelines.jobs.spec import Outcome
 from pipelines.scheduler.client import StoreState, Trouble, trouble_of
-from pipelines.scheduler.core import Due, Outcome, Schedule, read_schedule
+from pipelines.scheduler.core import Due, Schedule, read_schedule
 
 logger = logging.getLogger(__name__)
 

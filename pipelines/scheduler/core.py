@@ -15,29 +15,12 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from infra.clock import utc
 from infra.errors import JobUnknown
 from infra.files import read_whole
-from pipelines.scheduler.triggers import Trigger
+from pipelines.jobs.spec import JobSpec, Outcome
 
-Outcome = Literal["ok", "failed", "timeout", "lost"]
 Reason = Literal["schedule", "missed", "asked"]
 
 _MESSAGE_CHARS = 500
 _LATE_S = 2.0  # later than this a time counts as missed
-
-
-@dataclass(frozen=True, slots=True)
-class JobSpec:
-    """What a job is.
-
-    `grace_s`: a time that was missed while nobody looked is made up for if it is at most so old.
-    `market_hours`: due only while a market of the monitored symbols is open.
-    """
-
-    name: str
-    title: str
-    trigger: Trigger
-    timeout_s: float
-    grace_s: float
-    market_hours: bool = False
 
 
 @dataclass(slots=True)

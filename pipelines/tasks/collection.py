@@ -10,8 +10,8 @@ from infra.db.bulk import upsert_bars
 from infra.errors import FinstageError
 from infra.sources.base import Lane
 from pipelines.api import TaskContext, TaskPriority, task
+from pipelines.driver.market import asked_symbols
 from pipelines.jobs.bars import changed, fetched
-from pipelines.market import asked_symbols
 from pipelines.tasks.names import Period, Symbols, all_failed
 
 

@@ -19,7 +19,7 @@ from infra.errors import FinstageError, RangeInvalid
 from infra.files import write_atomically
 from infra.sources.origin import label_of
 from pipelines.api import TaskContext, TaskPriority, task
-from pipelines.market import asked_symbols
+from pipelines.driver.market import asked_symbols
 from pipelines.report_html import report_page
 from pipelines.tasks.names import Symbols, all_failed
 

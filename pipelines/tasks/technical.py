@@ -12,10 +12,10 @@ from infra.bars import Quote
 from infra.clock import utc
 from infra.errors import FinstageError
 from infra.quotes import price_update
-from pipelines.analysis import priced_analyses
 from pipelines.api import TaskContext, TaskPriority, task
+from pipelines.driver.analysis import priced_analyses
+from pipelines.driver.market import asked_symbols
 from pipelines.jobs.analysis import keep_analyses
-from pipelines.market import asked_symbols
 from pipelines.tasks.names import Symbols, all_failed
 
 Kinds = Annotated[list[Literal["indicators", "signals"]], Field(min_length=1)]

@@ -15,7 +15,7 @@ from rich.status import Status
 from infra.clock import SystemClock
 from infra.errors import ConfigError, FinstageError
 from infra.settings import Settings
-from pipelines.driver import join
+from pipelines.driver.joining import join
 
 if TYPE_CHECKING:
     from pipelines.recorder import Progress

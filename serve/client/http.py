@@ -34,7 +34,7 @@ from infra.errors import (
     StoreError,
     SymbolUnknown,
 )
-from pipelines.market import AsyncMarket, Market, Quoted, failure, history_frame
+from pipelines.driver.market import AsyncMarket, Market, Quoted, failure, history_frame
 from serve.client.place import Place, place_of
 
 _ANALYSIS = "/api/v2/technical-analysis"

@@ -14,7 +14,7 @@ from infra.clock import utc
 from infra.directives import BACKGROUND, is_on
 from infra.errors import FinstageError, IntervalUnsupported
 from infra.symbols import normalise
-from pipelines.analysis import priced_analyses
+from pipelines.driver.analysis import priced_analyses
 from pipelines.jobs.analysis import keep_analyses
 from serve.edge.errors import error_detail
 from serve.edge.gate import need_key

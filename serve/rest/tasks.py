@@ -15,9 +15,9 @@ from infra.notify.signing import new_secret
 from infra.notify.targets import checked_target
 from pipelines.queue.client import Result
 from pipelines.queue.shown import task_shown
-from pipelines.queue.submission import TaskPriority
 from pipelines.registry import all_tasks, task_named
-from pipelines.shapes import Options, Step, planned
+from pipelines.submission import TaskPriority
+from pipelines.workflow import Options, Step, planned
 from serve.rest.answers import fresh, now_iso
 from serve.rest.envelope import Envelope, enveloped
 from serve.rest.parameters import Day, Period, check_carried

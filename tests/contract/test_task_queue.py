@@ -35,8 +35,8 @@ from infra.errors import (
 from infra.settings import Settings
 from pipelines.queue.client import Result
 from pipelines.queue.desk import MOST_LOSSES
-from pipelines.queue.submission import Needs, Submission, TaskPriority, new_task_id
-from pipelines.queue.submission import packed_submissions as packed
+from pipelines.submission import Needs, Submission, TaskPriority, new_task_id
+from pipelines.submission import packed_submissions as packed
 from tests.databases import KINDS, database
 from tests.settings import made_settings
 from tests.task_desk import Desk, HeldRunner
@@ -81,7 +81,7 @@ class Queue:
         return Result(*msgpack.unpackb(text)[0])
 
     async def runs(self, task_id: str) -> None:
-        await until(lambda: task_id in self.runner.orders, f"{task_id} runs")
+        await until(lambda: task_id in self.runner.attempts, f"{task_id} runs")
 
 
 @pytest.fixture
@@ -138,7 +138,7 @@ async def test_what_fails_is_tried_again_on_the_same_id_and_then_a_dead_letter(
 
     # and begins anew when it is asked to
     await queue.own.desk.requeue(task.id)
-    await until(lambda: queue.runner.started[-1] == (task.id, 1) and bool(queue.runner.orders), "")
+    await until(lambda: queue.runner.started[-1] == (task.id, 1) and bool(queue.runner.attempts), "")
     queue.runner.complete(task.id)
     assert (await queue.result(task.id)).state == "completed"
     with pytest.raises(TaskNotRequeued):
@@ -339,9 +339,9 @@ async def test_a_step_that_is_retried_runs_whatever_those_before_it_did(
     queue.own.desk.set_running(True)
 
     await queue.runs(second.id)
-    error = orjson.loads(queue.runner.orders[second.id].previous or b"")["error"]
+    error = orjson.loads(queue.runner.attempts[second.id].previous or b"")["error"]
     assert error == {"code": "ValueError", "message": "no"}
-    assert set(queue.runner.orders) == {second.id}
+    assert set(queue.runner.attempts) == {second.id}
     queue.runner.fail(second.id, is_retryable=False)
     await queue.runs(third.id)
     queue.runner.complete(third.id)
@@ -389,7 +389,7 @@ async def test_arguments_in_memory_are_counted_until_they_are_let_go(queue: Queu
     for attempt in (1, 2):
         for task in tasks:
             await until(lambda t=task, n=attempt: (t.id, n) in queue.runner.started, "it runs")  # type: ignore[misc]
-            assert queue.runner.orders[task.id].arguments == large.encode()
+            assert queue.runner.attempts[task.id].arguments == large.encode()
             queue.runner.fail(task.id) if attempt == 1 else queue.runner.complete(task.id)
     for task in tasks:
         await until(lambda t=task: t.id not in queue.own.desk._book, "it ended")  # type: ignore[misc]
@@ -409,19 +409,19 @@ async def test_what_ran_when_the_queue_died_runs_again(queue: Queue) -> None:
     await queue.again()
 
     await queue.runs(running.id)
-    assert queue.runner.orders[running.id].attempt == 2
+    assert queue.runner.attempts[running.id].number == 2
     for task_id in (running.id, await _other(queue, running.id)):
         queue.runner.complete(task_id)
     await queue.runs(waiting.id)
     queue.runner.complete(waiting.id, b"7")
     await queue.runs(blocked.id)
-    assert queue.runner.orders[blocked.id].previous == b"7"
+    assert queue.runner.attempts[blocked.id].previous == b"7"
     assert (await queue.result(running.id)).state == "completed"  # that try was no failure
 
 
 async def _other(queue: Queue, task_id: str) -> str:
-    await until(lambda: len(queue.runner.orders) == 2, "two run")
-    return next(i for i in queue.runner.orders if i != task_id)
+    await until(lambda: len(queue.runner.attempts) == 2, "two run")
+    return next(i for i in queue.runner.attempts if i != task_id)
 
 
 async def test_a_task_under_which_the_service_always_dies_is_poison(queue: Queue) -> None:
@@ -448,12 +448,12 @@ async def test_one_process_at_a_time_runs_a_queue(queue: Queue, store: Store) ->
 
     # the same holder takes it over at once, and who had it before writes nothing more
     heir = Desk(queue.settings, store, HeldRunner())
-    await until(lambda: bool(heir.runner.orders), "the heir runs it")
+    await until(lambda: bool(heir.runner.attempts), "the heir runs it")
     queue.runner.complete(task.id)
     await until(lambda: bool(queue.own.failures), "the former one is told")
     assert isinstance(queue.own.failures.pop(), TaskQueueStopped)
     heir.runner.complete(task.id, b"1")
-    await until(lambda: not heir.runner.orders, "it ends")
+    await until(lambda: not heir.runner.attempts, "it ends")
     await heir.kill()
 
 
@@ -468,7 +468,7 @@ async def test_over_kills_at_random_moments_each_accepted_task_ends_once(
         accepted += await queue.submit(*batch)
         for _ in range(draws.randrange(30)):
             await asyncio.sleep(0.001)
-            for task_id in list(queue.runner.orders):
+            for task_id in list(queue.runner.attempts):
                 ends = draws.random()
                 if ends < 0.6:
                     queue.runner.complete(task_id, b"1")
@@ -480,7 +480,7 @@ async def test_over_kills_at_random_moments_each_accepted_task_ends_once(
             await queue.again()
     while queue.own.desk.unfinished:
         await asyncio.sleep(0.002)
-        for task_id in list(queue.runner.orders):
+        for task_id in list(queue.runner.attempts):
             queue.runner.complete(task_id, b"1")
 
     everything = TaskFilter()
@@ -636,7 +636,7 @@ async def test_what_may_be_in_the_store_counts_as_in_the_queue(
         await queue.submit(one())
 
     monkeypatch.undo()
-    await until(lambda: len(queue.runner.orders) == 2, "both are found, and run")
+    await until(lambda: len(queue.runner.attempts) == 2, "both are found, and run")
     await queue.own.kill()
 
 
@@ -666,7 +666,7 @@ async def test_what_is_unique_does_not_begin_anew_beside_its_like(queue: Queue) 
 
     with pytest.raises(TaskNotRequeued, match=f"task {second.id} is the same work"):
         await queue.own.desk.requeue(first)
-    assert set(queue.runner.orders) == {second.id}
+    assert set(queue.runner.attempts) == {second.id}
     assert await queue.submit(one(unique_key="u")) == [second.id]
 
     queue.runner.fail(second.id)
@@ -690,7 +690,7 @@ async def test_what_is_unique_and_was_accepted_during_a_retry_is_the_one_that_ru
     await queue.runs(second.id)
     assert (await queue.result(first)).error_code == "same_work"
     assert await queue.submit(one(unique_key="u")) == [second.id]
-    assert set(queue.runner.orders) == {second.id}
+    assert set(queue.runner.attempts) == {second.id}
     assert await agreed(queue) == {first: "cancelled", second.id: "running"}
 
 
@@ -707,7 +707,7 @@ async def test_what_is_unique_and_was_accepted_after_a_lost_retry_is_the_one_tha
 
     (held,) = await queue.submit(one(unique_key="u"))
     await queue.runs(held)
-    assert len(queue.runner.orders) == 1
+    assert len(queue.runner.attempts) == 1
 
 
 # -- what a task brings ------------------------------------------------------------------------
@@ -759,12 +759,12 @@ async def test_a_second_wish_of_the_same_moment_is_the_same_wish(
     task = one(max_retries=0)
     await own.desk.submit(packed([task]))
     for _ in range(2):
-        await until(lambda: task.id in runner.orders, "it runs")
+        await until(lambda: task.id in runner.attempts, "it runs")
         runner.fail(task.id)
         await own.desk.results([task.id], 5.0)
         clock.ahead_s += 2.0
         await own.desk.requeue(task.id)
-    await until(lambda: task.id in runner.orders, "it runs")
+    await until(lambda: task.id in runner.attempts, "it runs")
     runner.fail(task.id)  # as fast as the other nine of ten requests come
     await own.desk.results([task.id], 5.0)
     with pytest.raises(TaskNotRequeued, match="ago; ask again in a moment"):
@@ -816,7 +816,7 @@ async def test_children_that_run_are_stopped_once_and_say_why(queue: Queue) -> N
     await queue.own.desk.cancel(parent.id, "enough")
     await queue.own.desk.cancel(parent.id, "again")
     await until(lambda: len(queue.runner.stopped) == 4, "each is stopped, then by force")
-    for task_id in list(queue.runner.orders):
+    for task_id in list(queue.runner.attempts):
         queue.runner.die(task_id)
 
     assert (await queue.result(parent.id)).error == "enough"
@@ -859,7 +859,7 @@ async def test_what_is_cancelled_while_its_result_is_kept_ends_once(
     for each in (task, beside):
         await queue.runs(each.id)
         queue.runner.complete(each.id, orjson.dumps("x" * 100_000))
-    await until(lambda: not queue.runner.orders, "they have ended")
+    await until(lambda: not queue.runner.attempts, "they have ended")
     await queue.own.desk.cancel(task.id, "too late, or not")
     told = await queue.result(task.id)
     folder = queue.settings.data_dir / "results"
@@ -1015,7 +1015,7 @@ async def test_over_kills_cancels_and_retries_outcomes_and_states_agree(
         accepted += await queue.submit(*batch)
         for _ in range(draws.randrange(30)):
             await asyncio.gather(*(disturb(draws.choice(accepted)) for _ in range(2)))
-            for task_id in list(queue.runner.orders):
+            for task_id in list(queue.runner.attempts):
                 ends = draws.random()
                 if ends < 0.4:
                     queue.runner.complete(task_id, b"1")
@@ -1029,7 +1029,7 @@ async def test_over_kills_cancels_and_retries_outcomes_and_states_agree(
             await queue.again()
     while queue.own.desk.unfinished:
         await asyncio.sleep(0.002)
-        for task_id in list(queue.runner.orders):
+        for task_id in list(queue.runner.attempts):
             queue.runner.complete(task_id, b"1")
 
     states = await agreed(queue)

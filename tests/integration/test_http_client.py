@@ -36,7 +36,7 @@ from infra.errors import (
     SourceUnavailable,
     SymbolUnknown,
 )
-from pipelines.driver import ActorMarket
+from pipelines.driver.connect import ActorMarket
 from tests.local import LocalService
 
 ROOT = Path(__file__).parents[2]

@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[2]
         "finstage.Client('http://x')",
         "finstage.StreamClient('http://x')",
         "finstage.FinstageError, finstage.SymbolUnknown",
-        "import pipelines.market",
+        "import pipelines.driver.market",
         "finstage.connect()",
     ],
 )

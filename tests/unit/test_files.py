@@ -21,7 +21,7 @@ from infra.clock import FakeClock, utc
 from infra.errors import ConfigError, StoreError, StoreFull, StoreUnavailable
 from infra.files import replacing, write_atomically
 from infra.saved_symbols import read_monitored, read_pins
-from pipelines.driver import ray_address
+from pipelines.driver.joining import ray_address
 from pipelines.scheduler.actor import SchedulerActor
 from pipelines.scheduler.client import StoreState
 from pipelines.scheduler.core import read_schedule

@@ -25,7 +25,7 @@ HOMES = {
     "numba": ("actors/indicators/live/kernel.py",),
     "redis": ("infra/caches/redis_level.py",),
     "lark": ("actors/indicators/language.py",),
-    "apscheduler": ("pipelines/scheduler/triggers.py",),
+    "apscheduler": ("pipelines/jobs/spec.py",),
     "yfinance": ("infra/sources",),
     "exchange_calendars": ("infra/calendars.py",),
     "aiohttp": ("infra/sources", "infra/notify", "serve/client"),
@@ -44,7 +44,7 @@ HOMES = {
         "serve/edge/last_good.py",
     ),
 }
-NO_RAY = ("infra", "serve/client", "pipelines/market.py", "pipelines/analysis.py")
+NO_RAY = ("infra", "serve/client", "pipelines/driver/market.py", "pipelines/driver/analysis.py")
 
 
 def modules() -> list[Path]:

@@ -12,9 +12,9 @@ import pytest
 from actors.feed.client import FeedClient
 from actors.indicators.client import IndicatorClient
 from infra.errors import ParameterInvalid, RangeInvalid, SymbolUnknown
-from pipelines import market
-from pipelines.driver import ActorMarket
-from pipelines.market import (
+from pipelines.driver import market
+from pipelines.driver.connect import ActorMarket
+from pipelines.driver.market import (
     AsyncMarket,
     Quoted,
     as_day,

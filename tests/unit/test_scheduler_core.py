@@ -10,8 +10,8 @@ import orjson
 import pytest
 
 from infra.errors import JobUnknown
-from pipelines.scheduler.core import Due, JobSpec, Schedule
-from pipelines.scheduler.triggers import Trigger, daily, every, hourly
+from pipelines.jobs.spec import JobSpec, Trigger, daily, every, hourly
+from pipelines.scheduler.core import Due, Schedule
 
 T0 = datetime(2026, 3, 4, 12, 0, 30, tzinfo=UTC).timestamp()  # a Wednesday
 MINUTE, HOUR = 60.0, 3_600.0

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from pipelines.queue.core import Entry, TaskBook
-from pipelines.queue.submission import Condition, Needs, TaskPriority
+from pipelines.submission import Condition, Needs, TaskPriority
 
 NORMAL = TaskPriority.NORMAL
 

@@ -11,9 +11,9 @@ from pydantic import BaseModel, Field
 
 from infra.errors import TaskArgumentsInvalid, TaskNotStorable, TaskRejected, TaskUnknown
 from pipelines.api import TaskFunction, task
-from pipelines.queue.submission import TaskPriority
 from pipelines.registry import TaskSpec, all_tasks, declare, spec_of, task_named
-from pipelines.shapes import Options, Step, planned
+from pipelines.submission import TaskPriority
+from pipelines.workflow import Options, Step, planned
 
 # What means something to pydantic's create_model, to a model, or to Python's own calls.
 NAMES = sorted(

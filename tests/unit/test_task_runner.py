@@ -12,10 +12,10 @@ import pytest
 
 from finstage import FinstageError, Retry
 from infra.errors import StoreUnsure
-from pipelines import runner
-from pipelines.queue.orders import Ended, Order, packed_ended, unpacked_ended
-from pipelines.queue.submission import TaskPriority
 from pipelines.registry import spec_of
+from pipelines.submission import TaskPriority
+from pipelines.worker import runner
+from pipelines.worker.attempt import Attempt, Ended, packed_ended, unpacked_ended
 from tests.settings import made_settings
 
 
@@ -67,10 +67,10 @@ def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> runner.Worker:
 def tried(worker: runner.Worker, function: Callable[..., Any]) -> Ended:
     """Return how a try of a function ends, as the queue gets it."""
     spec = spec_of(function, "t", TaskPriority.NORMAL, 1, None, 1.0, ())
-    order = Order("id", 1, "t", spec.target, b'{"args":[],"kwargs":{}}', None, True, None)
+    attempt = Attempt("id", 1, "t", spec.target, b'{"args":[],"kwargs":{}}', None, True, None)
     with pytest.MonkeyPatch.context() as patched:
         patched.setattr(runner, "_spec", lambda _: spec)
-        return unpacked_ended(packed_ended(worker.run(order)))
+        return unpacked_ended(packed_ended(worker.run(attempt)))
 
 
 def raising(error: BaseException) -> Callable[[], None]:

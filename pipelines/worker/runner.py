@@ -29,11 +29,11 @@ from infra.logs import setup_logs
 from infra.settings import Settings
 from pipelines.codec import stored_result
 from pipelines.context import TaskContext, TaskServices, enter_task
-from pipelines.queue.bounds import ERROR_CHARS, bounded_s, plain_code, plain_text
-from pipelines.queue.client import TASK_QUEUE
-from pipelines.queue.orders import Ended, Order, packed_ended
 from pipelines.registry import TaskSpec, find_loaded
-from pipelines.reporter import Note, Reporter
+from pipelines.submission import TASK_QUEUE
+from pipelines.worker.attempt import Attempt, Ended, packed_ended
+from pipelines.worker.bounds import ERROR_CHARS, bounded_s, plain_code, plain_text
+from pipelines.worker.reporter import Note, Reporter
 
 logger = logging.getLogger(__name__)
 
@@ -41,14 +41,14 @@ _INTERRUPTED = 130  # a shell's word for it
 _SIGTERM = "ray_terminate_msg"  # of the SystemExit that Ray's handler of SIGTERM raises
 
 
-def run_order(settings: Settings, *order: Any) -> bytes:
+def run_attempt(settings: Settings, *attempt: Any) -> bytes:
     """Run a try to its end; what the task raises becomes its outcome.
 
     KeyboardInterrupt, by which Ray cancels, ends it without one, and the process after what the
     task has in `finally`: it may have come in the middle of an import, or under a lock.
     """
     try:
-        return packed_ended(_worker(settings).run(Order(*order)))
+        return packed_ended(_worker(settings).run(Attempt(*attempt)))
     except KeyboardInterrupt:
         os._exit(_INTERRUPTED)
 
@@ -66,13 +66,13 @@ class Worker:
         self._queue: Any = None
         join_caches("worker")
 
-    def run(self, order: Order) -> Ended:
+    def run(self, attempt: Attempt) -> Ended:
         """Run one try."""
         started_s = time.time()
-        self._reporter.begin(order.task_id, order.attempt, started_s, order.tell_at_once)
+        self._reporter.begin(attempt.task_id, attempt.number, started_s, attempt.tell_at_once)
         try:
-            with bound_request_id(order.task_id[:16]):
-                kind, data = self._result(order)
+            with bound_request_id(attempt.task_id[:16]):
+                kind, data = self._result(attempt)
             self._reporter.end()
             return Ended(started_s, time.time(), self.name, kind, data)
         except KeyboardInterrupt:
@@ -81,20 +81,20 @@ class Worker:
             if isinstance(error, SystemExit) and _SIGTERM in vars(error):
                 raise  # the process is told to end, the task has nothing to do with it
             if not isinstance(error, FinstageError):
-                logger.warning("task.raised", exc_info=True, extra={"task": order.name})
+                logger.warning("task.raised", exc_info=True, extra={"task": attempt.name})
             failed = _failure(error)
         finally:
             progress = self._reporter.end()
         return Ended(started_s, time.time(), self.name, "", b"", progress, *failed)
 
-    def _result(self, order: Order) -> tuple[str, bytes]:
-        spec = _spec(order)
-        values = orjson.loads(order.arguments)
+    def _result(self, attempt: Attempt) -> tuple[str, bytes]:
+        spec = _spec(attempt)
+        values = orjson.loads(attempt.arguments)
         args, kwargs = values["args"], values["kwargs"]
-        if order.previous is not None:
-            args = [orjson.loads(order.previous), *args]
+        if attempt.previous is not None:
+            args = [orjson.loads(attempt.previous), *args]
         context = TaskContext(
-            order.task_id, order.name, order.attempt, self._services, self._reporter.progress
+            attempt.task_id, attempt.name, attempt.number, self._services, self._reporter.progress
         )
         bound = spec.bound(spec.checked(args, kwargs), context)
         enter_task(context)
@@ -155,14 +155,14 @@ def _worker(settings: Settings) -> Worker:
     return _workers[0]
 
 
-def _spec(order: Order) -> TaskSpec:
-    if order.code is not None:
-        spec: TaskSpec = cloudpickle.loads(order.code)
+def _spec(attempt: Attempt) -> TaskSpec:
+    if attempt.code is not None:
+        spec: TaskSpec = cloudpickle.loads(attempt.code)
         return spec
-    found = find_loaded(order.name)
+    found = find_loaded(attempt.name)
     if found is not None:
         return found
-    module = order.target.partition(":")[0]
+    module = attempt.target.partition(":")[0]
     try:
         importlib.import_module(module)
     except ImportError as error:
@@ -170,7 +170,7 @@ def _spec(order: Order) -> TaskSpec:
             f"the module {module} is not importable where tasks run ({error}): "
             "put it on the service's PYTHONPATH and name it in FINSTAGE_TASK_MODULES"
         ) from None
-    found = find_loaded(order.name)
+    found = find_loaded(attempt.name)
     if found is None:
-        raise TaskUnknown(order.name)
+        raise TaskUnknown(attempt.name)
     return found

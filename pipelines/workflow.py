@@ -15,7 +15,8 @@ import orjson
 
 from infra.errors import TaskRejected
 from pipelines.context import current_task
-from pipelines.queue.submission import (
+from pipelines.registry import TaskSpec
+from pipelines.submission import (
     OPERATORS,
     Condition,
     Mode,
@@ -26,7 +27,6 @@ from pipelines.queue.submission import (
     new_task_id,
     policy_fault,
 )
-from pipelines.registry import TaskSpec
 
 OnFailure = Literal["stop", "go_on"]
 

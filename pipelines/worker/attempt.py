@@ -10,11 +10,11 @@ import msgpack
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
+class Attempt:
     """What a process is asked to run; `previous` is the result of the task before, as JSON."""
 
     task_id: str
-    attempt: int
+    number: int
     name: str
     target: str
     arguments: bytes
@@ -57,7 +57,7 @@ class Died(Exception):
 class Runner(Protocol):
     """Who runs tries; see RayRunner."""
 
-    def start(self, order: Order) -> Any:
+    def start(self, attempt: Attempt) -> Any:
         """Begin a try; return what stands for it."""
 
     def ended(self, ref: Any) -> Awaitable[Ended]:

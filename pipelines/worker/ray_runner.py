@@ -13,9 +13,9 @@ import ray
 
 from actors.runtime import brought
 from infra.settings import Settings
-from pipelines.queue.bounds import ERROR_CHARS, plain_text
-from pipelines.queue.orders import Died, Ended, Order, unpacked_ended
-from pipelines.runner import run_order
+from pipelines.worker.attempt import Attempt, Died, Ended, unpacked_ended
+from pipelines.worker.bounds import ERROR_CHARS, plain_text
+from pipelines.worker.runner import run_attempt
 
 logger = logging.getLogger(__name__)
 
@@ -25,11 +25,11 @@ _TITLE = f"ray::{_NAME}"  # how Ray's name of a process that runs a task of ours
 
 
 class RayRunner:
-    """Hands orders to Ray. On a Ray that was started without our resource each takes a CPU."""
+    """Hands attempts to Ray. On a Ray that was started without our resource each takes a CPU."""
 
     def __init__(self, settings: Settings) -> None:
-        def finstage_task(*order: Any) -> bytes:
-            return run_order(settings, *order)
+        def finstage_task(*attempt: Any) -> bytes:
+            return run_attempt(settings, *attempt)
 
         own = RESOURCE in ray.cluster_resources()
         needs = {"num_cpus": 0, "resources": {RESOURCE: 1}} if own else {"num_cpus": 1}
@@ -37,14 +37,14 @@ class RayRunner:
         self._options: dict[str, Any] = {"max_retries": 0} | needs
         self._named: dict[str, Any] = {}  # by the names of registered tasks
 
-    def start(self, order: Order) -> Any:
+    def start(self, attempt: Attempt) -> Any:
         """Begin a try, under the task's name in Ray's dashboard; return Ray's reference."""
-        remote = self._named.get(order.name)
+        remote = self._named.get(attempt.name)
         if remote is None:
-            remote = self._named[order.name] = self._remote.options(
-                name=f"{_NAME} {order.name}", **self._options
+            remote = self._named[attempt.name] = self._remote.options(
+                name=f"{_NAME} {attempt.name}", **self._options
             )
-        return remote.remote(*(getattr(order, name) for name in Order.__slots__))
+        return remote.remote(*(getattr(attempt, name) for name in Attempt.__slots__))
 
     async def ended(self, ref: Any) -> Ended:
         """Wait for its end; raises Died."""

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import msgpack
 import orjson
 
+TASK_QUEUE = "finstage-tasks"  # the actor that takes submissions
+
 Mode = Literal["all", "settled", "any"]
 Take = Literal["none", "one", "list"]
 

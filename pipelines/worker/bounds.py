@@ -6,7 +6,7 @@ import math
 from dataclasses import replace
 from typing import Any
 
-from pipelines.queue.orders import Ended
+from pipelines.worker.attempt import Ended
 
 LONGEST_WAIT_S = 31_536_000.0  # a year, the most that HTTP's `delay_s` asks for
 ERROR_CHARS = 10_000

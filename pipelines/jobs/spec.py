@@ -1,14 +1,16 @@
-"""When a job is due: every so often, or at times of a zone's clock."""
+"""What a job is, and when it is due: every so often, or at times of a zone's clock."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any
+from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from apscheduler.triggers.cron import CronTrigger
 from apscheduler.triggers.interval import IntervalTrigger
+
+Outcome = Literal["ok", "failed", "timeout", "lost"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +59,19 @@ def daily(hour: int, minute: int, time_zone: str, day_of_week: str | None = None
         day_of_week=day_of_week, hour=hour, minute=minute, timezone=ZoneInfo(time_zone)
     )
     return Trigger(text, trigger, _is_daily=True)
+
+
+@dataclass(frozen=True, slots=True)
+class JobSpec:
+    """What a job is.
+
+    `grace_s`: a time that was missed while nobody looked is made up for if it is at most so old.
+    `market_hours`: due only while a market of the monitored symbols is open.
+    """
+
+    name: str
+    title: str
+    trigger: Trigger
+    timeout_s: float
+    grace_s: float
+    market_hours: bool = False

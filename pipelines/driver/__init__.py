@@ -1,0 +1,1 @@
+"""Finstage from a Python process: joined to its Ray, or (serve.client) over HTTP."""

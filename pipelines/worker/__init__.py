@@ -1,0 +1,1 @@
+"""The processes that run tasks, one attempt at a time."""
