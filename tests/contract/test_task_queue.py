@@ -138,7 +138,9 @@ async def test_what_fails_is_tried_again_on_the_same_id_and_then_a_dead_letter(
 
     # and begins anew when it is asked to
     await queue.own.desk.requeue(task.id)
-    await until(lambda: queue.runner.started[-1] == (task.id, 1) and bool(queue.runner.attempts), "")
+    await until(
+        lambda: queue.runner.started[-1] == (task.id, 1) and bool(queue.runner.attempts), ""
+    )
     queue.runner.complete(task.id)
     assert (await queue.result(task.id)).state == "completed"
     with pytest.raises(TaskNotRequeued):
