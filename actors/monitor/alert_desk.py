@@ -6,7 +6,7 @@ import asyncio
 import logging
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import replace
 from typing import Any
 
 import orjson
@@ -15,9 +15,11 @@ from actors.calls import once
 from actors.monitor.alerting.engine import AlertEngine, Happening, Resolved, ServiceAlert
 from actors.monitor.alerting.history import shown
 from actors.monitor.alerting.history import statistics as statistics_of
-from actors.monitor.alerting.rules import DEFAULT_RULES, RuleInvalid, ServiceRule, checked
-from actors.monitor.channels import Channels, EmailServer, Target, channels_from
+from actors.monitor.alerting.rules import DEFAULT_RULES, ServiceRule
+from actors.monitor.channels import Channels, EmailServer, Target
+from actors.monitor.checking import refusal
 from actors.monitor.keeping import Keeping
+from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from actors.turn import Turn
 from infra.clock import utc
@@ -76,7 +78,9 @@ class AlertDesk:
         watch = await self._keeping.get(WATCH)
         if watch is not None:
             self._watches, self._every_s = watch["watches"], watch["every_s"]
-        self._channels = channels_from(await self._keeping.get(CHANNELS), self._operators)
+        channels = await self._keeping.get(CHANNELS)
+        if channels is not None:
+            self._channels = replace(restored(Channels, channels), operators=self._operators)
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -96,15 +100,13 @@ class AlertDesk:
         """Tell something that the monitor did or found, once: no rule, and nothing that lasts."""
         now_s = self._keeping.clock.time_s()
         alert_id = f"{name}_{uuid.uuid4().hex[:12]}"
-        body = {
-            "id": alert_id, "rule_id": name, "title": title, "message": text,
-            "severity": severity, "metric_name": "", "current_value": 0.0, "threshold": 0.0,
-            "triggered_at_s": now_s, "resolved_at_s": now_s, "resolved_reason": "told once",
-        }  # fmt: skip
+        alert = ServiceAlert(
+            alert_id, name, title, text, severity, "", 0.0, 0.0, now_s, now_s, "told once"
+        )
         logger.log(_LEVELS.get(severity, logging.ERROR), "service.told", extra={"what": text})
-        await self._push("triggered", shown(body))
+        await self._push("triggered", shown(alert))
         try:
-            await self._keeping.note(ALERTS, alert_id, body)
+            await self._keeping.note(ALERTS, alert_id, plain(alert))
         except StoreError as error:
             logger.warning("service.not_in_history", extra={"reason": error.code})
 
@@ -145,7 +147,7 @@ class AlertDesk:
         async def work(unit: Unit) -> None:
             await unit.documents.put(STATE, "", state, now)
             for alert in alerts.values():
-                await unit.documents.put(ALERTS, alert.id, alert.as_dict(), now)
+                await unit.documents.put(ALERTS, alert.id, plain(alert), now)
             for one in told:
                 targets = self._channels.targets(self._channels_of(one))
                 await deliver_later(unit, _notice(one, now), targets, now)
@@ -171,33 +173,31 @@ class AlertDesk:
 
     async def history(self, hours: float) -> list[dict[str, Any]]:
         """Return the alerts that began in the last hours, the newest first; 1,000 at most."""
-        return [shown(body) for body in await self._begun(hours)][:1_000]
+        return [shown(alert) for alert in await self._begun(hours)][:1_000]
 
     async def statistics(self, hours: float) -> dict[str, Any]:
         """Return counts of the last hours."""
         now_s = self._keeping.clock.time_s()
         return statistics_of(await self._begun(hours), self._engine.active(), hours, now_s)
 
-    async def _begun(self, hours: float) -> list[dict[str, Any]]:
+    async def _begun(self, hours: float) -> list[ServiceAlert]:
         since_s = self._keeping.clock.time_s() - hours * 3_600
         kept = (await self._keeping.all(ALERTS)).values()
         told = await self._keeping.since(ALERTS, hours)
-        recent = [body for body in (*kept, *told) if body["triggered_at_s"] >= since_s]
-        return sorted(recent, key=lambda body: -float(body["triggered_at_s"]))
+        found = [restored(ServiceAlert, body) for body in (*kept, *told)]
+        recent = [alert for alert in found if alert.triggered_at_s >= since_s]
+        return sorted(recent, key=lambda alert: -alert.triggered_at_s)
 
     async def rules(self) -> list[dict[str, Any]]:
         """Return all rules."""
-        return [rule.as_dict() for rule in self._engine.rules()]
+        return [plain(rule) for rule in self._engine.rules()]
 
     async def put_rule(self, body: dict[str, Any]) -> None:
         """Add a rule, or put it in the place of the one of its id."""
-        try:
-            rule = checked(ServiceRule.from_dict(body))
-        except RuleInvalid as error:
-            raise RangeInvalid(("body", error.place), error.reason) from None
+        rule = ServiceRule.from_dict(body)
         async with self._turn:
             if (unset := self._channels.unset(rule.channels)) is not None:
-                raise RangeInvalid(("body", "channels"), unset)
+                raise refusal("channels", unset)
             told = await self._put(rule)
         await self._give(told)
 
@@ -231,7 +231,7 @@ class AlertDesk:
 
         async def work(unit: Unit) -> None:
             for rule in rules:
-                await unit.documents.put(RULES, rule.id, rule.as_dict(), now)
+                await unit.documents.put(RULES, rule.id, plain(rule), now)
             if removed:
                 await unit.documents.remove(RULES, removed)
 
@@ -255,7 +255,7 @@ class AlertDesk:
 
     async def set_email(self, body: dict[str, Any]) -> None:
         """Send email through this server from now on."""
-        server = EmailServer(**body | {"to_emails": tuple(body["to_emails"])})
+        server = restored(EmailServer, body)
         async with self._turn:
             await self._set_channels(replace(self._channels, email=server))
 
@@ -276,7 +276,8 @@ class AlertDesk:
             await self._set_channels(changed)
 
     async def _set_channels(self, channels: Channels) -> None:
-        await self._keeping.put(CHANNELS, "", channels.as_dict())
+        stored = replace(channels, operators=())  # those are the settings'
+        await self._keeping.put(CHANNELS, "", plain(stored))
         self._channels = channels
 
     async def config(self) -> dict[str, Any]:
@@ -294,7 +295,7 @@ class AlertDesk:
 def _rule(body: dict[str, Any]) -> ServiceRule | None:
     try:
         return ServiceRule.from_dict(body)
-    except RuleInvalid as error:  # of a former version
+    except RangeInvalid as error:  # of a former version
         logger.warning("service.rule_unread", extra={"rule": body.get("id"), "why": str(error)})
         return None
 
@@ -303,5 +304,5 @@ def _notice(one: Happening, now: Any) -> Notice:
     ended = isinstance(one, Resolved)
     title = f"{'Over: ' if ended else ''}{one.alert.title}"
     severity = "info" if ended else one.alert.severity
-    facts = {"event": one.kind} | {k: v for k, v in asdict(one.alert).items()}
+    facts = {"event": one.kind} | plain(one.alert)
     return Notice(one.notice_id, "service_alert", title, one.text, severity, now, facts)

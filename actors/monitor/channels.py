@@ -98,11 +98,6 @@ class Channels:
         """Return what signs for a webhook."""
         return dict(self.webhooks)[url]
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return what is kept: not the settings' targets."""
-        email = None if self.email is None else asdict(self.email)
-        return {"email": email, "webhooks": [list(pair) for pair in self.webhooks]}
-
     def shown(self) -> dict[str, Any]:
         """Return it for people, without secrets."""
         return {
@@ -110,15 +105,3 @@ class Channels:
             "webhook_urls": [shown(url) for url, _ in self.webhooks],
             "operator_targets": [shown(url) for url, _ in self.operators],
         }
-
-
-def channels_from(body: dict[str, Any] | None, operators: Sequence[Target]) -> Channels:
-    """Return what `as_dict` was made of."""
-    if body is None:
-        return Channels(tuple(operators))
-    email = body["email"]
-    server = (
-        None if email is None else EmailServer(**email | {"to_emails": tuple(email["to_emails"])})
-    )
-    webhooks = tuple((url, secret) for url, secret in body["webhooks"])
-    return Channels(tuple(operators), server, webhooks)

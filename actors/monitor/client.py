@@ -6,8 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
 from actors.monitor.experiments.assignment import Assigner, hashed, identifier
-from actors.monitor.experiments.definition import Experiment, Variant
-from actors.monitor.experiments.definition import from_dict as experiment_from
+from actors.monitor.experiments.definition import Experiment, Variant, experiment_from
 from actors.monitor.experiments.ledger import Tally
 from actors.runtime import ActorClient
 

@@ -13,7 +13,8 @@ import orjson
 from actors.monitor import summary
 from actors.monitor.grades import Finding, Grade, Watch, grade, health, worst
 from actors.monitor.keeping import Keeping
-from actors.monitor.reading import Reading, reading_from
+from actors.monitor.plain import plain, restored
+from actors.monitor.reading import Reading
 from actors.monitor.sampling import Machine, Sampler, largest_process, quantile
 from infra.errors import MonitorUnknown
 from infra.messages import PERFORMANCE, Message
@@ -55,7 +56,7 @@ class PerformanceDesk:
     async def load(self) -> None:
         """Take the readings of the last day."""
         kept = await self._keeping.since(READING, DAY_H)
-        self.minutes.extend(reading_from(body) for body in kept)
+        self.minutes.extend(restored(Reading, body) for body in kept)
         self._loaded_s = self._keeping.clock.time_s()
 
     @property
@@ -101,7 +102,7 @@ class PerformanceDesk:
     async def keep(self) -> None:
         """Write the minutes that are not in the store yet; raises StoreError, and tries again."""
         while self._unkept:
-            await self._keeping.note(READING, "", self._unkept[0].as_dict())
+            await self._keeping.note(READING, "", plain(self._unkept[0]))
             del self._unkept[0]
 
     async def _push(self, reading: Reading) -> None:

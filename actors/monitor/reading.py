@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
-from typing import Any
+from dataclasses import dataclass, field
 
 from actors.monitor.metrics import METRICS
 from infra.caches.hit_rate import LEAST_READS, Reads
@@ -75,13 +74,3 @@ class Reading:
     def judged_hit_rate(self) -> float | None:
         """Return the hit rate of the caches, None of so few reads that it says nothing."""
         return self.cache_hit_rate if self.cache_reads >= LEAST_READS else None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain types that JSON takes."""
-        return asdict(self)
-
-
-def reading_from(body: dict[str, Any]) -> Reading:
-    """Return what `as_dict` was made of."""
-    routes = tuple(RouteFigures(**route) for route in body.get("routes", ()))
-    return Reading(**{**body, "routes": routes})

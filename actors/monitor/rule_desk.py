@@ -11,12 +11,8 @@ from typing import Any
 from actors.calls import once
 from actors.monitor.keeping import Keeping
 from actors.monitor.optimisation.book import (
-    BatchResult,
-    DependencyMissing,
     Event,
     RuleBook,
-    RuleKept,
-    RuleUnknown,
     Switched,
     performance_of,
 )
@@ -27,11 +23,11 @@ from actors.monitor.optimisation.judge import (
     window_after,
     window_before,
 )
-from actors.monitor.optimisation.rules import RuleInvalid
+from actors.monitor.plain import plain
 from actors.monitor.reading import Reading
 from actors.turn import Turn
 from infra.clock import utc
-from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid
+from infra.errors import MonitorConflict, MonitorUnknown
 from infra.metrics import RULE_ENABLED
 
 logger = logging.getLogger(__name__)
@@ -144,22 +140,14 @@ class RuleDesk:
 
     async def enable(self, rule_id: str, force: bool, reason: str = "") -> dict[str, Any]:
         """Switch a rule on."""
-        try:
-            async with self._draft() as book:
-                done = book.enable(rule_id, force, self._now_s, self._performance(), reason)
-        except RuleUnknown:
-            raise MonitorUnknown("optimisation rule", rule_id) from None
-        except DependencyMissing as error:
-            raise MonitorConflict(str(error)) from None
+        async with self._draft() as book:
+            done = book.enable(rule_id, force, self._now_s, self._performance(), reason)
         return self._shown_switch(done)
 
     async def disable(self, rule_id: str, reason: str) -> dict[str, Any]:
         """Switch a rule off; those that depend on it stay, and are listed."""
-        try:
-            async with self._draft() as book:
-                done = book.disable(rule_id, reason, self._now_s, self._performance())
-        except RuleUnknown:
-            raise MonitorUnknown("optimisation rule", rule_id) from None
+        async with self._draft() as book:
+            done = book.disable(rule_id, reason, self._now_s, self._performance())
         return self._shown_switch(done)
 
     async def enable_all(
@@ -168,33 +156,25 @@ class RuleDesk:
         """Switch rules on, each after those of them that it depends on."""
         async with self._draft() as book:
             done = book.enable_all(rule_ids, force, self._now_s, self._performance(), reason)
-        return [_result(one) for one in done]
+        return [plain(one) for one in done]
 
     async def disable_all(self, rule_ids: Sequence[str], reason: str) -> list[dict[str, Any]]:
         """Switch rules off."""
         async with self._draft() as book:
             done = book.disable_all(rule_ids, reason, self._now_s, self._performance())
-        return [_result(one) for one in done]
+        return [plain(one) for one in done]
 
     @once
     async def add(self, body: dict[str, Any]) -> None:
         """Add a rule of a user's, off."""
-        try:
-            async with self._draft() as book:
-                book.add(body)
-        except RuleInvalid as error:
-            raise RangeInvalid(("body", error.place), error.reason) from None
+        async with self._draft() as book:
+            book.add(body)
 
     @once
     async def remove(self, rule_id: str) -> None:
         """Delete a user's rule that is off."""
-        try:
-            async with self._draft() as book:
-                book.remove(rule_id)
-        except RuleUnknown:
-            raise MonitorUnknown("optimisation rule", rule_id) from None
-        except RuleKept as error:
-            raise MonitorConflict(str(error)) from None
+        async with self._draft() as book:
+            book.remove(rule_id)
 
     def _shown_switch(self, done: Switched) -> dict[str, Any]:
         event = done.event
@@ -244,12 +224,8 @@ class RuleDesk:
 
     async def rule(self, rule_id: str) -> dict[str, Any]:
         """Return one rule with its thresholds."""
-        try:
-            shown = self._shown(rule_id)
-        except RuleUnknown:
-            raise MonitorUnknown("optimisation rule", rule_id) from None
         rule = self._book.rule(rule_id)
-        return shown | {
+        return self._shown(rule_id) | {
             "performance_threshold": dict(rule.performance_threshold),
             "rollback_condition": rollback_condition(rule) or None,
         }
@@ -304,12 +280,3 @@ class RuleDesk:
     @property
     def _now_s(self) -> float:
         return self._keeping.clock.time_s()
-
-
-def _result(one: BatchResult) -> dict[str, Any]:
-    return {
-        "rule_id": one.rule_id,
-        "status": one.status,
-        "success": one.success,
-        "error_message": one.error_message,
-    }

@@ -11,27 +11,25 @@ from dataclasses import dataclass
 from typing import Any
 
 from actors.calls import once
-from actors.monitor.experiments import definition
+from actors.monitor.checking import refusal
 from actors.monitor.experiments.analysis import analyse, horizon_reached
 from actors.monitor.experiments.assignment import Assigner, hashed
 from actors.monitor.experiments.definition import (
     DRAFT,
     RUNNING,
     Experiment,
-    ExperimentInvalid,
-    StateInvalid,
-    Variant,
-    as_dict,
     checked,
-    from_dict,
+    experiment_from,
+    moved,
 )
 from actors.monitor.experiments.ledger import Ledger, Tally
 from actors.monitor.keeping import Keeping
 from actors.monitor.optimisation.rules import REQUEST_SCOPED
+from actors.monitor.plain import plain
 from actors.monitor.rule_desk import RuleDesk
 from actors.turn import Turn
 from infra.clock import utc
-from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid, StoreError
+from infra.errors import MonitorConflict, MonitorUnknown, StoreError
 
 logger = logging.getLogger(__name__)
 
@@ -73,7 +71,7 @@ class TrialDesk:
         ledgers = await self._keeping.all(LEDGER)
         frozen = await self._keeping.all(FROZEN)
         for test_id, body in (await self._keeping.all(KIND)).items():
-            test = from_dict(body)
+            test = experiment_from(body)
             ledger = Ledger([variant.id for variant in test.variants])
             ledger.merge(ledgers.get(test_id, {}))
             trial = self._trials[test_id] = _Trial(test, ledger)
@@ -84,7 +82,7 @@ class TrialDesk:
 
     def running(self) -> tuple[dict[str, Any], ...]:
         """Return the tests that run, as JSON has them."""
-        return tuple(as_dict(t.test) for t in self._trials.values() if t.test.status == RUNNING)
+        return tuple(plain(t.test) for t in self._trials.values() if t.test.status == RUNNING)
 
     # -- measuring --------------------------------------------------------------------------
 
@@ -149,19 +147,19 @@ class TrialDesk:
         variant = next((v for v in trial.test.variants if v.id == variant_id), None)
         if variant is None:
             known = ", ".join(v.id for v in trial.test.variants)
-            raise RangeInvalid(("body", "variant_id"), f"the variants are {known}")
+            raise refusal("variant_id", f"the variants are {known}")
         if trial.test not in self._assigner.matching(endpoint):
-            raise RangeInvalid(("body", "endpoint"), "the test is not about this endpoint")
+            raise refusal("endpoint", "the test is not about this endpoint")
         is_sticky = trial.test.is_sticky
         if is_sticky and self._assigner.variant_of(trial.test, user) != variant:
-            raise RangeInvalid(("body", "variant_id"), "this user is not in this variant")
+            raise refusal("variant_id", "this user is not in this variant")
         tally = Tally()
         tally.expose(variant_id)
         unit = hashed(test_id, user) if is_sticky else ""
         try:
             tally.add(variant_id, unit, response_ms, success, metrics)
         except ValueError as error:
-            raise RangeInvalid(("body",), str(error)) from None
+            raise refusal((), str(error)) from None
         self._merge(trial, tally.take())
 
     # -- tests ------------------------------------------------------------------------------
@@ -175,45 +173,22 @@ class TrialDesk:
             if len(self._trials) >= MOST:
                 raise MonitorConflict(f"there are {MOST} tests, the most there may be; delete one")
             test = self._made(body)
-            await self._keeping.put(KIND, test.id, as_dict(test))
+            await self._keeping.put(KIND, test.id, plain(test))
             trial = self._trials[test.id] = _Trial(test, Ledger([v.id for v in test.variants]))
         return self._shown(trial)
 
     def _made(self, body: dict[str, Any]) -> Experiment:
-        variants = tuple(
-            Variant(**{**one, "optimization_rules": tuple(one["optimization_rules"])})
-            for one in body["variants"]
-        )
-        made = Experiment(
-            **body
-            | {
-                "variants": variants,
-                "target_endpoints": tuple(body["target_endpoints"]),
-                "success_metrics": tuple(body["success_metrics"]),
-                "created_at_s": self._now_s,
-                "updated_at_s": self._now_s,
-            }
-        )
-        try:
-            return checked(made, self._rules.known, REQUEST_SCOPED)
-        except ExperimentInvalid as error:
-            place = tuple(str(part) for part in error.place)
-            raise RangeInvalid(("body", *place), error.reason) from None
+        times = {"created_at_s": self._now_s, "updated_at_s": self._now_s}
+        return checked(experiment_from(body | times), self._rules.known, REQUEST_SCOPED)
 
     @once
     async def move(self, test_id: str, to: str, reason: str = "") -> dict[str, Any]:
         """Let a test be `started`, `paused`, `resumed`, `stopped` or `completed`."""
         async with self._turn:
             trial = self._trial(test_id)
-            try:
-                if to == "stopped":
-                    moved = definition.stopped(trial.test, reason, self._now_s)
-                else:
-                    moved = getattr(definition, to)(trial.test, self._now_s)
-            except StateInvalid as error:
-                raise MonitorConflict(str(error)) from None
-            await self._keeping.put(KIND, test_id, as_dict(moved))
-            trial.test = moved
+            changed = moved(trial.test, to, self._now_s, reason)
+            await self._keeping.put(KIND, test_id, plain(changed))
+            trial.test = changed
             self._follow()
             with contextlib.suppress(StoreError):  # what was measured is written later then
                 await self._keep_all()
@@ -300,7 +275,7 @@ class TrialDesk:
 
     def _shown(self, trial: _Trial) -> dict[str, Any]:
         test = trial.test
-        body = as_dict(test)
+        body: dict[str, Any] = plain(test)
         times = {name: body.pop(f"{name}_s") for name in ("created_at", "updated_at")}
         started_s, ended_s = body.pop("started_at_s"), body.pop("ended_at_s")
         return (

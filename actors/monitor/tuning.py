@@ -5,20 +5,19 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from statistics import fmean
 from typing import Any, Literal
 
 from actors.monitor.comparison import MeanChange, measured, percent_of, within
 from actors.monitor.grades import DEFAULTS, Thresholds, exceeded, is_poor_run
 from actors.monitor.metrics import METRICS
+from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 
 CACHE_SHARES = (0.2, 2.0)
 TTL_FACTORS = (0.5, 4.0)
 BATCH_MS_MOST = 20.0
-LONGEST_TTL_S = 3_600.0
-LEAST_ENTRIES = 100
 PREFETCHED = 5
 
 COOL_DOWN_S = 1_800.0
@@ -66,32 +65,6 @@ class Knobs:
         _check("batch_ms", self.batch_ms, 0, 1_000)
         _check("task_at_once", self.task_at_once, 1, 256)
 
-    def max_entries(self, configured: int) -> int:
-        """Return how many entries a cache may have: at least 100, if it was given so many."""
-        return max(min(LEAST_ENTRIES, configured), int(configured * self.cache_share))
-
-    def max_bytes(self, configured: int) -> int:
-        """Return how many bytes a cache may have."""
-        return int(configured * self.cache_share)
-
-    def ttl_s(self, configured_s: float | None) -> float | None:
-        """Return the lifetime of a cache's entries; raised to an hour at most."""
-        if configured_s is None:
-            return None
-        changed_s = configured_s * self.ttl_factor
-        if changed_s > configured_s:
-            changed_s = max(configured_s, min(changed_s, LONGEST_TTL_S))
-        return changed_s
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain types that JSON takes."""
-        return {**asdict(self), "prefetch": list(self.prefetch)}
-
-
-def knobs_from(body: Mapping[str, Any]) -> Knobs:
-    """Return what `as_dict` was made of; raises ValueError for values out of bounds."""
-    return Knobs(**{**body, "prefetch": tuple(body.get("prefetch", ()))})
-
 
 def _check(name: str, value: float, low: float, high: float) -> None:
     if not low <= value <= high:
@@ -128,32 +101,6 @@ class Change:
     def name(self) -> str:
         """The name of the alert that tells of it."""
         return "force_auto_tuning_completed" if self.is_forced else "auto_tuning_completed"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain types that JSON takes."""
-        return {
-            "at_s": self.at_s,
-            "before": self.before.as_dict(),
-            "after": self.after.as_dict(),
-            "reason": self.reason,
-            "triggers": [asdict(trigger) for trigger in self.triggers],
-            "needs_rules": list(self.needs_rules),
-            "is_forced": self.is_forced,
-            "sheds_memory": self.sheds_memory,
-        }
-
-
-def change_from(body: Mapping[str, Any]) -> Change:
-    """Return what `as_dict` was made of."""
-    return Change(
-        **{
-            **body,
-            "before": knobs_from(body["before"]),
-            "after": knobs_from(body["after"]),
-            "triggers": tuple(Trigger(**trigger) for trigger in body["triggers"]),
-            "needs_rules": tuple(body["needs_rules"]),
-        }
-    )
 
 
 # -- what came of a change ------------------------------------------------------------------
@@ -193,12 +140,7 @@ class Review:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain types that JSON takes."""
-        return {
-            "at_s": self.at_s,
-            "change": self.change.as_dict(),
-            "outcomes": [asdict(outcome) for outcome in self.outcomes],
-            "is_worse": self.is_worse,
-        }
+        return {**plain(self), "is_worse": self.is_worse}
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,7 +217,7 @@ class Tuner:
         self._thresholds = thresholds
         state = state or {}
         pending = state.get("pending")
-        self._pending: Change | None = None if pending is None else change_from(pending)
+        self._pending: Change | None = None if pending is None else restored(Change, pending)
         self._changed_s: float | None = state.get("changed_s")
         self._forced_s: float | None = state.get("forced_s")
         self._rest_until_s: dict[str, float] = dict(state.get("rest_until_s", {}))
@@ -284,7 +226,7 @@ class Tuner:
     def state(self) -> dict[str, Any]:
         """Return plain types that JSON takes, for the constructor of the next process."""
         return {
-            "pending": None if self._pending is None else self._pending.as_dict(),
+            "pending": self._pending and plain(self._pending),
             "changed_s": self._changed_s,
             "forced_s": self._forced_s,
             "rest_until_s": dict(self._rest_until_s),

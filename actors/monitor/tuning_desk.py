@@ -11,9 +11,10 @@ from actors.calls import once
 from actors.monitor.comparison import within
 from actors.monitor.keeping import Keeping
 from actors.monitor.performance_desk import PerformanceDesk
+from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from actors.monitor.rule_desk import RuleDesk
-from actors.monitor.tuning import REVIEW_AFTER_S, WINDOW_S, Knobs, Tuner, knobs_from
+from actors.monitor.tuning import REVIEW_AFTER_S, WINDOW_S, Knobs, Tuner
 from actors.turn import Turn
 from infra.settings import Settings
 
@@ -57,7 +58,7 @@ class TuningDesk:
         """Take what the store remembers."""
         kept = await self._keeping.get(STATE)
         if kept is not None:
-            self.knobs = knobs_from(kept["knobs"])
+            self.knobs = restored(Knobs, kept["knobs"])
             self._is_on = kept["is_on"]
             self._tuner = Tuner(state=kept["tuner"])
 
@@ -123,7 +124,7 @@ class TuningDesk:
         if change is None:
             await self._put(self.knobs, self._tuner, self._is_on)
             return False
-        await self._keep(change.after, tuner, change.name, change.as_dict(), change.reason)
+        await self._keep(change.after, tuner, change.name, plain(change), change.reason)
         for rule in change.needs_rules:  # after it is stored: else nobody switches them off again
             await self._rules.enable(rule, True, f"auto-tuning: {change.reason}")
         await self._tell(change.name, change.reason)
@@ -156,9 +157,9 @@ class TuningDesk:
         pending = self._tuner.pending
         return {
             "auto_tuning": self._is_on,
-            "knobs": self.knobs.as_dict(),
-            "configured": self._first.as_dict(),
-            "under_review": None if pending is None else pending.as_dict(),
+            "knobs": plain(self.knobs),
+            "configured": plain(self._first),
+            "under_review": pending and plain(pending),
         }
 
     async def history(self, hours: float) -> list[dict[str, Any]]:
@@ -182,4 +183,4 @@ class TuningDesk:
 
 
 def _state(knobs: Knobs, tuner: Tuner, is_on: bool) -> dict[str, Any]:
-    return {"knobs": knobs.as_dict(), "is_on": is_on, "tuner": tuner.state()}
+    return {"knobs": plain(knobs), "is_on": is_on, "tuner": tuner.state()}

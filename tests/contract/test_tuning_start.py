@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from actors.monitor.performance_desk import READING
+from actors.monitor.plain import plain
 from actors.monitor.sampling import Machine
 from actors.monitor.tuning import REVIEW_AFTER_S, Change, Knobs, Trigger
 from infra.clock import utc
@@ -27,7 +28,7 @@ async def keep_minutes(local: LocalService, count: int, before_s: float) -> None
     now_s = local.clock.time_s()
     ats = [now_s - before_s - 60.0 * number for number in range(count)][::-1]
     happened = [
-        Happening(READING, "", utc(at_s), replace(reading(**POOR), at_s=at_s).as_dict())
+        Happening(READING, "", utc(at_s), plain(replace(reading(**POOR), at_s=at_s)))
         for at_s in ats
     ]
 
@@ -85,12 +86,12 @@ async def test_a_change_of_another_run_is_not_undone_by_what_was_then(
         replace(reading(avg_response_ms=100.0), at_s=change.at_s - 60.0 * number)
         for number in range(10)
     ]
-    happened = [Happening(READING, "", utc(one.at_s), one.as_dict()) for one in calm]
+    happened = [Happening(READING, "", utc(one.at_s), plain(one)) for one in calm]
     await local.store.write(lambda unit: unit.happenings.add(happened))
     state = {
-        "knobs": after.as_dict(),
+        "knobs": plain(after),
         "is_on": True,
-        "tuner": {"pending": change.as_dict(), "changed_s": change.at_s},
+        "tuner": {"pending": plain(change), "changed_s": change.at_s},
     }
     await local.store.write(lambda unit: unit.documents.put("tuning", "", state, utc(now_s)))
     monitor = await started(local)
@@ -127,14 +128,14 @@ async def test_an_undo_that_the_store_did_not_take_is_made_the_next_minute(
     measured = [(at_s - 60.0 * n, 100.0 + n % 3) for n in range(9)]
     measured += [(at_s + 130.0 + 50.0 * n, 900.0 + n % 3) for n in range(11)]
     happened = [
-        Happening(READING, "", utc(s), replace(reading(avg_response_ms=ms), at_s=s).as_dict())
+        Happening(READING, "", utc(s), plain(replace(reading(avg_response_ms=ms), at_s=s)))
         for s, ms in sorted(measured)
     ]
     await local.store.write(lambda unit: unit.happenings.add(happened))
     state = {
-        "knobs": after.as_dict(),
+        "knobs": plain(after),
         "is_on": True,
-        "tuner": {"pending": change.as_dict(), "changed_s": change.at_s},
+        "tuner": {"pending": plain(change), "changed_s": change.at_s},
     }
     await local.store.write(lambda unit: unit.documents.put("tuning", "", state, utc(now_s)))
     monitor = await started(local)

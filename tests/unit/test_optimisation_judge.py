@@ -23,6 +23,7 @@ from actors.monitor.optimisation.judge import (
     window_before,
 )
 from actors.monitor.optimisation.rules import BUILT_IN, Rule
+from actors.monitor.plain import plain
 from actors.monitor.reading import Reading
 from tests.unit.test_optimisation_rules import ASYNC, CALM, HEAVY, MEMORY, PRICES, STREAMING, TA
 
@@ -302,7 +303,7 @@ def test_looks_come_due_one_after_the_other() -> None:
 def test_a_judgement_says_what_is_worse() -> None:
     found = judged(BUILT_IN[MEMORY], steady(avg_response_ms=(100.0, 150.0)))
     assert found.reason == ("response_time_increase_percent 15: avg_response_time was 100, is 150")
-    body = json.loads(json.dumps(found.as_dict()))
+    body = json.loads(json.dumps(plain(found)))
     assert body["verdict"] == "worse"
     assert body["findings"][1]["change_percent"] == pytest.approx(50.0)
     assert judged(BUILT_IN[MEMORY], steady()).reason == ""

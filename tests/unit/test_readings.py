@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 from prometheus_client import CollectorRegistry, Histogram
 
-from actors.monitor.reading import Reading, RouteFigures, reading_from
+from actors.monitor.plain import plain, restored
+from actors.monitor.reading import Reading, RouteFigures
 from actors.monitor.sampling import Machine, Sampler, is_judged, largest_process, quantile
 from actors.monitor.summary import (
     current,
@@ -298,7 +299,7 @@ def test_tasks_are_counted_by_how_they_ended() -> None:
 
 def test_a_reading_survives_the_store() -> None:
     found = read({}, requests({(PRICES, "200"): 2}) | reads({("news", "near", "hit"): 1}))
-    assert reading_from(json.loads(json.dumps(found.as_dict()))) == found
+    assert restored(Reading, json.loads(json.dumps(plain(found)))) == found
 
 
 def test_an_ended_process_takes_nothing_from_the_counts() -> None:

@@ -6,7 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from actors.monitor.alerting.engine import ServiceAlert
-from actors.monitor.alerting.history import history, shown, statistics
+from actors.monitor.alerting.history import shown, statistics
 
 NOW_S = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC
 HOUR_S = 3_600.0
@@ -45,22 +45,9 @@ def test_one_that_is_over_shows_when_and_why() -> None:
     assert over["resolved_reason"] == "it cleared"
 
 
-def test_dicts_are_as_good_as_alerts() -> None:
-    found = alert(1, resolved_at_s=NOW_S)
-    assert shown(found.as_dict()) == shown(found)
-    assert history([found.as_dict()], 24, NOW_S) == history([found], 24, NOW_S)
-
-
-def test_a_history_is_of_the_last_hours_and_the_newest_comes_first() -> None:
-    found = history([alert(2), alert(24.1), alert(24), alert(0.5)], 24, NOW_S)
-    assert [one["id"] for one in found] == [alert(age).id for age in (0.5, 2, 24)]
-
-
 def test_what_was_kept_at_each_change_counts_once_as_it_was_last() -> None:
     began = alert(1)
     kept = [began, replace(began, acknowledged=True), replace(began, resolved_at_s=NOW_S)]
-    (one,) = history(kept, 24, NOW_S)
-    assert "resolved_at" in one
     assert statistics(kept, [], 24, NOW_S)["total_alerts"] == 1
 
 
@@ -101,4 +88,3 @@ def test_what_is_known_of_an_active_alert_goes_before_its_history() -> None:
 def test_no_alerts_are_empty_figures() -> None:
     found = statistics([], [], 1, NOW_S)
     assert (found["total_alerts"], found["hourly_breakdown"]) == (0, {})
-    assert history([], 1, NOW_S) == []

@@ -11,6 +11,7 @@ import pytest
 from scipy import stats as scipy_stats  # type: ignore[import-untyped]
 
 from actors.monitor.comparison import MeanChange
+from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from actors.monitor.tuning import (
     ALL_RULES,
@@ -20,8 +21,6 @@ from actors.monitor.tuning import (
     Knobs,
     Trigger,
     Tuner,
-    change_from,
-    knobs_from,
     outcome,
 )
 from tests.unit.test_readings import NOW_S, every_minute, reading
@@ -70,33 +69,15 @@ def changes(readings: Sequence[Reading], tuner: Tuner) -> list[Change]:
 )  # fmt: skip
 def test_knobs_have_bounds(figures: dict[str, float]) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(figures))} must be from"):
-        knobs_from(KNOBS.as_dict() | figures)
+        restored(Knobs, plain(KNOBS) | figures)
 
 
 def test_knobs_and_changes_survive_the_store() -> None:
     change = decide(lasting(3, **FULL, **SLOW))
     assert change is not None
-    assert change_from(json.loads(json.dumps(change.as_dict()))) == change
+    assert restored(Change, json.loads(json.dumps(plain(change)))) == change
     knobs = Knobs(cache_share=0.7, batch_ms=3.0, task_at_once=4, prefetch=("AAPL", "MSFT"))
-    assert knobs_from(json.loads(json.dumps(knobs.as_dict()))) == knobs
-
-
-def test_lifetimes_are_raised_to_an_hour_at_most() -> None:
-    longer = Knobs(ttl_factor=1.5, batch_ms=3.0, task_at_once=4)
-    assert longer.ttl_s(600.0) == 900.0
-    assert longer.ttl_s(3_000.0) == 3_600.0
-    assert longer.ttl_s(7_200.0) == 7_200.0  # longer than that already
-    assert longer.ttl_s(None) is None
-    shorter = Knobs(ttl_factor=0.5, batch_ms=3.0, task_at_once=4)
-    assert shorter.ttl_s(7_200.0) == 3_600.0
-
-
-def test_caches_keep_a_hundred_entries() -> None:
-    smaller = Knobs(cache_share=0.2, batch_ms=3.0, task_at_once=4)
-    assert smaller.max_entries(2_000) == 400
-    assert smaller.max_entries(200) == 100
-    assert smaller.max_entries(50) == 50
-    assert smaller.max_bytes(1_000) == 200
+    assert restored(Knobs, json.loads(json.dumps(plain(knobs)))) == knobs
 
 
 # -- triggers -------------------------------------------------------------------------------
@@ -291,7 +272,7 @@ def changed_at(minute: int, metric: str = "memory_percent") -> Tuner:
         NOW_S + 60 * minute, KNOBS, Knobs(cache_share=0.7, batch_ms=3.0, task_at_once=4), "why",
         (Trigger(metric, 1.0, 1.0),), (MEMORY_RULE,),
     )  # fmt: skip
-    return Tuner(state={"pending": made.as_dict(), "changed_s": made.at_s})
+    return Tuner(state={"pending": plain(made), "changed_s": made.at_s})
 
 
 def test_welchs_interval_is_scipys() -> None:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from actors.monitor.alerting.rules import DEFAULT_RULES, ServiceRule, checked
+from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from infra.clock import utc
 
@@ -56,15 +57,6 @@ class ServiceAlert:
     def is_active(self) -> bool:
         """Whether it is not over."""
         return self.resolved_at_s is None
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain types that JSON takes."""
-        return asdict(self)
-
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> ServiceAlert:
-        """Return what `as_dict` was made of."""
-        return cls(**body)
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +155,7 @@ class AlertEngine:
     def put(self, rule: ServiceRule, now_s: float) -> list[Happening]:
         """Add a rule, or put it in the place of the one of its id; return what is to be told.
 
-        Raises RuleInvalid. An alert goes on under another threshold; it ends if the rule is
+        Raises RangeInvalid. An alert goes on under another threshold; it ends if the rule is
         disabled, or looks at something else now: then its cool-down is forgotten too.
         """
         self._changed = []
@@ -208,14 +200,16 @@ class AlertEngine:
 
     def state(self) -> dict[str, Any]:
         """Return what is remembered, as plain types that JSON takes. Rules are not in it."""
-        return {"watches": {rule_id: asdict(watch) for rule_id, watch in self._watches.items()}}
+        return {"watches": {rule_id: plain(watch) for rule_id, watch in self._watches.items()}}
 
     def restore(self, state: Mapping[str, Any]) -> None:
         """Remember what `state` gave, in the place of what is known.
 
         Alerts whose rule is gone, disabled or another by now end with the next reading.
         """
-        self._watches = {rule_id: _watch(body) for rule_id, body in state["watches"].items()}
+        self._watches = {
+            rule_id: restored(_Watch, body) for rule_id, body in state["watches"].items()
+        }
         self._changed = []
 
     def _retire(self, rule_id: str, now_s: float) -> list[Happening]:
@@ -328,11 +322,6 @@ class _Watch:
             return []
         self.is_told = True
         return [Triggered(alert)]
-
-
-def _watch(body: Mapping[str, Any]) -> _Watch:
-    alert = None if body["alert"] is None else ServiceAlert.from_dict(body["alert"])
-    return _Watch(**{**body, "alert": alert, "returned_at_s": list(body["returned_at_s"])})
 
 
 def _subject(rule: ServiceRule) -> str:

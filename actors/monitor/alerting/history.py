@@ -1,25 +1,19 @@
-"""Past alerts about the service: the list, its figures, and how an alert is shown.
-
-Alerts are given as they are or as `as_dict` makes them. One that is given twice counts once, as
-it was given last: so a history may keep what an alert was at each change.
-"""
+"""Past alerts about the service: their figures, and how an alert is shown."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from actors.monitor.alerting.engine import ServiceAlert
 from infra.clock import utc
 
-AnyAlert = ServiceAlert | Mapping[str, Any]
 _HOUR_S = 3_600.0
 
 
-def shown(alert: AnyAlert) -> dict[str, Any]:
+def shown(alert: ServiceAlert) -> dict[str, Any]:
     """Return an alert for clients: times are ISO 8601 in UTC; an active one has no end."""
-    alert = _alert(alert)
     body = {
         "id": alert.id,
         "rule_id": alert.rule_id,
@@ -40,40 +34,28 @@ def shown(alert: AnyAlert) -> dict[str, Any]:
     return body
 
 
-def history(alerts: Iterable[AnyAlert], hours: float, now_s: float) -> list[dict[str, Any]]:
-    """Return the alerts that were triggered in the last `hours`, shown, the newest first."""
-    return [shown(alert) for alert in reversed(_recent(alerts, hours, now_s))]
-
-
 def statistics(
-    alerts: Iterable[AnyAlert], active: Iterable[AnyAlert], hours: float, now_s: float
+    alerts: Iterable[ServiceAlert],
+    active: Sequence[ServiceAlert],
+    hours: float,
+    now_s: float,
 ) -> dict[str, Any]:
     """Return how many alerts were triggered in the last `hours`, by severity, rule and hour (UTC).
 
-    `active`: all that are not over, however old; what they say goes before what `alerts` say.
-    What no alert has is in no breakdown.
+    One that is given twice counts once, as it was given last: a history may hold what an alert
+    was at each change. `active`: all that are not over, however old; what they say goes before
+    what `alerts` say. What no alert has is in no breakdown.
     """
-    present = list(active)
-    found = _recent([*alerts, *present], hours, now_s)
+    latest = {alert.id: alert for alert in (*alerts, *active)}.values()
+    start_s = now_s - hours * _HOUR_S
+    found = [alert for alert in latest if alert.triggered_at_s >= start_s]
     by_hour = Counter(utc(alert.triggered_at_s).strftime("%Y-%m-%d %H:00") for alert in found)
     return {
         "time_range_hours": hours,
         "total_alerts": len(found),
-        "active_alerts": len({_alert(alert).id for alert in present}),
+        "active_alerts": len(active),
         "severity_breakdown": dict(sorted(Counter(a.severity for a in found).items())),
         "rule_breakdown": dict(sorted(Counter(a.rule_id for a in found).items())),
         "hourly_breakdown": dict(sorted(by_hour.items())),
         "generated_at": utc(now_s).isoformat(),
     }
-
-
-def _recent(alerts: Iterable[AnyAlert], hours: float, now_s: float) -> list[ServiceAlert]:
-    """Return each alert of the last hours once, by the time it was triggered."""
-    latest = {alert.id: alert for alert in map(_alert, alerts)}
-    start_s = now_s - hours * _HOUR_S
-    found = [alert for alert in latest.values() if alert.triggered_at_s >= start_s]
-    return sorted(found, key=lambda alert: alert.triggered_at_s)
-
-
-def _alert(alert: AnyAlert) -> ServiceAlert:
-    return alert if isinstance(alert, ServiceAlert) else ServiceAlert.from_dict(alert)

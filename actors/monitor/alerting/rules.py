@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import MISSING, asdict, dataclass, fields, replace
+from collections.abc import Callable, Mapping
+from dataclasses import MISSING, dataclass, fields, replace
 from typing import Any
 
+from actors.monitor.checking import refusal, require, require_one_of
 from actors.monitor.metrics import METRICS
 
 SEVERITIES = ("info", "warning", "error", "critical")
@@ -33,18 +34,6 @@ _WORDS = {
     "<=": "at or below",
     "==": "equal to",
 }
-
-
-class RuleInvalid(ValueError):
-    """Raised for a rule that means nothing. `reason` names what `place`, a field, may be."""
-
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__(place, reason)
-        self.place = place
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,41 +91,32 @@ class ServiceRule:
         lasting = f" for at least {_shown(self.duration_s)} s" if self.duration_s else ""
         return f"{start}{past}{lasting}."
 
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain types that JSON takes."""
-        return asdict(self) | {"channels": list(self.channels)}
-
     @classmethod
     def from_dict(cls, body: Mapping[str, Any]) -> ServiceRule:
-        """Return the rule of a body as `as_dict` makes it; raises RuleInvalid."""
+        """Return the rule of a body as `plain` makes it; raises RangeInvalid."""
         known = {one.name: one for one in fields(cls)}
         for name in body:
-            if name not in known:
-                raise RuleInvalid(name, f"unknown; a rule has {', '.join(known)}")
+            require(name in known, name, f"unknown; a rule has {', '.join(known)}")
         for name, one in known.items():
-            if one.default is MISSING and name not in body:
-                raise RuleInvalid(name, "missing")
+            require(one.default is not MISSING or name in body, name, "missing")
         channels = body["channels"]
-        if not isinstance(channels, list | tuple):
-            raise RuleInvalid("channels", f"use a list of {', '.join(CHANNELS)}")
+        is_list = isinstance(channels, list | tuple)
+        require(is_list, "channels", f"use a list of {', '.join(CHANNELS)}")
         return checked(cls(**{**body, "channels": tuple(channels)}))
 
 
 def checked(rule: ServiceRule) -> ServiceRule:
-    """Return a rule that means something, each channel once; raises RuleInvalid."""
-    if not isinstance(rule.id, str) or not _ID.fullmatch(rule.id):
-        raise RuleInvalid("id", f"use {_ID.pattern}")
+    """Return a rule that means something, each channel once; raises RangeInvalid."""
+    require(isinstance(rule.id, str) and _ID.fullmatch(rule.id), "id", f"use {_ID.pattern}")
     _check_text("name", rule.name, 1, _LONGEST_NAME)
     _check_text("description", rule.description, 0, _LONGEST_DESCRIPTION)
-    _check_one_of("metric_name", rule.metric_name, METRICS)
-    _check_one_of("condition", rule.condition, CONDITIONS)
-    _check_one_of("severity", rule.severity, SEVERITIES)
-    if not rule.channels:
-        raise RuleInvalid("channels", f"use one or more of {', '.join(CHANNELS)}")
+    require_one_of("metric_name", rule.metric_name, METRICS)
+    require_one_of("condition", rule.condition, CONDITIONS)
+    require_one_of("severity", rule.severity, SEVERITIES)
+    require(rule.channels, "channels", f"use one or more of {', '.join(CHANNELS)}")
     for channel in rule.channels:
-        _check_one_of("channels", channel, CHANNELS)
-    if not isinstance(rule.enabled, bool):
-        raise RuleInvalid("enabled", "use true or false")
+        require_one_of("channels", channel, CHANNELS)
+    require(isinstance(rule.enabled, bool), "enabled", "use true or false")
     _check_number("threshold", rule.threshold, -math.inf, math.inf)
     _check_number("cooldown_minutes", rule.cooldown_minutes, 0.0, LONGEST_COOLDOWN_MINUTES)
     _check_number("duration_s", rule.duration_s, 0.0, LONGEST_DURATION_S)
@@ -145,13 +125,8 @@ def checked(rule: ServiceRule) -> ServiceRule:
 
 
 def _check_text(place: str, value: object, shortest: int, longest: int) -> None:
-    if not isinstance(value, str) or not shortest <= len(value.strip()) <= len(value) <= longest:
-        raise RuleInvalid(place, f"use a text of {shortest} to {longest} characters")
-
-
-def _check_one_of(place: str, value: object, allowed: Collection[str]) -> None:
-    if not isinstance(value, str) or value not in allowed:
-        raise RuleInvalid(place, f"{value!r} is none of {', '.join(allowed)}")
+    holds = isinstance(value, str) and shortest <= len(value.strip()) <= len(value) <= longest
+    require(holds, place, f"use a text of {shortest} to {longest} characters")
 
 
 def _check_number(place: str, value: object, lowest: float, highest: float) -> None:
@@ -159,7 +134,7 @@ def _check_number(place: str, value: object, lowest: float, highest: float) -> N
         if math.isfinite(value) and lowest <= value <= highest:
             return
     bounds = "" if math.isinf(highest) else f" from {lowest:g} to {highest:g}"
-    raise RuleInvalid(place, f"use a finite number{bounds}")
+    raise refusal(place, f"use a finite number{bounds}")
 
 
 def _check_clear(rule: ServiceRule) -> None:
@@ -167,12 +142,12 @@ def _check_clear(rule: ServiceRule) -> None:
     if clear is None:
         return
     _check_number("clear_threshold", clear, -math.inf, math.inf)
-    if rule.condition == "==":
-        raise RuleInvalid("clear_threshold", "leave it out: == is clear when it is not equal")
+    reason = "leave it out: == is clear when it is not equal"
+    require(rule.condition != "==", "clear_threshold", reason)
     is_high = rule.condition in (">", ">=")
-    if (clear > rule.threshold) if is_high else (clear < rule.threshold):
-        side = "most" if is_high else "least"
-        raise RuleInvalid("clear_threshold", f"use at {side} the threshold, {rule.threshold:g}")
+    holds = clear <= rule.threshold if is_high else clear >= rule.threshold
+    side = "most" if is_high else "least"
+    require(holds, "clear_threshold", f"use at {side} the threshold, {rule.threshold:g}")
 
 
 def _shown(value: float) -> str:

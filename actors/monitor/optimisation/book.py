@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Iterable, Mapping, Sequence
 from copy import copy
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any, Literal
 
+from actors.monitor.checking import refusal
 from actors.monitor.comparison import measured
 from actors.monitor.metrics import METRICS
-from actors.monitor.optimisation.rules import BUILT_IN, Rule, RuleInvalid, checked_new
+from actors.monitor.optimisation.rules import BUILT_IN, Rule, checked_new
+from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
+from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid, RequestError
 
 HISTORY_MAX = 1_000
 RULES_MAX = 200
@@ -34,41 +37,6 @@ _BENEFITS = {
     "websocket_streaming": "slow readers keep up with the market",
     "database_optimization": "shorter queries",
 }
-
-
-class RuleUnknown(ValueError):
-    """Raised when there is no rule of that id."""
-
-    def __init__(self, rule_id: str) -> None:
-        super().__init__(rule_id)
-        self.rule_id = rule_id
-
-    def __str__(self) -> str:
-        return f"there is no rule {self.rule_id[:80]!r}"
-
-
-class DependencyMissing(ValueError):
-    """Raised when a rule is enabled, without force, while rules that it depends on are off."""
-
-    def __init__(self, rule_id: str, missing: tuple[str, ...]) -> None:
-        super().__init__(rule_id, missing)
-        self.rule_id = rule_id
-        self.missing = missing
-
-    def __str__(self) -> str:
-        return f"{self.rule_id} depends on {', '.join(self.missing)}: enable first, or use force"
-
-
-class RuleKept(ValueError):
-    """Raised when a rule cannot be removed: it is built in, enabled, or others depend on it."""
-
-    def __init__(self, rule_id: str, reason: str) -> None:
-        super().__init__(rule_id, reason)
-        self.rule_id = rule_id
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.rule_id} cannot be removed: {self.reason}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +85,6 @@ class BatchResult:
     status: Status | None
     success: bool
     error_message: str | None = None
-    switched: Switched | None = None
 
 
 class RuleBook:
@@ -155,13 +122,13 @@ class RuleBook:
         return None if self._baseline is None else dict(self._baseline)
 
     def rule(self, rule_id: str) -> Rule:
-        """Return a rule; raises RuleUnknown."""
+        """Return a rule; raises MonitorUnknown."""
         if rule_id not in self._rules:
-            raise RuleUnknown(rule_id)
+            raise MonitorUnknown("optimisation rule", rule_id)
         return self._rules[rule_id]
 
     def state(self, rule_id: str) -> State:
-        """Return a rule's state; raises RuleUnknown."""
+        """Return a rule's state; raises MonitorUnknown."""
         self.rule(rule_id)
         state = self._states[rule_id]
         return replace(state, status="testing") if rule_id in self._testing else state
@@ -197,14 +164,15 @@ class RuleBook:
     ) -> Switched:
         """Switch a rule on; no event if it is on.
 
-        Raises RuleUnknown, and DependencyMissing unless `force`. `performance`: just before.
+        Raises MonitorUnknown, and MonitorConflict unless `force`. `performance`: just before.
         """
         rule = self.rule(rule_id)
         if self._is_on(rule_id):
             return self._switched(rule_id, None)
         missing = tuple(name for name in rule.dependencies if not self._is_on(name))
         if missing and not force:
-            raise DependencyMissing(rule_id, missing)
+            needed = ", ".join(missing)
+            raise MonitorConflict(f"{rule_id} depends on {needed}: enable first, or use force")
         forced = f"by force, without {', '.join(missing)}" if missing else ""
         reason = "; ".join(filter(None, (reason, forced)))
         before = self._states[rule_id]
@@ -217,7 +185,7 @@ class RuleBook:
     def disable(
         self, rule_id: str, reason: str, now_s: float, performance: Performance | None = None
     ) -> Switched:
-        """Switch a rule off; no event if it is disabled. Raises RuleUnknown.
+        """Switch a rule off; no event if it is disabled. Raises MonitorUnknown.
 
         Rules that depend on it stay on and are listed in the result.
         """
@@ -228,7 +196,7 @@ class RuleBook:
     ) -> Switched:
         """Switch a rule off because it made things worse; no event if it is off.
 
-        Raises RuleUnknown.
+        Raises MonitorUnknown.
         """
         self.rule(rule_id)
         if not self._is_on(rule_id):
@@ -253,7 +221,7 @@ class RuleBook:
         for name in sorted(dict.fromkeys(rule_ids), key=lambda name: order.get(name, -1)):
             try:
                 done[name] = _success(self.enable(name, force, now_s, performance, reason))
-            except (RuleUnknown, DependencyMissing) as error:
+            except (MonitorUnknown, MonitorConflict) as error:
                 done[name] = self._failure(name, error)
         return [done[name] for name in dict.fromkeys(rule_ids)]
 
@@ -269,28 +237,33 @@ class RuleBook:
         for name in dict.fromkeys(rule_ids):
             try:
                 done.append(_success(self.disable(name, reason, now_s, performance)))
-            except RuleUnknown as error:
+            except MonitorUnknown as error:
                 done.append(self._failure(name, error))
         return done
 
     def add(self, rule: Mapping[str, Any]) -> Rule:
-        """Add a user's rule, disabled; raises RuleInvalid."""
+        """Add a user's rule, disabled; raises RangeInvalid."""
         if len(self._rules) >= RULES_MAX:
-            raise RuleInvalid("id", f"there are {RULES_MAX} rules, remove one first")
+            raise refusal("id", f"there are {RULES_MAX} rules, remove one first")
         made = checked_new(rule, self._rules)
         self._rules[made.id] = made
         self._states[made.id] = State("disabled")
         return made
 
     def remove(self, rule_id: str) -> Rule:
-        """Remove a user's rule that is off; raises RuleUnknown or RuleKept. Its events stay."""
+        """Remove a user's rule that is off; its events stay.
+
+        Raises MonitorUnknown or MonitorConflict.
+        """
         rule = self.rule(rule_id)
-        if rule_id in BUILT_IN:
-            raise RuleKept(rule_id, "it is built in")
-        if self._is_on(rule_id):
-            raise RuleKept(rule_id, "it is enabled")
-        if dependents := self._dependents(rule_id):
-            raise RuleKept(rule_id, f"{', '.join(dependents)} depend on it")
+        dependents = ", ".join(self._dependents(rule_id))
+        for holds, reason in (
+            (rule_id in BUILT_IN, "it is built in"),
+            (self._is_on(rule_id), "it is enabled"),
+            (dependents, f"{dependents} depend on it"),
+        ):
+            if holds:
+                raise MonitorConflict(f"{rule_id} cannot be removed: {reason}")
         del self._rules[rule_id], self._states[rule_id]
         return rule
 
@@ -308,13 +281,13 @@ class RuleBook:
         return dict(self._baseline)
 
     def described(self, rule_id: str) -> dict[str, Any]:
-        """Return a rule and its state, times in Unix seconds; raises RuleUnknown."""
+        """Return a rule and its state, times in Unix seconds; raises MonitorUnknown."""
         rule, state = self.rule(rule_id), self.state(rule_id)
         return {
             "id": rule.id,
             "name": rule.name,
             "description": rule.description,
-            "type": rule.type,
+            "type": rule.optimization_type,
             "status": state.status,
             "target_services": list(rule.target_services),
             "enabled_at_s": state.enabled_at_s,
@@ -353,11 +326,11 @@ class RuleBook:
 
     def as_dict(self) -> dict[str, Any]:
         """Return plain types that JSON takes, for `restore`."""
-        own = [rule.as_dict() for name, rule in self._rules.items() if name not in BUILT_IN]
+        own = [plain(rule) for name, rule in self._rules.items() if name not in BUILT_IN]
         return {
             "rules": own,
-            "states": {name: asdict(state) for name, state in self._states.items()},
-            "events": [asdict(event) for event in self._events],
+            "states": {name: plain(state) for name, state in self._states.items()},
+            "events": [plain(event) for event in self._events],
             "next_number": self._next_number,
             "baseline": self.baseline,
         }
@@ -373,11 +346,11 @@ class RuleBook:
         for rule in body["rules"]:
             try:
                 book.add(rule)
-            except RuleInvalid:
+            except RangeInvalid:
                 continue
         kept = {name: state for name, state in body["states"].items() if name in book._rules}
-        book._states.update({name: State(**state) for name, state in kept.items()})
-        book._events.extend(Event(**event) for event in body["events"])
+        book._states.update({name: restored(State, state) for name, state in kept.items()})
+        book._events.extend(restored(Event, event) for event in body["events"])
         book._next_number = body["next_number"]
         book._baseline = body["baseline"]
         return book
@@ -436,9 +409,10 @@ class RuleBook:
         self._events.append(event)
         return event
 
-    def _failure(self, rule_id: str, error: ValueError) -> BatchResult:
-        status = self.state(rule_id).status if rule_id in self._rules else None
-        return BatchResult(rule_id, status, success=False, error_message=str(error))
+    def _failure(self, rule_id: str, error: RequestError) -> BatchResult:
+        if rule_id not in self._rules:
+            return BatchResult(rule_id, None, False, f"there is no rule {rule_id[:80]!r}")
+        return BatchResult(rule_id, self.state(rule_id).status, False, str(error))
 
     def _urgent(self, reading: Reading) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -461,7 +435,7 @@ class RuleBook:
             "action": "enable",
             "priority": priority,
             "reason": reason,
-            "expected_benefit": _BENEFITS[rule.type],
+            "expected_benefit": _BENEFITS[rule.optimization_type],
         }
 
 
@@ -480,4 +454,4 @@ def performance_of(readings: Sequence[Reading]) -> Performance:
 
 
 def _success(switched: Switched) -> BatchResult:
-    return BatchResult(switched.rule_id, switched.status, success=True, switched=switched)
+    return BatchResult(switched.rule_id, switched.status, success=True)

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from statistics import fmean
-from typing import Any, Literal
+from typing import Literal
 
 from actors.monitor.comparison import MeanChange, between, percent_of
 from actors.monitor.metrics import METRICS
@@ -72,10 +72,6 @@ class Judgement:
             for one in worse
             if one.metric is not None
         )
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain types that JSON takes."""
-        return {**asdict(self), "reason": self.reason}
 
 
 def window_before(

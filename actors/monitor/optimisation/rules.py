@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from actors.monitor.checking import refusal, require, require_one_of
 from actors.monitor.metrics import ALSO_NAMED, METRICS
 
 TYPES = (
@@ -43,18 +44,6 @@ _NOT_MEASURED = frozenset({"connection_stability"})
 METRIC_NAMES = (*sorted({*METRICS, *ALSO_NAMED}), *sorted(_NOT_MEASURED))
 
 
-class RuleInvalid(ValueError):
-    """Raised when a new rule cannot be; `place` is the field, `reason` a sentence with names."""
-
-    def __init__(self, place: str, reason: str) -> None:
-        super().__init__(place, reason)
-        self.place = place
-        self.reason = reason
-
-    def __str__(self) -> str:
-        return f"{self.place}: {self.reason}"
-
-
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One optimisation. `switches`: it has code paths of its own, as the built-in ones have.
@@ -66,7 +55,7 @@ class Rule:
     id: str
     name: str
     description: str
-    type: str
+    optimization_type: str
     target_services: tuple[str, ...]
     dependencies: tuple[str, ...] = ()
     performance_threshold: dict[str, float] = field(default_factory=dict)
@@ -76,18 +65,6 @@ class Rule:
     def thresholds(self) -> tuple[Threshold, ...]:
         """`performance_threshold`, parsed, in its order."""
         return tuple(threshold_from(*item) for item in self.performance_threshold.items())
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain types that JSON takes, by the names that `checked_new` reads."""
-        return {
-            "id": self.id,
-            "name": self.name,
-            "description": self.description,
-            "optimization_type": self.type,
-            "target_services": list(self.target_services),
-            "dependencies": list(self.dependencies),
-            "performance_threshold": dict(self.performance_threshold),
-        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +82,11 @@ class Threshold:
 
 
 def threshold_from(name: str, limit: float) -> Threshold:
-    """Parse `<metric>_<kind>`; raises RuleInvalid, with the names there are, if it does not."""
+    """Parse `<metric>_<kind>`; raises RangeInvalid, with the names there are, if it does not."""
     place = f"performance_threshold.{name[:80]}"
     number = isinstance(limit, int | float) and not isinstance(limit, bool)
     if not number or not math.isfinite(limit) or limit < 0:
-        raise RuleInvalid(place, f"{str(limit)[:40]!r} is not a finite number of 0 or more")
+        raise refusal(place, f"{str(limit)[:40]!r} is not a finite number of 0 or more")
     for suffix, kind in _SUFFIXES:
         if name.endswith(suffix):
             metric = name.removesuffix(suffix)
@@ -118,40 +95,38 @@ def threshold_from(name: str, limit: float) -> Threshold:
             found = METRICS.get(metric) or ALSO_NAMED.get(metric)
             if found is not None:
                 return Threshold(name, kind, found.name, float(limit))
-            raise RuleInvalid(place, f"its metric is none of {', '.join(METRIC_NAMES)}")
+            raise refusal(place, f"its metric is none of {', '.join(METRIC_NAMES)}")
     suffixes = ", ".join(suffix for suffix, _ in _SUFFIXES)
-    raise RuleInvalid(place, f"it must be a metric and one of {suffixes}")
+    raise refusal(place, f"it must be a metric and one of {suffixes}")
 
 
 def checked_new(rule: Mapping[str, Any], known: Mapping[str, Rule]) -> Rule:
-    """Return a user's rule, made of the fields of `Rule.as_dict`; raises RuleInvalid.
+    """Return a user's rule, made of the fields of `Rule`; raises RangeInvalid.
 
     It switches nothing by itself.
     """
     rule_id, kind = rule["id"], rule["optimization_type"]
-    if not ID_PATTERN.fullmatch(rule_id):
-        raise RuleInvalid("id", f"{rule_id[:80]!r} does not match {ID_PATTERN.pattern}")
-    if rule_id in known:
-        raise RuleInvalid("id", f"there is a rule {rule_id!r} already")
-    if kind not in TYPES:
-        raise RuleInvalid("optimization_type", f"{kind[:80]!r} is none of {', '.join(TYPES)}")
+    matches = ID_PATTERN.fullmatch(rule_id)
+    require(matches, "id", f"{rule_id[:80]!r} does not match {ID_PATTERN.pattern}")
+    require(rule_id not in known, "id", f"there is a rule {rule_id!r} already")
+    require_one_of("optimization_type", kind[:80], TYPES)
     needed = tuple(dict.fromkeys(rule.get("dependencies") or ()))
-    if unknown := [name[:80] for name in needed if name not in known]:
-        raise RuleInvalid("dependencies", f"there is no rule {', '.join(map(repr, unknown))}")
+    unknown = ", ".join(repr(name[:80]) for name in needed if name not in known)
+    require(not unknown, "dependencies", f"there is no rule {unknown}")
     limits = dict(rule.get("performance_threshold") or {})
     made = Rule(
         id=rule_id,
         name=rule["name"],
         description=rule["description"],
-        type=kind,
+        optimization_type=kind,
         target_services=tuple(rule["target_services"]),
         dependencies=needed,
         performance_threshold={name: threshold_from(name, limits[name]).limit for name in limits},
         switches=False,
     )
     for place in ("target_services", "dependencies", "performance_threshold"):
-        if len(getattr(made, place)) > NAMES_MAX:
-            raise RuleInvalid(place, f"there are more than {NAMES_MAX}")
+        few = len(getattr(made, place)) <= NAMES_MAX
+        require(few, place, f"there are more than {NAMES_MAX}")
     return made
 
 
@@ -164,7 +139,7 @@ def _built_in() -> Iterator[Rule]:
             "purges expired entries of caches. Off: frames keep their types, expired entries "
             "wait for their turn."
         ),
-        type="memory_optimization",
+        optimization_type="memory_optimization",
         target_services=("all",),
         performance_threshold={
             "memory_usage_increase_percent": 10.0,
@@ -179,7 +154,7 @@ def _built_in() -> Iterator[Rule]:
             "in the edge cache and the near caches of that kind. Off: each is asked of the "
             "levels behind."
         ),
-        type="caching",
+        optimization_type="caching",
         target_services=(
             "TechnicalIndicatorService",
             "SignalGeneratorService",
@@ -199,7 +174,7 @@ def _built_in() -> Iterator[Rule]:
             "the edge cache and the near caches of that kind. Off: each is asked of the levels "
             "behind."
         ),
-        type="caching",
+        optimization_type="caching",
         target_services=("PriceMonitorService", "PriceSnapshotService", "PriceHighRecordService"),
         dependencies=("memory_optimization_basic",),
         performance_threshold={
@@ -215,7 +190,7 @@ def _built_in() -> Iterator[Rule]:
             "at the same time share one answer, and questions within 20 ms go up to the source "
             "together. Off: each request is answered by the application, by itself."
         ),
-        type="async_processing",
+        optimization_type="async_processing",
         target_services=("technical_analysis_api", "price_data_api"),
         dependencies=("caching_technical_analysis", "caching_price_data"),
         performance_threshold={
@@ -230,7 +205,7 @@ def _built_in() -> Iterator[Rule]:
             "Requests that ask for it (Prefer: respond-async) are run by the task queue and "
             "answered 202. Off: they are answered when the work is done."
         ),
-        type="background_tasks",
+        optimization_type="background_tasks",
         target_services=(
             "DailyComprehensiveReportService",
             "HistoricalDataService",
@@ -249,7 +224,7 @@ def _built_in() -> Iterator[Rule]:
             "Slow sockets in latest mode get the latest values only, and batches take the place "
             "of single pushes. Off: no conflation; sockets stay open."
         ),
-        type="websocket_streaming",
+        optimization_type="websocket_streaming",
         target_services=("RealtimePriceStreamer", "WebSocketManager"),
         dependencies=("background_heavy_tasks",),
         performance_threshold={
