@@ -15,7 +15,7 @@ from actors.calls import once
 from actors.monitor.alerting.engine import AlertEngine, Happening, Resolved, ServiceAlert
 from actors.monitor.alerting.history import shown
 from actors.monitor.alerting.history import statistics as statistics_of
-from actors.monitor.alerting.rules import DEFAULT_RULES, ServiceRule
+from actors.monitor.alerting.rules import DEFAULT_RULES, ServiceAlertRule, checked
 from actors.monitor.channels import Channels, EmailServer, Target
 from actors.monitor.checking import refusal
 from actors.monitor.keeping import Keeping
@@ -192,9 +192,9 @@ class AlertDesk:
         """Return all rules."""
         return [plain(rule) for rule in self._engine.rules()]
 
-    async def put_rule(self, body: dict[str, Any]) -> None:
+    async def put_rule(self, rule: ServiceAlertRule) -> None:
         """Add a rule, or put it in the place of the one of its id."""
-        rule = ServiceRule.from_dict(body)
+        rule = checked(rule)
         async with self._turn:
             if (unset := self._channels.unset(rule.channels)) is not None:
                 raise refusal("channels", unset)
@@ -210,7 +210,7 @@ class AlertDesk:
             told = await self._put(replace(rule, enabled=enabled))
         await self._give(told)
 
-    async def _put(self, rule: ServiceRule) -> Sequence[Happening]:
+    async def _put(self, rule: ServiceAlertRule) -> Sequence[Happening]:
         await self._keep_rules([*self._engine.rules(), rule])
         return self._noted(self._engine.put(rule, self._keeping.clock.time_s()))
 
@@ -225,7 +225,7 @@ class AlertDesk:
             told = self._noted(self._engine.remove(rule_id, self._keeping.clock.time_s()))
         await self._give(told)
 
-    async def _keep_rules(self, rules: Sequence[ServiceRule], removed: str = "") -> None:
+    async def _keep_rules(self, rules: Sequence[ServiceAlertRule], removed: str = "") -> None:
         """Write rules, a later one of an id in the place of the one before."""
         now = utc(self._keeping.clock.time_s())
 
@@ -292,10 +292,10 @@ class AlertDesk:
         } | self._channels.shown()
 
 
-def _rule(body: dict[str, Any]) -> ServiceRule | None:
+def _rule(body: dict[str, Any]) -> ServiceAlertRule | None:
     try:
-        return ServiceRule.from_dict(body)
-    except RangeInvalid as error:  # of a former version
+        return checked(restored(ServiceAlertRule, body))
+    except (RangeInvalid, ValueError) as error:  # of a former version
         logger.warning("service.rule_unread", extra={"rule": body.get("id"), "why": str(error)})
         return None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any, cast
 
+from actors.monitor.alerting.rules import ServiceAlertRule
 from actors.monitor.experiments.assignment import Assigner, hashed, identifier
 from actors.monitor.experiments.definition import Experiment, Variant, experiment_from
 from actors.monitor.experiments.ledger import Tally
@@ -22,6 +23,7 @@ __all__ = [
     "Assigner",
     "Experiment",
     "MonitorClient",
+    "ServiceAlertRule",
     "Tally",
     "Variant",
     "experiment_from",

@@ -10,18 +10,18 @@ from typing import Any
 
 from actors.calls import once
 from actors.monitor.keeping import Keeping
-from actors.monitor.optimisation.book import (
-    Event,
-    RuleBook,
-    Switched,
-    performance_of,
-)
 from actors.monitor.optimisation.judge import (
     judge,
     looks_due,
     rollback_condition,
     window_after,
     window_before,
+)
+from actors.monitor.optimisation.registry import (
+    Event,
+    RuleRegistry,
+    Switched,
+    performance_of,
 )
 from actors.monitor.plain import plain
 from actors.monitor.reading import Reading
@@ -57,7 +57,7 @@ class RuleDesk:
         self._changed = changed
         self._say = say
         self._process = process
-        self._book = RuleBook(keeping.clock.time_s())
+        self._book = RuleRegistry(keeping.clock.time_s())
         self._watches = True
         self._every_s = 60.0
         self._looked_s = float("-inf")
@@ -69,7 +69,9 @@ class RuleDesk:
         """Take what the store remembers."""
         now_s = self._keeping.clock.time_s()
         kept = await self._keeping.get(BOOK)
-        self._book = RuleBook(now_s) if kept is None else RuleBook.restore(kept["book"], now_s)
+        self._book = (
+            RuleRegistry(now_s) if kept is None else RuleRegistry.restore(kept["book"], now_s)
+        )
         if kept is not None:
             self._watches, self._every_s = kept["watches"], kept["every_s"]
         self._tell_metrics()
@@ -191,7 +193,7 @@ class RuleDesk:
         }
 
     @asynccontextmanager
-    async def _draft(self) -> AsyncIterator[RuleBook]:
+    async def _draft(self) -> AsyncIterator[RuleRegistry]:
         """Give a copy of the book to change: it counts once the store has it, or not at all."""
         async with self._turn:
             draft = self._book.copy()
@@ -202,7 +204,7 @@ class RuleDesk:
         self._tell_metrics()
         await self._changed()
 
-    async def _put(self, book: RuleBook, watches: bool, every_s: float) -> None:
+    async def _put(self, book: RuleRegistry, watches: bool, every_s: float) -> None:
         state = {"book": book.as_dict(), "watches": watches, "every_s": every_s}
         await self._keeping.put(BOOK, "", state)
 

@@ -18,26 +18,6 @@ class Figures(RootModel[dict[str, Any]]):
     """An object of figures; the route's description names them."""
 
 
-class ServiceAlertRule(Shape):
-    """A rule about the service: `metric_name condition threshold`, for `duration_s` seconds.
-
-    It clears past `clear_threshold`, else 5 % on the good side of the threshold.
-    """
-
-    id: str = Field(examples=["slow_answers"])
-    name: Name
-    metric_name: str = Field(examples=["p95_response_time"])
-    condition: str = Field(examples=[">"])
-    threshold: float
-    severity: str = Field(examples=["warning"])
-    channels: Annotated[list[str], Field(max_length=10)] = Field(examples=[["websocket", "log"]])
-    cooldown_minutes: float = 5.0
-    enabled: bool = True
-    description: ShortText = ""
-    duration_s: float = 0.0
-    clear_threshold: float | None = None
-
-
 class EmailConfig(Shape):
     """An SMTP server; `to_emails` is `from_email` where it names nobody."""
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any
 from fastapi import Path, Query, Request
 from starlette.responses import Response
 
+from actors.monitor.client import ServiceAlertRule
 from infra.errors import TargetInvalid
 from infra.notify.addresses import HostInvalid, checked_host
 from infra.notify.targets import checked_target, spelled
@@ -16,7 +17,6 @@ from serve.rest.monitor_schemas import (
     CheckInterval,
     EmailConfig,
     Figures,
-    ServiceAlertRule,
     WebhookConfig,
 )
 from serve.rest.parameters import check_carried
@@ -63,7 +63,7 @@ async def read_rules(services: ServicesDep) -> Response:
 @router.post("/rules", response_model=Figures, responses=documented(503))
 async def put_rule(services: ServicesDep, body: ServiceAlertRule) -> Response:
     """Add a rule, or put it in the place of the one of its id."""
-    await services.monitor.alerts.put_rule(body.model_dump())
+    await services.monitor.alerts.put_rule(body)
     return _done(services, "rule_id", body.id, "added_at")
 
 

@@ -11,10 +11,10 @@ from typing import Any
 import pytest
 
 from actors.monitor.metrics import METRICS
-from actors.monitor.optimisation.book import (
+from actors.monitor.optimisation.registry import (
     HISTORY_MAX,
     RULES_MAX,
-    RuleBook,
+    RuleRegistry,
     performance_of,
 )
 from actors.monitor.optimisation.rules import (
@@ -45,8 +45,8 @@ CALM = Reading(
 )  # fmt: skip
 
 
-def book(*off: str) -> RuleBook:
-    made = RuleBook(now_s=0.0)
+def book(*off: str) -> RuleRegistry:
+    made = RuleRegistry(now_s=0.0)
     for name in off:
         made.disable(name, "", 1.0)
     return made
@@ -358,7 +358,7 @@ def test_a_book_is_the_same_after_a_restart() -> None:
     made.set_baseline([CALM], 4.0)
 
     body = json.loads(json.dumps(made.as_dict()))
-    found = RuleBook.restore(body, now_s=9.0)
+    found = RuleRegistry.restore(body, now_s=9.0)
 
     assert found.as_dict() == made.as_dict()
     assert (found.enabled, found.history, found.rules) == (made.enabled, made.history, made.rules)
@@ -372,7 +372,7 @@ def test_a_built_in_rule_that_a_saved_book_lacks_is_on() -> None:
     del body["states"][STREAMING]
     body["states"]["gone"] = body["states"][TA]
     body["rules"] = [new(MEMORY)]
-    found = RuleBook.restore(body, now_s=9.0)
+    found = RuleRegistry.restore(body, now_s=9.0)
     assert found.state(STREAMING).enabled_at_s == 9.0
     assert found.enabled == set(BUILT_IN) - {TA}
     assert found.rule(MEMORY) == BUILT_IN[MEMORY]

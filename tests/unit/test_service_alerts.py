@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from actors.monitor.alerting.engine import (
     RULE_CHANGED,
@@ -28,11 +29,11 @@ from actors.monitor.alerting.rules import (
     CONDITIONS,
     DEFAULT_RULES,
     SEVERITIES,
-    ServiceRule,
+    ServiceAlertRule,
     checked,
 )
 from actors.monitor.metrics import METRICS
-from actors.monitor.plain import plain
+from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from infra.errors import RangeInvalid
 
@@ -52,18 +53,18 @@ def reading(**values: Any) -> Reading:
     return Reading(**(quiet | values))
 
 
-def rule(**more: Any) -> ServiceRule:
+def rule(**more: Any) -> ServiceAlertRule:
     values: dict[str, Any] = {
         "id": "slow", "name": "Slow", "metric_name": "api_response_time_ms", "condition": ">",
         "threshold": 100.0, "severity": "warning", "channels": ("log",),
     }  # fmt: skip
-    return ServiceRule(**(values | more))
+    return ServiceAlertRule(**(values | more))
 
 
 class Watched:
     """An engine with a clock: `see` gives it values 30 s apart and returns what was told when."""
 
-    def __init__(self, *rules: ServiceRule) -> None:
+    def __init__(self, *rules: ServiceAlertRule) -> None:
         self.engine = AlertEngine(rules or (rule(),))
         self.now_s = NOW_S
 
@@ -104,9 +105,9 @@ def test_the_default_rules_are_those_of_the_contract() -> None:
 
 
 @pytest.mark.parametrize("default", DEFAULT_RULES, ids=lambda r: r.id)
-def test_a_default_rule_is_valid_and_survives_its_dict(default: ServiceRule) -> None:
+def test_a_default_rule_is_valid_and_survives_its_dict(default: ServiceAlertRule) -> None:
     assert checked(default) == default
-    assert ServiceRule.from_dict(json.loads(json.dumps(plain(default)))) == default
+    assert restored(ServiceAlertRule, json.loads(json.dumps(plain(default)))) == default
     assert default.description
 
 
@@ -169,9 +170,9 @@ def test_a_body_that_is_no_rule_names_the_field() -> None:
         (body | {"channels": "log"}, "channels"),
         (body | {"threshold": None}, "threshold"),
     ):
-        with pytest.raises(RangeInvalid) as refused:
-            ServiceRule.from_dict(wrong)
-        assert refused.value.location == ("body", place)
+        with pytest.raises(ValidationError) as refused:
+            restored(ServiceAlertRule, wrong)
+        assert refused.value.errors()[0]["loc"] == (place,)
 
 
 def test_every_metric_is_of_a_reading_and_has_words() -> None:
@@ -524,7 +525,7 @@ def test_a_restart_neither_tells_twice_nor_forgets() -> None:
     ],
 )
 def test_a_rule_that_changed_over_a_restart_ends_its_alert(
-    rules: list[ServiceRule], reason: str
+    rules: list[ServiceAlertRule], reason: str
 ) -> None:
     before = Watched()
     before.see(200)

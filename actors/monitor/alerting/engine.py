@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
-from actors.monitor.alerting.rules import DEFAULT_RULES, ServiceRule, checked
+from actors.monitor.alerting.rules import DEFAULT_RULES, ServiceAlertRule, checked
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from infra.clock import utc
@@ -128,7 +128,7 @@ class AlertEngine:
     was told of is not told either.
     """
 
-    def __init__(self, rules: Iterable[ServiceRule] = DEFAULT_RULES) -> None:
+    def __init__(self, rules: Iterable[ServiceAlertRule] = DEFAULT_RULES) -> None:
         self._rules = {rule.id: checked(rule) for rule in rules}
         self._watches: dict[str, _Watch] = {}
         self._changed: list[ServiceAlert] = []
@@ -148,11 +148,11 @@ class AlertEngine:
             self._note(before, watch.alert)
         return told
 
-    def rules(self) -> list[ServiceRule]:
+    def rules(self) -> list[ServiceAlertRule]:
         """Return the rules in the order in which they were added."""
         return list(self._rules.values())
 
-    def put(self, rule: ServiceRule, now_s: float) -> list[Happening]:
+    def put(self, rule: ServiceAlertRule, now_s: float) -> list[Happening]:
         """Add a rule, or put it in the place of the one of its id; return what is to be told.
 
         Raises RangeInvalid. An alert goes on under another threshold; it ends if the rule is
@@ -245,7 +245,7 @@ class _Watch:
     returned_at_s: list[float] = field(default_factory=list)  # within the hour
 
     def look(
-        self, rule: ServiceRule, value: float, now_s: float, longest_gap_s: float
+        self, rule: ServiceAlertRule, value: float, now_s: float, longest_gap_s: float
     ) -> list[Happening]:
         if self.seen_at_s is not None and now_s - self.seen_at_s > longest_gap_s:
             self.count_anew()
@@ -272,14 +272,14 @@ class _Watch:
     def count_anew(self) -> None:
         self.met_since_s = self.clear_since_s = None
 
-    def why_retired(self, rule: ServiceRule | None) -> str | None:
+    def why_retired(self, rule: ServiceAlertRule | None) -> str | None:
         if rule is None:
             return RULE_REMOVED
         if self.subject != _subject(rule):
             return RULE_CHANGED
         return None if rule.enabled else RULE_DISABLED
 
-    def _begin(self, rule: ServiceRule, value: float, now_s: float) -> list[Happening]:
+    def _begin(self, rule: ServiceAlertRule, value: float, now_s: float) -> list[Happening]:
         if self.met_since_s is None or now_s - self.met_since_s < rule.duration_s:
             return []
         if self.alert is not None and self.alert.resolved_at_s is not None:
@@ -308,13 +308,15 @@ class _Watch:
         self.is_told = True
         return [Flapping(self.alert)]
 
-    def _is_over(self, alert: ServiceAlert, rule: ServiceRule, now_s: float) -> bool:
+    def _is_over(self, alert: ServiceAlert, rule: ServiceAlertRule, now_s: float) -> bool:
         enough_s = max(rule.duration_s, SHORTEST_CLEAR_S)
         if alert.is_flapping:
             enough_s = max(enough_s, FLAPPING_CLEAR_S)
         return self.clear_since_s is not None and now_s - self.clear_since_s >= enough_s
 
-    def _tell_late(self, alert: ServiceAlert, rule: ServiceRule, now_s: float) -> list[Happening]:
+    def _tell_late(
+        self, alert: ServiceAlert, rule: ServiceAlertRule, now_s: float
+    ) -> list[Happening]:
         """Tell of a return that lasts: people were told that it ended."""
         if self.is_told or alert.acknowledged or self.met_since_s is None:
             return []
@@ -324,11 +326,11 @@ class _Watch:
         return [Triggered(alert)]
 
 
-def _subject(rule: ServiceRule) -> str:
+def _subject(rule: ServiceAlertRule) -> str:
     return f"{rule.metric_name} {rule.condition}"
 
 
-def _cooldown_s(rule: ServiceRule) -> float:
+def _cooldown_s(rule: ServiceAlertRule) -> float:
     return rule.cooldown_minutes * 60.0
 
 
@@ -338,7 +340,7 @@ def _since(since_s: float | None, holds: bool, now_s: float) -> float | None:
     return now_s if since_s is None else since_s
 
 
-def _alert(rule: ServiceRule, value: float, now_s: float) -> ServiceAlert:
+def _alert(rule: ServiceAlertRule, value: float, now_s: float) -> ServiceAlert:
     return ServiceAlert(
         id=f"{rule.id}_{round(1_000 * now_s)}",
         rule_id=rule.id,
@@ -352,7 +354,7 @@ def _alert(rule: ServiceRule, value: float, now_s: float) -> ServiceAlert:
     )
 
 
-def _renewed(alert: ServiceAlert, rule: ServiceRule, value: float) -> ServiceAlert:
+def _renewed(alert: ServiceAlert, rule: ServiceAlertRule, value: float) -> ServiceAlert:
     return replace(
         alert,
         title=rule.name,

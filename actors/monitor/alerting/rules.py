@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 import operator
 import re
-from collections.abc import Callable, Mapping
-from dataclasses import MISSING, dataclass, fields, replace
-from typing import Any
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Annotated, ClassVar
+
+from pydantic import ConfigDict, Field
 
 from actors.monitor.checking import refusal, require, require_one_of
 from actors.monitor.metrics import METRICS
@@ -37,23 +39,24 @@ _WORDS = {
 
 
 @dataclass(frozen=True, slots=True)
-class ServiceRule:
-    """A rule: `metric_name` (of METRICS) `condition` `threshold`, for `duration_s` seconds.
+class ServiceAlertRule:
+    """A rule about the service: `metric_name condition threshold`, for `duration_s` seconds.
 
-    `clear_threshold`: what the value must be past, on the good side, to count as clear; by
-    default the threshold and 5 % of it.
+    It clears past `clear_threshold`, else 5 % on the good side of the threshold.
     """
 
-    id: str
-    name: str
-    metric_name: str
-    condition: str
+    __pydantic_config__: ClassVar = ConfigDict(extra="forbid")  # it is the body of a request too
+
+    id: Annotated[str, Field(examples=["slow_answers"])]
+    name: Annotated[str, Field(min_length=1, max_length=200)]
+    metric_name: Annotated[str, Field(examples=["p95_response_time"])]
+    condition: Annotated[str, Field(examples=[">"])]
     threshold: float
-    severity: str
-    channels: tuple[str, ...]
-    cooldown_minutes: float = 5
+    severity: Annotated[str, Field(examples=["warning"])]
+    channels: Annotated[tuple[str, ...], Field(max_length=10, examples=[["websocket", "log"]])]
+    cooldown_minutes: float = 5.0
     enabled: bool = True
-    description: str = ""
+    description: Annotated[str, Field(max_length=2_000)] = ""
     duration_s: float = 0.0
     clear_threshold: float | None = None
 
@@ -91,21 +94,8 @@ class ServiceRule:
         lasting = f" for at least {_shown(self.duration_s)} s" if self.duration_s else ""
         return f"{start}{past}{lasting}."
 
-    @classmethod
-    def from_dict(cls, body: Mapping[str, Any]) -> ServiceRule:
-        """Return the rule of a body as `plain` makes it; raises RangeInvalid."""
-        known = {one.name: one for one in fields(cls)}
-        for name in body:
-            require(name in known, name, f"unknown; a rule has {', '.join(known)}")
-        for name, one in known.items():
-            require(one.default is not MISSING or name in body, name, "missing")
-        channels = body["channels"]
-        is_list = isinstance(channels, list | tuple)
-        require(is_list, "channels", f"use a list of {', '.join(CHANNELS)}")
-        return checked(cls(**{**body, "channels": tuple(channels)}))
 
-
-def checked(rule: ServiceRule) -> ServiceRule:
+def checked(rule: ServiceAlertRule) -> ServiceAlertRule:
     """Return a rule that means something, each channel once; raises RangeInvalid."""
     require(isinstance(rule.id, str) and _ID.fullmatch(rule.id), "id", f"use {_ID.pattern}")
     _check_text("name", rule.name, 1, _LONGEST_NAME)
@@ -137,7 +127,7 @@ def _check_number(place: str, value: object, lowest: float, highest: float) -> N
     raise refusal(place, f"use a finite number{bounds}")
 
 
-def _check_clear(rule: ServiceRule) -> None:
+def _check_clear(rule: ServiceAlertRule) -> None:
     clear = rule.clear_threshold
     if clear is None:
         return
@@ -158,47 +148,47 @@ _QUIET = ("websocket", "log")
 _LOUD = ("email", "websocket", "log")
 _LASTING = "For 60 s: a short peak, as of a start or one large computation, is no trouble."
 
-DEFAULT_RULES: tuple[ServiceRule, ...] = (
-    ServiceRule(
+DEFAULT_RULES: tuple[ServiceAlertRule, ...] = (
+    ServiceAlertRule(
         "high_cpu_usage", "High CPU use", "cpu_percent", ">", 80.0, "warning", _QUIET,
         cooldown_minutes=5, duration_s=60.0, description=_LASTING,
     ),
-    ServiceRule(
+    ServiceAlertRule(
         "critical_cpu_usage", "Critical CPU use", "cpu_percent", ">", 90.0, "critical", _LOUD,
         cooldown_minutes=2, duration_s=60.0, description=_LASTING,
     ),
-    ServiceRule(
+    ServiceAlertRule(
         "high_memory_usage", "High memory use", "memory_percent", ">", 85.0, "warning", _QUIET,
         cooldown_minutes=5, duration_s=60.0, description=_LASTING,
     ),
-    ServiceRule(
+    ServiceAlertRule(
         "critical_memory_usage", "Critical memory use", "memory_percent", ">", 95.0, "critical",
         _LOUD, cooldown_minutes=2, duration_s=60.0, description=_LASTING,
     ),
-    ServiceRule(
+    ServiceAlertRule(
         "slow_api_response", "Slow responses", "api_response_time_ms", ">", 1_000.0, "warning",
         _QUIET, cooldown_minutes=10, description="The mean of all requests of a reading.",
     ),
-    ServiceRule(
+    ServiceAlertRule(
         "very_slow_api_response", "Very slow responses", "api_response_time_ms", ">", 2_000.0,
         "critical", _LOUD, cooldown_minutes=5,
         description="The mean of all requests of a reading.",
     ),
-    ServiceRule(
+    ServiceAlertRule(
         "low_cache_hit_rate", "Low hit rate of the caches", "cache_hit_rate", "<", 70.0, "warning",
         _QUIET, cooldown_minutes=15, description="Idle caches have no hit rate, and no alert.",
     ),
-    ServiceRule(
+    ServiceAlertRule(
         "high_error_rate", "Many failed requests", "error_rate_percent", ">", 5.0, "warning",
         _QUIET, cooldown_minutes=10, description="Answers of 5xx among the requests of a reading.",
     ),
-    ServiceRule(
+    ServiceAlertRule(
         "many_haproxy_processes", "Many HAProxy processes", "haproxy_processes", ">", 3.0,
         "warning", _QUIET, cooldown_minutes=10, clear_threshold=3.0,
         description="Every change of a replica starts a new HAProxy, and open sockets stay with"
         " the old one: each that stays holds memory until its last socket closes.",
     ),
-    ServiceRule(
+    ServiceAlertRule(
         "slow_event_loop", "Slow event loop", "event_loop_lag_ms", ">", 100.0, "warning", _QUIET,
         cooldown_minutes=10, duration_s=120.0,
         description="Something blocks or starves an event loop: everybody's answers wait.",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from copy import copy
 from dataclasses import dataclass, field, replace
 from statistics import fmean
@@ -15,7 +15,7 @@ from actors.monitor.metrics import METRICS
 from actors.monitor.optimisation.rules import BUILT_IN, Rule, checked_new
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
-from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid, RequestError
+from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid
 
 HISTORY_MAX = 1_000
 RULES_MAX = 200
@@ -87,7 +87,7 @@ class BatchResult:
     error_message: str | None = None
 
 
-class RuleBook:
+class RuleRegistry:
     """Rules and their states; a fresh one has the built-in rules, all on.
 
     At most 200 rules and the last 1,000 events are kept.
@@ -139,8 +139,8 @@ class RuleBook:
             one.rule_id == event.rule_id and one.number > event.number for one in self._events
         )
 
-    def copy(self) -> RuleBook:
-        """Return a book that can be changed by itself; what it holds never changes."""
+    def copy(self) -> RuleRegistry:
+        """Return a registry that can be changed by itself; what it holds never changes."""
         made = copy(self)
         made._rules, made._states = dict(self._rules), dict(self._states)
         made._events = self._events.copy()
@@ -164,23 +164,17 @@ class RuleBook:
     ) -> Switched:
         """Switch a rule on; no event if it is on.
 
-        Raises MonitorUnknown, and MonitorConflict unless `force`. `performance`: just before.
+        Raises MonitorUnknown, and MonitorConflict unless `force` while rules that it depends on
+        are off. `performance`: just before.
         """
-        rule = self.rule(rule_id)
-        if self._is_on(rule_id):
-            return self._switched(rule_id, None)
-        missing = tuple(name for name in rule.dependencies if not self._is_on(name))
-        if missing and not force:
-            needed = ", ".join(missing)
-            raise MonitorConflict(f"{rule_id} depends on {needed}: enable first, or use force")
-        forced = f"by force, without {', '.join(missing)}" if missing else ""
-        reason = "; ".join(filter(None, (reason, forced)))
-        before = self._states[rule_id]
-        self._states[rule_id] = replace(
-            before, status="enabled", enabled_at_s=now_s, reason=reason
-        )
-        event = self._record(rule_id, "enabled", now_s, performance, reason)
-        return self._switched(rule_id, event)
+        missing = ", ".join(self._missing(rule_id))
+        if missing and not self._is_on(rule_id):
+            if not force:
+                raise MonitorConflict(
+                    f"{rule_id} depends on {missing}: enable first, or use force"
+                )
+            reason = "; ".join(filter(None, (reason, f"by force, without {missing}")))
+        return self._switch(rule_id, "enabled", reason, now_s, performance)
 
     def disable(
         self, rule_id: str, reason: str, now_s: float, performance: Performance | None = None
@@ -189,7 +183,7 @@ class RuleBook:
 
         Rules that depend on it stay on and are listed in the result.
         """
-        return self._off(rule_id, "disabled", reason, now_s, performance)
+        return self._switch(rule_id, "disabled", reason, now_s, performance)
 
     def roll_back(
         self, rule_id: str, reason: str, now_s: float, performance: Performance | None = None
@@ -199,9 +193,8 @@ class RuleBook:
         Raises MonitorUnknown.
         """
         self.rule(rule_id)
-        if not self._is_on(rule_id):
-            return self._switched(rule_id, None)
-        return self._off(rule_id, "rollback", reason, now_s, performance)
+        status: Status = "rollback" if self._is_on(rule_id) else self._states[rule_id].status
+        return self._switch(rule_id, status, reason, now_s, performance)
 
     def enable_all(
         self,
@@ -217,12 +210,8 @@ class RuleBook:
         """
         # A rule is added after those that it depends on.
         order = {name: place for place, name in enumerate(self._rules)}
-        done: dict[str, BatchResult] = {}
-        for name in sorted(dict.fromkeys(rule_ids), key=lambda name: order.get(name, -1)):
-            try:
-                done[name] = _success(self.enable(name, force, now_s, performance, reason))
-            except (MonitorUnknown, MonitorConflict) as error:
-                done[name] = self._failure(name, error)
+        names = sorted(rule_ids, key=lambda name: order.get(name, -1))
+        done = self._each(names, lambda name: self.enable(name, force, now_s, performance, reason))
         return [done[name] for name in dict.fromkeys(rule_ids)]
 
     def disable_all(
@@ -233,13 +222,8 @@ class RuleBook:
         performance: Performance | None = None,
     ) -> list[BatchResult]:
         """Switch rules off; one that cannot be does not stop the others."""
-        done: list[BatchResult] = []
-        for name in dict.fromkeys(rule_ids):
-            try:
-                done.append(_success(self.disable(name, reason, now_s, performance)))
-            except MonitorUnknown as error:
-                done.append(self._failure(name, error))
-        return done
+        done = self._each(rule_ids, lambda name: self.disable(name, reason, now_s, performance))
+        return list(done.values())
 
     def add(self, rule: Mapping[str, Any]) -> Rule:
         """Add a user's rule, disabled; raises RangeInvalid."""
@@ -336,24 +320,24 @@ class RuleBook:
         }
 
     @classmethod
-    def restore(cls, body: Mapping[str, Any], now_s: float) -> RuleBook:
-        """Return the book that `as_dict` was made of.
+    def restore(cls, body: Mapping[str, Any], now_s: float) -> RuleRegistry:
+        """Return the registry that `as_dict` was made of.
 
         A built-in rule that it does not know is on, as if it were fresh. A user's rule that can
         no longer be (its id was taken by a built-in one) is dropped.
         """
-        book = cls(now_s)
+        made = cls(now_s)
         for rule in body["rules"]:
             try:
-                book.add(rule)
+                made.add(rule)
             except RangeInvalid:
                 continue
-        kept = {name: state for name, state in body["states"].items() if name in book._rules}
-        book._states.update({name: restored(State, state) for name, state in kept.items()})
-        book._events.extend(restored(Event, event) for event in body["events"])
-        book._next_number = body["next_number"]
-        book._baseline = body["baseline"]
-        return book
+        kept = {name: state for name, state in body["states"].items() if name in made._rules}
+        made._states.update({name: restored(State, state) for name, state in kept.items()})
+        made._events.extend(restored(Event, event) for event in body["events"])
+        made._next_number = body["next_number"]
+        made._baseline = body["baseline"]
+        return made
 
     def _is_on(self, rule_id: str) -> bool:
         return self._states[rule_id].status == "enabled"
@@ -361,7 +345,10 @@ class RuleBook:
     def _dependents(self, rule_id: str) -> tuple[str, ...]:
         return tuple(name for name, rule in self._rules.items() if rule_id in rule.dependencies)
 
-    def _off(
+    def _missing(self, rule_id: str) -> tuple[str, ...]:
+        return tuple(name for name in self.rule(rule_id).dependencies if not self._is_on(name))
+
+    def _switch(
         self,
         rule_id: str,
         status: Status,
@@ -369,50 +356,42 @@ class RuleBook:
         now_s: float,
         performance: Performance | None,
     ) -> Switched:
+        """Give a rule a status; no event where it has it."""
         self.rule(rule_id)
-        before = self._states[rule_id]
-        if before.status == status:
-            return self._switched(rule_id, None)
-        disabled_at_s = now_s if before.status == "enabled" else before.disabled_at_s
-        self._states[rule_id] = replace(
-            before, status=status, disabled_at_s=disabled_at_s, reason=reason
-        )
-        return self._switched(rule_id, self._record(rule_id, status, now_s, performance, reason))
+        before, is_on, event = self._states[rule_id], status == "enabled", None
+        if before.status != status:
+            after = replace(before, status=status, reason=reason)
+            if is_on:
+                after = replace(after, enabled_at_s=now_s)
+            elif before.status == "enabled":
+                after = replace(after, disabled_at_s=now_s)
+            self._states[rule_id] = after
+            event = Event(
+                self._next_number,
+                rule_id,
+                status,
+                now_s,
+                dict(performance or {}),
+                rollback_reason=None if is_on else reason or None,
+                reason=reason,
+            )
+            self._next_number += 1
+            self._events.append(event)
+        dependents = () if is_on else filter(self._is_on, self._dependents(rule_id))
+        return Switched(rule_id, self.state(rule_id).status, event, tuple(dependents))
 
-    def _switched(self, rule_id: str, event: Event | None) -> Switched:
-        status = self.state(rule_id).status
-        if self._is_on(rule_id):
-            return Switched(rule_id, status, event)
-        dependents = tuple(filter(self._is_on, self._dependents(rule_id)))
-        return Switched(rule_id, status, event, dependents)
-
-    def _record(
-        self,
-        rule_id: str,
-        status: Status,
-        now_s: float,
-        performance: Performance | None,
-        reason: str = "",
-    ) -> Event:
-        is_error, is_off = status == "error", status in ("disabled", "rollback")
-        event = Event(
-            self._next_number,
-            rule_id,
-            status,
-            now_s,
-            performance_before=dict(performance or {}),
-            error_message=reason if is_error else None,
-            rollback_reason=(reason or None) if is_off else None,
-            reason=reason,
-        )
-        self._next_number += 1
-        self._events.append(event)
-        return event
-
-    def _failure(self, rule_id: str, error: RequestError) -> BatchResult:
-        if rule_id not in self._rules:
-            return BatchResult(rule_id, None, False, f"there is no rule {rule_id[:80]!r}")
-        return BatchResult(rule_id, self.state(rule_id).status, False, str(error))
+    def _each(
+        self, rule_ids: Sequence[str], switch: Callable[[str], Switched]
+    ) -> dict[str, BatchResult]:
+        done: dict[str, BatchResult] = {}
+        for name in dict.fromkeys(rule_ids):
+            try:
+                done[name] = BatchResult(name, switch(name).status, True)
+            except MonitorUnknown:
+                done[name] = BatchResult(name, None, False, f"there is no rule {name[:80]!r}")
+            except MonitorConflict as error:
+                done[name] = BatchResult(name, self.state(name).status, False, str(error))
+        return done
 
     def _urgent(self, reading: Reading) -> dict[str, str]:
         found: dict[str, str] = {}
@@ -424,7 +403,7 @@ class RuleBook:
 
     def _recommended(self, rule_id: str, priority: str, reason: str) -> dict[str, str]:
         rule, state = self._rules[rule_id], self._states[rule_id]
-        missing = [name for name in rule.dependencies if not self._is_on(name)]
+        missing = self._missing(rule_id)
         if missing:
             reason += f"; enable {', '.join(missing)} first"
         if state.status == "rollback":
@@ -451,7 +430,3 @@ def performance_of(readings: Sequence[Reading]) -> Performance:
         values = measured(readings, metric)
         found[metric] = fmean(values) if values else None
     return found
-
-
-def _success(switched: Switched) -> BatchResult:
-    return BatchResult(switched.rule_id, switched.status, success=True)
