@@ -476,9 +476,9 @@ class LocalAlerts:
 
     async def _check(self, rule: UserRule) -> None:
         if rule.condition.indicators:
-            check_interval(rule.interval, LIVE_INTERVALS)
-            live_sets(rule.condition.indicators, rule.interval)
-        for answer in (await self._indicators.references(rule.symbols)).values():
+            check_interval(rule.stored.interval, LIVE_INTERVALS)
+            live_sets(rule.condition.indicators, rule.stored.interval)
+        for answer in (await self._indicators.references(rule.stored.symbols)).values():
             if isinstance(answer, FinstageError):
                 raise answer
 

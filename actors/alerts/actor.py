@@ -351,11 +351,13 @@ class AlertActor(ServiceActor):
 
     async def _check_symbols(self, rule: UserRule) -> None:
         """Ask for what a rule looks at; raises why it cannot be had."""
-        refused = dict(await self._feed.want(rule.symbols))
+        symbols = rule.stored.symbols
+        refused = dict(await self._feed.want(symbols))
         for error in refused.values():
             raise error
         if rule.condition.indicators:
-            wants = [LiveWant(s, rule.interval, rule.condition.indicators) for s in rule.symbols]
+            interval, indicators = rule.stored.interval, rule.condition.indicators
+            wants = [LiveWant(s, interval, indicators) for s in symbols]
             for error in (await self._indicators.want_live(wants)).values():
                 raise error
 

@@ -24,15 +24,10 @@ class Given:
 
 @dataclass(frozen=True, slots=True)
 class Due:
-    """An alert that is to be given now, and the price that makes it so."""
+    """An alert that is to be given now, and the `price_update` that makes it so."""
 
-    symbol: str
     found: Found
-    price: float
-    session: str
-    traded_at: str
-    source: str
-    synthetic: bool
+    update: dict[str, Any]
 
 
 class AlertBook:
@@ -98,12 +93,12 @@ class AlertBook:
             key = (symbol, found.alert_type)
             if self._may(key, RULES[found.alert_type], update["session"], now_s):
                 self._given[key] = Given(now_s, update["session"])
-                due.append(_due(found, update))
+                due.append(Due(found, update))
         return due
 
     def undo(self, due: Due) -> None:
         """Forget that an alert was given: it was not."""
-        self._given.pop((due.symbol, due.found.alert_type), None)
+        self._given.pop((due.update["symbol"], due.found.alert_type), None)
 
     def _fits(self, reference: Reference | None, update: dict[str, Any]) -> bool:
         """Return whether references are of the session just before a price's.
@@ -126,15 +121,3 @@ class AlertBook:
 
 
 _UNKNOWN = Reference(None, None, None, None, None, None)
-
-
-def _due(found: Found, update: dict[str, Any]) -> Due:
-    return Due(
-        symbol=update["symbol"],
-        found=found,
-        price=update["current_price"],
-        session=update["session"],
-        traded_at=update["timestamp"],
-        source=update["source"],
-        synthetic=update["synthetic"],
-    )

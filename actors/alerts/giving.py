@@ -37,30 +37,31 @@ class Pending:
 
 def of_price(due: Due, now_s: float) -> Pending:
     """Return what a built-in rule gives."""
-    found, rule = due.found, RULES[due.found.alert_type]
+    found, update, rule = due.found, due.update, RULES[due.found.alert_type]
+    symbol, price = update["symbol"], update["current_price"]
     alert = Alert(
         rule_id=found.alert_type,
-        symbol=due.symbol,
+        symbol=symbol,
         alert_type=found.alert_type,
         base_type=found.base_type,
         base_price=found.base,
-        current_price=due.price,
+        current_price=price,
         threshold_percent=found.threshold,
         actual_percent=found.percent,
         severity=found.severity,
-        message=found.message(due.symbol, due.price),
-        source=due.source,
-        synthetic=due.synthetic,
-        traded_at=datetime.fromisoformat(due.traded_at),
+        message=found.message(symbol, price),
+        source=update["source"],
+        synthetic=update["synthetic"],
+        traded_at=datetime.fromisoformat(update["timestamp"]),
         triggered_at=utc(now_s),
     )
     cool_down = timedelta(seconds=rule.cool_down_s)
-    return Pending(alert, due.session, cool_down, rule.once_a_session)
+    return Pending(alert, update["session"], cool_down, rule.once_a_session)
 
 
 def of_rule(fired: Fired, now_s: float) -> Pending:
     """Return what a rule of a user gives."""
-    rule, update = fired.rule, fired.update
+    rule, update = fired.rule.stored, fired.update
     price = update["current_price"]
     alert = Alert(
         rule_id=rule.id,
@@ -72,7 +73,7 @@ def of_rule(fired: Fired, now_s: float) -> Pending:
         threshold_percent=None,
         actual_percent=None,
         severity=rule.severity,
-        message=f"{fired.symbol} at {price:,.2f}: {rule.name or rule.condition.text}"[:500],
+        message=f"{fired.symbol} at {price:,.2f}: {rule.name or rule.expression}"[:500],
         source=update["source"],
         synthetic=update["synthetic"],
         traded_at=datetime.fromisoformat(update["timestamp"]),
@@ -81,9 +82,9 @@ def of_rule(fired: Fired, now_s: float) -> Pending:
     return Pending(
         alert,
         update["session"],
-        timedelta(seconds=rule.cool_down_s),
+        timedelta(seconds=rule.cooldown_s),
         targets=tuple((target, rule.secret) for target in rule.targets),
-        rule=rule,
+        rule=fired.rule,
     )
 
 
@@ -112,7 +113,7 @@ async def give(unit: Unit, pending: Pending, run: Run) -> int | AlertState:
             facts=_facts(number, alert),
         )
         await deliver_later(unit, notice, pending.targets, alert.triggered_at)
-    rule = pending.rule
+    rule = None if pending.rule is None else pending.rule.stored
     if rule is not None and rule.repeat == ONCE:
         await unit.alert_rules.end(rule.id, rule.updated_at, alert.triggered_at)
     return number

@@ -23,11 +23,10 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class _Change:
-    """What a rule becomes, None where it is deleted; nothing is followed of one that is off."""
+    """What a rule becomes, None where it is deleted; one that is off is not followed."""
 
     rule_id: str
-    rule: StoredRule | None = None
-    followed: UserRule | None = None
+    rule: UserRule | None = None
 
 
 class RuleChanges:
@@ -97,7 +96,7 @@ class RuleChanges:
             await self._settle()
             rule = replace(await self._stored(rule_id), enabled=enabled, updated_at=at)
             compiled = await self._compiled(rule)
-            await self._make(_made(rule, compiled), lambda unit: unit.alert_rules.put(rule))
+            await self._make(_Change(rule.id, compiled), lambda unit: unit.alert_rules.put(rule))
         return rule
 
     async def remove(self, rule_id: str) -> bool:
@@ -122,7 +121,7 @@ class RuleChanges:
             await self._check(compiled)  # may ask the source: not in the way of other changes
         async with self._turn:
             await self._settle()
-            await self._make(_made(rule, compiled), work)
+            await self._make(_Change(rule.id, compiled), work)
 
     async def _make(self, change: _Change, work: Callable[[Unit], Awaitable[T]]) -> T:
         """Write a change and follow it. For who has the turn, and has settled the one before."""
@@ -142,12 +141,12 @@ class RuleChanges:
 
         found = await self._store.write(work)  # a write waits for the end of the one in doubt
         self._unsure = None
-        if (found and found.updated_at) == (change.rule and change.rule.updated_at):
+        if (found and found.updated_at) == (change.rule and change.rule.stored.updated_at):
             self._follow(change)
 
     def _follow(self, change: _Change) -> None:
-        if change.followed is not None:
-            self._rules.put(change.followed)
+        if change.rule is not None and change.rule.stored.enabled:
+            self._rules.put(change.rule)
         else:
             self._rules.remove(change.rule_id)
 
@@ -158,22 +157,4 @@ class RuleChanges:
         return found
 
     async def _compiled(self, stored: StoredRule) -> UserRule:
-        condition = await self._condition_of(stored.expression)
-        return UserRule(
-            id=stored.id,
-            name=stored.name,
-            symbols=stored.symbols,
-            condition=condition,
-            interval=stored.interval,
-            repeat=stored.repeat,
-            cool_down_s=stored.cooldown_s,
-            hysteresis_pct=stored.hysteresis_pct,
-            severity=stored.severity,
-            targets=stored.targets,
-            secret=stored.secret,
-            updated_at=stored.updated_at,
-        )
-
-
-def _made(rule: StoredRule, compiled: UserRule) -> _Change:
-    return _Change(rule.id, rule, compiled if rule.enabled else None)
+        return UserRule(stored, await self._condition_of(stored.expression))

@@ -5,10 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, field
-from datetime import datetime
 from typing import Any
 
 from actors.indicators.client import LiveCondition, LiveWant
+from infra.db.alert_rules import StoredRule
 
 ONCE, AGAIN = "once", "again"
 _QUOTE = {
@@ -21,25 +21,15 @@ Values = dict[str, float | None]
 
 @dataclass(frozen=True, slots=True)
 class UserRule:
-    """A rule. It fires for each of its symbols by itself.
+    """A rule and its condition. It fires for each of its symbols by itself.
 
-    `hysteresis_pct`: having fired, it is armed again only when its condition does not hold though
-    every comparison in it is easier by so many percent. `targets`: URLs, signed with `secret`.
-    `updated_at` tells what it is now from what it was before it was changed.
+    Having fired, it is armed again only when its condition does not hold though every comparison
+    in it is easier by `hysteresis_pct` percent. `updated_at` tells what it is now from what it
+    was before it was changed.
     """
 
-    id: str
-    name: str
-    symbols: tuple[str, ...]
+    stored: StoredRule
     condition: LiveCondition
-    interval: str
-    repeat: str
-    cool_down_s: float
-    hysteresis_pct: float
-    severity: str
-    targets: tuple[str, ...]
-    secret: str
-    updated_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,23 +78,23 @@ class UserRules:
     def wants(self) -> list[LiveWant]:
         """Return the live indicators that rules look at."""
         return [
-            LiveWant(symbol, rule.interval, rule.condition.indicators)
+            LiveWant(symbol, rule.stored.interval, rule.condition.indicators)
             for rule in self._rules.values()
             if rule.condition.indicators
-            for symbol in rule.symbols
+            for symbol in rule.stored.symbols
         ]
 
     def put(self, rule: UserRule) -> None:
         """Add a rule, or take it in the place of what it was: then it is armed."""
-        self.remove(rule.id)
-        self._rules[rule.id] = rule
-        for symbol in rule.symbols:
-            self._watches.setdefault(symbol, {})[rule.id] = _Watch(rule)
+        self.remove(rule.stored.id)
+        self._rules[rule.stored.id] = rule
+        for symbol in rule.stored.symbols:
+            self._watches.setdefault(symbol, {})[rule.stored.id] = _Watch(rule)
 
     def remove(self, rule_id: str) -> None:
         """Forget a rule; one that is not there is no error."""
         rule = self._rules.pop(rule_id, None)
-        for symbol in rule.symbols if rule else ():
+        for symbol in rule.stored.symbols if rule else ():
             self._watches[symbol].pop(rule_id, None)
             if not self._watches[symbol]:
                 del self._watches[symbol]
@@ -114,7 +104,7 @@ class UserRules:
         watch = self._watches.get(symbol, {}).get(rule_id)
         if watch is not None:
             watch.fired_s = fired_s
-            watch.is_armed = is_armed or fired_s < watch.rule.updated_at.timestamp()
+            watch.is_armed = is_armed or fired_s < watch.rule.stored.updated_at.timestamp()
 
     def is_armed(self, rule_id: str, symbol: str) -> bool:
         """Return whether a rule may fire for a symbol; False if there is none."""
@@ -123,18 +113,18 @@ class UserRules:
 
     def on_given(self, rule: UserRule) -> None:
         """Take that the store has an alert of a rule: if it fires once, it is over."""
-        if rule.repeat == ONCE and self._is_followed(rule):
-            self.remove(rule.id)
+        if rule.stored.repeat == ONCE and self._is_followed(rule):
+            self.remove(rule.stored.id)
 
     def on_refused(self, rule: UserRule, symbol: str, fired_s: float) -> None:
         """Take that a rule did not fire, as it fired at `fired_s`: it waits for its cool-down."""
         if self._is_followed(rule):
-            self.remember(rule.id, symbol, fired_s, is_armed=True)
+            self.remember(rule.stored.id, symbol, fired_s, is_armed=True)
 
     def _is_followed(self, rule: UserRule) -> bool:
         """Return whether a rule is there as it is, and was not changed."""
-        now = self._rules.get(rule.id)
-        return now is not None and now.updated_at == rule.updated_at
+        now = self._rules.get(rule.stored.id)
+        return now is not None and now.stored.updated_at == rule.stored.updated_at
 
     def start_over(self) -> None:
         """Arm every rule, without a cool-down: the source began a new run."""
@@ -170,7 +160,7 @@ class UserRules:
         asked = [
             w
             for w in watches.values()
-            if w.rule.condition.indicators and w.rule.interval == message["interval"]
+            if w.rule.condition.indicators and w.rule.stored.interval == message["interval"]
         ]
         return self._asked(asked, symbol, values, now_s, room)
 
@@ -183,7 +173,7 @@ class UserRules:
                 if len(fired) >= room:
                     continue  # as if not asked, crossings too: it fires when there is room
                 watch.is_armed, watch.fired_s = False, now_s
-                self.rearmed.discard((watch.rule.id, symbol))
+                self.rearmed.discard((watch.rule.stored.id, symbol))
                 fired.append(Fired(watch.rule, symbol, self._quotes[symbol][0], values))
             watch.before = values
         return fired
@@ -191,11 +181,11 @@ class UserRules:
     def _fires(self, watch: _Watch, symbol: str, values: Values, now_s: float) -> bool:
         rule = watch.rule
         if not watch.is_armed:
-            slack_pct = rule.hysteresis_pct
+            slack_pct = rule.stored.hysteresis_pct
             if not rule.condition.holds(values, watch.before, slack_pct):
                 watch.is_armed = True
-                self.rearmed.add((rule.id, symbol))
+                self.rearmed.add((rule.stored.id, symbol))
             return False
-        if now_s - watch.fired_s < rule.cool_down_s:
+        if now_s - watch.fired_s < rule.stored.cooldown_s:
             return False
         return rule.condition.holds(values, watch.before)

@@ -12,6 +12,7 @@ from infra.bars import Bars, History
 from infra.periods import DAILY_INTERVALS, INTERVALS, check_interval, resample
 
 _Key = tuple[str, bool]  # interval, adjusted
+Extremes = tuple[tuple[float, date], tuple[float, date]]
 
 
 @dataclass(slots=True)
@@ -21,8 +22,7 @@ class _Shelf:
     history: History
     closed: dict[_Key, Bars] = field(default_factory=dict)
     open: dict[_Key, Bars] = field(default_factory=dict)
-    record: tuple[float, date] | None = None
-    lowest: tuple[float, date] | None = None
+    extremes: Extremes | None = None
 
 
 def base_interval(interval: str) -> str:
@@ -105,23 +105,17 @@ class BarBook:
             _derive(shelf, key)
         return shelf.open[key]
 
-    def all_time_high(self, symbol: str) -> tuple[float, date] | None:
-        """Return the highest adjusted price of all closed sessions, and the first that had it."""
-        shelf = self._shelf(symbol, "1d")
-        bars = self.closed(symbol)
-        if shelf.record is None and len(bars):
-            row = int(np.argmax(bars.high))
-            shelf.record = float(bars.high[row]), bars.session(row)
-        return shelf.record
-
-    def all_time_low(self, symbol: str) -> tuple[float, date] | None:
-        """Return the lowest adjusted price of all closed sessions, and the first that had it."""
-        shelf = self._shelf(symbol, "1d")
-        bars = self.closed(symbol)
-        if shelf.lowest is None and len(bars):
-            row = int(np.argmin(bars.low))
-            shelf.lowest = float(bars.low[row]), bars.session(row)
-        return shelf.lowest
+    def extremes(self, symbol: str) -> Extremes | None:
+        """Return the highest and the lowest adjusted price of all closed sessions, each with the
+        first session that had it; None without bars."""
+        shelf, bars = self._shelf(symbol, "1d"), self.closed(symbol)
+        if shelf.extremes is None and len(bars):
+            high, low = int(np.argmax(bars.high)), int(np.argmin(bars.low))
+            shelf.extremes = (
+                (float(bars.high[high]), bars.session(high)),
+                (float(bars.low[low]), bars.session(low)),
+            )
+        return shelf.extremes
 
 
 def _replace_open_bar(shelf: _Shelf, bars: Bars) -> bool:

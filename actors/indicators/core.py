@@ -230,8 +230,7 @@ class IndicatorCore:
 
     def closes(self, symbol: str, period: str, interval: str) -> tuple[Ints, Floats]:
         """Return when the bars of a period opened, and their adjusted closes."""
-        self._known(symbol, interval)
-        bars = without_nan(self._bars(symbol, interval, True, open_bar=False))
+        bars = self.true_bars(symbol, interval)
         rows = rows_of_period(bars, check_period(period), interval)
         return bars.opened_at_ns[rows], bars.close[rows]
 
@@ -253,17 +252,16 @@ class IndicatorCore:
         if history is None:
             return self._unknown(symbol)
         bars = self._book.closed(symbol)
-        record = self._book.all_time_high(symbol)
-        lowest = self._book.all_time_low(symbol)
+        high, low = self._book.extremes(symbol) or (None, None)
         return {
             "previous_close": at_end(bars.close),
             "previous_session": _session(bars),
             "previous_high": at_end(bars.high),
             "previous_low": at_end(bars.low),
-            "all_time_high": None if record is None else record[0],
-            "record_date": None if record is None else record[1].isoformat(),
-            "all_time_low": None if lowest is None else lowest[0],
-            "low_date": None if lowest is None else lowest[1].isoformat(),
+            "all_time_high": high and high[0],
+            "record_date": high and high[1].isoformat(),
+            "all_time_low": low and low[0],
+            "low_date": low and low[1].isoformat(),
             "data_version": history.data_version,
         }
 

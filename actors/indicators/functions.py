@@ -15,7 +15,15 @@ import numpy as np
 import talib
 from talib import abstract
 
-from actors.indicators.live.kernel import SESSION, Columns, LiveIndicator, Parameter, Params
+from actors.indicators.live.kernel import (
+    SESSION,
+    Columns,
+    LiveIndicator,
+    Parameter,
+    Params,
+    checked_params,
+    usage,
+)
 from actors.indicators.live.registry import LIVE_INDICATORS
 from infra.bars import NS_PER_DAY, Bars, Floats
 from infra.errors import ParameterInvalid, RangeInvalid
@@ -47,23 +55,10 @@ class Function:
     live: LiveIndicator | None
 
     def params(self, given: Sequence[float]) -> Params:
-        """Return all parameters, defaults where none is given.
-
-        Raises RangeInvalid for a value outside its bounds, ParameterInvalid for too many.
-        """
-        if len(given) > len(self.parameters):
-            raise ParameterInvalid(("query", "indicators"), self.name, [self.usage])
+        """Return all parameters, as `checked_params`."""
         if self.name == "bbands" and len(given) == 2:
             given = (*given, given[1])  # one width means both
-        rest = self.parameters[len(given) :]
-        pairs = zip(self.parameters, [*given, *(p.default for p in rest)], strict=True)
-        return tuple(parameter.checked(self.name, value) for parameter, value in pairs)
-
-    @property
-    def usage(self) -> str:
-        """Return how it is asked for: `bbands(timeperiod,nbdevup,nbdevdn,matype)`."""
-        names = ",".join(parameter.name for parameter in self.parameters)
-        return f"{self.name}({names})" if names else self.name
+        return checked_params(self.name, self.parameters, given)
 
     def warm_up(self, params: Params) -> int:
         """Return the number of the first bar that has values; RangeInvalid where there is none."""
@@ -118,7 +113,7 @@ class Function:
             "name": self.name,
             "title": self.title,
             "group": self.group,
-            "usage": self.usage,
+            "usage": usage(self.name, self.parameters),
             "inputs": list(self.inputs),
             "parameters": [
                 {

@@ -7,11 +7,9 @@ from typing import Any
 
 from actors.indicators import reference, standard
 from actors.indicators.names import NAMES, check_method
+from actors.indicators.signals import OVERBOUGHT, OVERSOLD
 from actors.indicators.standard import EMA_BARS, SMA_BARS, Values, at_end
 from infra.bars import Bars
-
-OVERBOUGHT = 70.0  # Wilder's levels of the RSI
-OVERSOLD = 30.0
 
 Fields = dict[str, float | None]
 

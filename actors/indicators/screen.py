@@ -24,6 +24,7 @@ from actors.indicators.expressions import (
     calls_of,
 )
 from actors.indicators.functions import function_named
+from actors.indicators.standard import finite
 from actors.indicators.tables import Match
 from actors.indicators.tails import DAY, Column, Key, Tails
 from infra.bars import Floats, Ints
@@ -87,7 +88,7 @@ class Screening:
             for name in function_named(call.name).outputs:
                 shown[_shown_as(call, name)] = self._last(call, name)
         return [
-            self._match(int(i), {name: _finite(line[i]) for name, line in shown.items()})
+            self._match(int(i), {name: finite(line[i].item()) for name, line in shown.items()})
             for i in chosen
         ]
 
@@ -154,7 +155,3 @@ class Screening:
 
 def _shown_as(call: Call, name: str) -> str:
     return call.text if len(function_named(call.name).outputs) == 1 else f"{call.text}.{name}"
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if np.isfinite(value) else None

@@ -11,7 +11,7 @@ from actors.indicators.functions import function_named
 from actors.indicators.tables import Sentiment, Signal
 from infra.bars import Bars, Floats
 
-OVERBOUGHT, MIDDLE, OVERSOLD = 70.0, 50.0, 30.0
+OVERBOUGHT, MIDDLE, OVERSOLD = 70.0, 50.0, 30.0  # Wilder's levels of the RSI
 TOUCH = 0.01  # of a band: so near is touched
 SENTIMENT_BARS = 100  # of fewer there is none
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -230,20 +228,6 @@ def test_history_and_ticks_give_the_same(name: str) -> None:
     found = followed(bars, key, 130)
 
     np.testing.assert_allclose(warmed.column(key)[0], [line[-1] for line in found], rtol=1e-12)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_a_pickled_engine_goes_on_the_same(name: str) -> None:
-    bars, key = random_bars(4, 120), Call(name, LIVE_INDICATORS[name].params([]))
-    engine = engine_over(bars, key, 100)
-    feed(engine, bars, 100)
-    feed(engine, bars, 101, final=False)
-    copied: LiveEngine = pickle.loads(pickle.dumps(engine))
-    copied.restore(lambda _: bars[:100])
-    for row in range(102, 120):
-        feed(engine, bars, row)
-        feed(copied, bars, row)
-        np.testing.assert_array_equal(engine.column(key), copied.column(key))
 
 
 @pytest.mark.parametrize("name", NAMES)

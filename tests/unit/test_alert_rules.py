@@ -69,7 +69,7 @@ def test_what_a_price_is_worth(price: float, expected: list[str]) -> None:
 def test_what_an_alert_says() -> None:
     (rise, _) = book().on_price(update(115.0), 7.0)
 
-    said = rise.found.message(rise.symbol, rise.price)
+    said = rise.found.message(rise.update["symbol"], rise.update["current_price"])
     assert said == "AAPL at 115.00: +15.00 % from the previous close of 100.00"
     assert (rise.found.base, rise.found.threshold, rise.found.severity) == (100.0, 3.0, "info")
     assert rise.found.percent == pytest.approx(15.0)

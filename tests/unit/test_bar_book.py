@@ -118,14 +118,14 @@ def test_derived_bars_are_computed_once_for_a_version() -> None:
 def test_a_new_version_replaces_all_that_was_derived() -> None:
     book = book_of(history(days(MONDAY, [1.0] * 20)))
     assert book.closed("AAPL", "1wk").close.tolist() == [1.0, 1.0]
-    assert book.all_time_high("AAPL") == (1.0, MONDAY)
+    assert book.extremes("AAPL") == ((1.0, MONDAY), (1.0, MONDAY))
 
     book.put(history(days(MONDAY, [2.0] * 20), version="v2"))
 
     assert book.closed("AAPL").close.tolist() == [2.0] * 20
     assert book.closed("AAPL", "1wk").close.tolist() == [2.0, 2.0]
     assert book.open_bar("AAPL", "1wk").close.tolist() == [2.0]
-    assert book.all_time_high("AAPL") == (2.0, MONDAY)
+    assert book.extremes("AAPL") == ((2.0, MONDAY), (2.0, MONDAY))
 
 
 def test_another_price_of_the_session_leaves_closed_bars_alone() -> None:
@@ -174,17 +174,17 @@ def test_a_late_tick_of_a_closed_session_is_left_out() -> None:
     assert book.open_bar("AAPL", "1wk").close.tolist() == [2.0]
 
 
-def test_all_time_high_is_adjusted_and_of_the_first_day_that_had_it() -> None:
+def test_extremes_are_adjusted_and_of_the_first_day_that_had_them() -> None:
     bars = days(MONDAY, [10.0, 4.0, 4.0], high=[12.0, 8.0, 8.0])
     book = book_of(history(bars, days(date(2024, 1, 4), [99.0]), "v1", [0.5, 1.0, 1.0]))
 
-    assert book.all_time_high("AAPL") == (8.0, date(2024, 1, 2))
+    assert book.extremes("AAPL") == ((8.0, date(2024, 1, 2)), (4.0, date(2024, 1, 2)))
 
 
-def test_no_bars_have_no_all_time_high() -> None:
+def test_no_bars_have_no_extremes() -> None:
     book = book_of(history(Bars.empty()))
 
-    assert book.all_time_high("AAPL") is None
+    assert book.extremes("AAPL") is None
     assert len(book.closed("AAPL", "1mo")) == 0
     assert len(book.open_bar("AAPL", "1mo")) == 0
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,7 +10,10 @@ import pytest
 from actors.alerts.user_rules import AGAIN, ONCE, UserRule, UserRules
 from actors.indicators.client import LiveWant
 from actors.indicators.language import parse_live_condition
+from infra.db.alert_rules import StoredRule
 from tests.unit.test_alert_rules import update
+
+LONG_AGO = datetime.fromtimestamp(-3_600.0, UTC)
 
 
 def rule(text: str, **more: Any) -> UserRule:
@@ -19,17 +21,19 @@ def rule(text: str, **more: Any) -> UserRule:
         "id": "r1",
         "name": "mine",
         "symbols": ("AAPL",),
-        "condition": parse_live_condition(text),
+        "expression": text,
         "interval": "1d",
         "repeat": AGAIN,
-        "cool_down_s": 0.0,
+        "cooldown_s": 0.0,
         "hysteresis_pct": 0.0,
         "severity": "info",
         "targets": (),
         "secret": "",
-        "updated_at": datetime.fromtimestamp(-3_600.0, UTC),
+        "enabled": True,
+        "created_at": LONG_AGO,
+        "updated_at": LONG_AGO,
     }
-    return UserRule(**(values | more))
+    return UserRule(StoredRule(**(values | more)), parse_live_condition(text))
 
 
 def rules(*made: UserRule) -> UserRules:
@@ -66,14 +70,14 @@ def test_hysteresis_keeps_it_still_around_the_edge() -> None:
 
 
 def test_it_waits_for_its_cool_down() -> None:
-    made = rules(rule("price > 105", cool_down_s=60.0))
+    made = rules(rule("price > 105", cooldown_s=60.0))
     assert fires(made, 106, 104) == [True, False]
     assert fires(made, 106, now_s=59.0) == [False]
     assert fires(made, 106, now_s=60.0) == [True]
 
 
 def test_what_the_store_knows_of_it_counts() -> None:
-    made = rules(rule("price > 105", cool_down_s=60.0))
+    made = rules(rule("price > 105", cooldown_s=60.0))
     made.remember("r1", "AAPL", fired_s=-60.0, is_armed=False)
     assert fires(made, 106, 104, 106) == [False, False, True]
     assert made.rearmed == set()
@@ -84,14 +88,14 @@ def test_what_the_store_knows_of_it_counts() -> None:
 
 def test_one_that_was_changed_since_it_fired_is_armed_but_waits() -> None:
     text = "price > 105"
-    made = rules(rule(text, cool_down_s=60.0, updated_at=datetime.fromtimestamp(10.0, UTC)))
+    made = rules(rule(text, cooldown_s=60.0, updated_at=datetime.fromtimestamp(10.0, UTC)))
     made.remember("r1", "AAPL", fired_s=9.0, is_armed=False)
     assert fires(made, 106, now_s=68.9) == [False]
     assert fires(made, 106, now_s=69.0) == [True]
 
 
 def test_one_that_the_store_refused_waits_and_then_fires_without_a_change() -> None:
-    one = rule("price > 105", cool_down_s=60.0)
+    one = rule("price > 105", cooldown_s=60.0)
     made = rules(one)
     assert fires(made, 106, now_s=40.0) == [True]
     made.on_refused(one, "AAPL", fired_s=0.0)
@@ -101,7 +105,8 @@ def test_one_that_the_store_refused_waits_and_then_fires_without_a_change() -> N
 
 def test_what_came_of_one_as_it_was_says_nothing_of_it_as_it_is() -> None:
     before = rule("price > 105", repeat=ONCE)
-    made = rules(replace(before, cool_down_s=60.0, updated_at=datetime.fromtimestamp(9.0, UTC)))
+    changed_at = datetime.fromtimestamp(9.0, UTC)
+    made = rules(rule("price > 105", repeat=ONCE, cooldown_s=60.0, updated_at=changed_at))
     assert fires(made, 106, now_s=10.0) == [True]
     made.on_refused(before, "AAPL", fired_s=-100.0)
     made.on_given(before)
@@ -131,7 +136,11 @@ def test_one_with_indicators_is_asked_when_their_values_come() -> None:
     assert not made.on_live(live(106, None), 0.0)
     assert not made.on_live(live(106, 20.0, "1m"), 0.0)
     (fired,) = made.on_live(live(106, 20.0), 0.0)
-    assert (fired.rule.id, fired.symbol, fired.values["rsi(14).rsi"]) == ("r1", "AAPL", 20.0)
+    assert (fired.rule.stored.id, fired.symbol, fired.values["rsi(14).rsi"]) == (
+        "r1",
+        "AAPL",
+        20.0,
+    )
 
 
 def test_a_crossing_is_between_two_prices() -> None:

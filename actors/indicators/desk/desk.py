@@ -121,11 +121,10 @@ class LiveDesk:
 
     def _engine(self, interval: str) -> LiveEngine:
         if interval not in self._engines:
-            self._engines[interval] = self._new_engine(interval)
+            self._engines[interval] = LiveEngine(
+                lambda symbol: self._closed(Subject(symbol, interval)), interval == "1d"
+            )
         return self._engines[interval]
-
-    def _new_engine(self, interval: str) -> LiveEngine:
-        return LiveEngine(lambda symbol: self._closed(Subject(symbol, interval)), interval == "1d")
 
     def _closed(self, subject: Subject) -> Bars:
         """Return the bars of the history, and those that closed since."""

@@ -9,6 +9,7 @@ from actors.indicators.desk.wanted import MACD, RSI, SMA20, SMA50, SMA200, Subje
 from actors.indicators.expressions import Call
 from actors.indicators.live.engine import LiveEngine
 from actors.indicators.signals import OVERBOUGHT, OVERSOLD
+from actors.indicators.standard import finite
 from actors.indicators.tables import BULLISH
 from infra.clock import utc
 
@@ -98,7 +99,7 @@ def _indicators(engine: LiveEngine, symbol: str) -> dict[str, Any]:
     return {
         "rsi": {
             "current": rsi.get("rsi"),
-            "previous": _finite(engine.previous(symbol, RSI)["rsi"]),
+            "previous": finite(engine.previous(symbol, RSI)["rsi"]),
             "signal": _rsi_signal(rsi.get("rsi")),
         },
         "macd": {
@@ -118,10 +119,6 @@ def _indicators(engine: LiveEngine, symbol: str) -> dict[str, Any]:
 def _known(engine: LiveEngine, symbol: str, key: Call) -> dict[str, float]:
     values = engine.values(symbol, key)
     return {name: value for name, value in values.items() if math.isfinite(value)}
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None
 
 
 def _rsi_signal(rsi: float | None) -> str | None:

@@ -12,7 +12,6 @@ from infra.errors import ParameterInvalid, RangeInvalid
 from infra.session_bars import MINUTES
 
 LIVE_INTERVALS = (*MINUTES, "1d")
-FOR_EVER_S = float("inf")
 _WHERE = ("query", "indicators")
 
 
@@ -54,12 +53,6 @@ class Wanted:
         self._limit = limit
         self._until_s: dict[Subject, dict[Call, float]] = {}
 
-    def __contains__(self, subject: Subject) -> bool:
-        return subject in self._until_s
-
-    def __len__(self) -> int:
-        return len(self._until_s)
-
     def want(self, subject: Subject, sets: Iterable[Call], until_s: float) -> None:
         """Want sets of a subject until then, or longer where that was said before.
 
@@ -100,11 +93,3 @@ class Wanted:
         """Return what is wanted of any symbol at an interval."""
         found = (held for s, held in self._until_s.items() if s.interval == interval)
         return {key for held in found for key in held}
-
-    def symbols(self, interval: str) -> list[str]:
-        """Return the symbols of which something is wanted at an interval."""
-        return [s.symbol for s in self._until_s if s.interval == interval]
-
-    def intervals(self) -> set[str]:
-        """Return the intervals at which something is wanted."""
-        return {subject.interval for subject in self._until_s}

@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +18,7 @@ STRIDE = 64  # bars between checkpoints
 KEPT = 4  # checkpoints of each symbol
 _FIELDS = ("open", "high", "low", "close", "volume")
 _OF_ROWS = ("state", "value", "closed", "before", "saved")
+_OF_SYMBOLS = ("_opened_ns", "_count", "_has_open", "_changes")
 _START_ROWS = 16
 
 BarsOf = Callable[[str], Bars]
@@ -69,14 +69,6 @@ class LiveSet:
         """Return what this computes."""
         return LIVE_INDICATORS[self.key.name]
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__ if name != "kernel"}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        for name, value in state.items():
-            setattr(self, name, value)
-        self.kernel = self.indicator.kernel
-
 
 class LiveEngine:
     """All live sets of one interval.
@@ -88,11 +80,11 @@ class LiveEngine:
 
     `bars_of(symbol)` gives all closed bars, oldest first; it is asked when a symbol or a set is
     made. Memory: for each symbol a ring of twice the longest window and 96 bytes a bar of it, and
-    for each set its state five times. Not safe for several threads; pickles without `bars_of`.
+    for each set its state five times. Not safe for several threads.
     """
 
     def __init__(self, bars_of: BarsOf, is_daily: bool = True) -> None:
-        self._bars_of: BarsOf | None = bars_of
+        self._bars_of = bars_of
         self._is_daily = is_daily
         self._rows: dict[str, int] = {}
         self._sets: dict[Call, LiveSet] = {}
@@ -104,13 +96,6 @@ class LiveEngine:
         self._changes: Ints = np.zeros(_START_ROWS, np.int64)  # of closed bars
         self._one_row, self._one_index = np.zeros(1, np.int64), np.zeros(1, np.int64)
         self._not_final = np.zeros(1, np.bool_)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return self.__dict__ | {"_bars_of": None}
-
-    def restore(self, bars_of: BarsOf) -> None:
-        """Give an engine that was pickled its source of history again."""
-        self._bars_of = bars_of
 
     @property
     def sets(self) -> tuple[Call, ...]:
@@ -214,7 +199,7 @@ class LiveEngine:
                 if row >= len(live.state):
                     live.grow(self._room)
                 done[row] = int(self._changes[row])
-                self._run_history(self._history(symbol), row, [live])
+                self._run_history(self._bars_of(symbol), row, [live])
                 yield
         if len(live.state) < self._room:
             live.grow(self._room)
@@ -249,7 +234,7 @@ class LiveEngine:
         last = {symbol: row for symbol, row in self._rows.items() if row >= count}
         places, moved = [row for row in gone if row < count], list(last.values())
         self._rows.update(zip(last, places, strict=True))
-        of_rows = [self._opened_ns, self._count, self._has_open, self._changes]
+        of_rows = [getattr(self, name) for name in _OF_SYMBOLS]
         of_rows += [getattr(live, name) for live in self._sets.values() for name in _OF_ROWS]
         for array in of_rows:
             array[places] = array[moved]
@@ -269,23 +254,18 @@ class LiveEngine:
         return len(self._count)
 
     def _grow(self, rows: int) -> None:
-        extra = rows - self._room
         self._columns.grow(rows)
-        self._opened_ns = np.concatenate(
-            (self._opened_ns, np.zeros((extra, self._columns.capacity), np.int64))
-        )
-        self._count = np.concatenate((self._count, np.zeros(extra, np.int64)))
-        self._has_open = np.concatenate((self._has_open, np.zeros(extra, np.bool_)))
-        self._changes = np.concatenate((self._changes, np.zeros(extra, np.int64)))
+        for name in _OF_SYMBOLS:
+            held = getattr(self, name)
+            more = np.zeros((rows - len(held), *held.shape[1:]), held.dtype)
+            setattr(self, name, np.concatenate((held, more)))
         for live in self._sets.values():
             live.grow(rows)
 
     def _shrink(self, rows: int) -> None:
         self._columns.shrink(rows)
-        self._opened_ns = self._opened_ns[:rows].copy()
-        self._count = self._count[:rows].copy()
-        self._has_open = self._has_open[:rows].copy()
-        self._changes = self._changes[:rows].copy()
+        for name in _OF_SYMBOLS:
+            setattr(self, name, getattr(self, name)[:rows].copy())
         for live in self._sets.values():
             live.shrink(rows)
 
@@ -308,13 +288,9 @@ class LiveEngine:
 
     def _fill(self, symbol: str, row: int) -> None:
         """Write the last bars of a symbol's history into its ring."""
-        bars = self._history(symbol)
+        bars = self._bars_of(symbol)
         first = max(0, len(bars) - self._columns.capacity + 1)
         self._write(row, bars, first, len(bars))
-
-    def _history(self, symbol: str) -> Bars:
-        assert self._bars_of is not None, "restore() comes first"
-        return self._bars_of(symbol)
 
     def _write(self, row: int, bars: Bars, first: int, stop: int) -> None:
         places = np.arange(first, stop) & (self._columns.capacity - 1)
@@ -325,7 +301,7 @@ class LiveEngine:
 
     def _warm(self, symbol: str, row: int) -> None:
         """Take a symbol's bars from its history, and run all sets over them."""
-        bars, mask = self._history(symbol), self._columns.capacity - 1
+        bars, mask = self._bars_of(symbol), self._columns.capacity - 1
         under_way = int(self._count[row]) & mask
         bar = self._columns.arrays[:, row, under_way].copy()
         opened_ns = self._opened_ns[row, under_way]
@@ -482,7 +458,7 @@ class LiveEngine:
         numbers = np.arange(oldest, count)
         matches = np.flatnonzero(self._opened_ns[row, numbers & (capacity - 1)] == opened_at_ns)
         if not len(matches):
-            known = bool(np.any(self._history(symbol).opened_at_ns == opened_at_ns))
+            known = bool(np.any(self._bars_of(symbol).opened_at_ns == opened_at_ns))
             if known:
                 self._warm(symbol, row)
             return known

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -15,6 +15,7 @@ from infra.errors import ParameterInvalid, RangeInvalid
 F = TypeVar("F", bound=Callable[..., Any])
 
 Params = tuple[float, ...]
+_WHERE = ("query", "indicators")
 
 
 def kernel(function: F) -> F:
@@ -45,7 +46,7 @@ class Parameter:
         if not (whole and self.least <= value <= self.most):
             kind = "a whole number" if self.is_whole else "a number"
             raise RangeInvalid(
-                ("query", "indicators"),
+                _WHERE,
                 f"{indicator}: {self.name} must be {kind} from {self.least:g} to {self.most:g}, "
                 f"got {value:g}",
             )
@@ -55,6 +56,24 @@ class Parameter:
 def period(default: int, least: int = 2, most: int = 500, name: str = "period") -> Parameter:
     """Return a parameter that counts bars."""
     return Parameter(name, default, least, most)
+
+
+def checked_params(name: str, parameters: Sequence[Parameter], given: Sequence[float]) -> Params:
+    """Return all parameters of an indicator, defaults where none is given.
+
+    Raises RangeInvalid for a value outside its bounds, ParameterInvalid for too many.
+    """
+    if len(given) > len(parameters):
+        raise ParameterInvalid(_WHERE, name, [usage(name, parameters)])
+    filled = [*given, *(p.default for p in parameters[len(given) :])]
+    pairs = zip(parameters, filled, strict=True)
+    return tuple(parameter.checked(name, value) for parameter, value in pairs)
+
+
+def usage(name: str, parameters: Sequence[Parameter]) -> str:
+    """Return how an indicator is asked for: `bbands(timeperiod,nbdevup,nbdevdn,matype)`."""
+    names = ",".join(parameter.name for parameter in parameters)
+    return f"{name}({names})" if names else name
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,23 +105,8 @@ class LiveIndicator:
     intraday_only: bool = False
 
     def params(self, given: Sequence[float]) -> Params:
-        """Return all parameters, defaults where none is given.
-
-        Raises RangeInvalid for a value outside its bounds, ParameterInvalid for too many.
-        """
-        if len(given) > len(self.parameters):
-            names = [parameter.name for parameter in self.parameters]
-            raise ParameterInvalid(("query", "indicators"), self.name, [self._call(names)])
-        filled = [*given, *(p.default for p in self.parameters[len(given) :])]
-        pairs = zip(self.parameters, filled, strict=True)
-        return tuple(parameter.checked(self.name, value) for parameter, value in pairs)
-
-    def named(self, given: Mapping[str, float]) -> Params:
-        """Return all parameters from names."""
-        return self.params([given.get(p.name, p.default) for p in self.parameters])
-
-    def _call(self, names: Sequence[str]) -> str:
-        return f"{self.name}({','.join(names)})"
+        """Return all parameters, as `checked_params`."""
+        return checked_params(self.name, self.parameters, given)
 
 
 # -- bars, as kernels see them -----------------------------------------------------------------
