@@ -18,7 +18,6 @@ from actors.alerts.rules import reference_of
 from actors.alerts.system import News, SystemWatch, of_news
 from actors.alerts.user_rules import UserRule, UserRules
 from actors.cache.client import CacheClient
-from actors.calls import once
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient, LiveWant
@@ -361,8 +360,7 @@ class AlertActor(ServiceActor):
             for error in (await self._indicators.want_live(wants)).values():
                 raise error
 
-    @exposed
-    @once
+    @exposed(once=True)
     async def remove_rule(self, rule_id: str) -> bool:
         """Delete a rule; False if there is none of this id."""
         return await self._changes.remove(rule_id)

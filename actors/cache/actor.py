@@ -16,7 +16,6 @@ import ray
 from actors.cache.core import SharedCaches
 from actors.cache.memory_book import MemoryBook, Sample
 from actors.cache.ray_metrics import RayMetrics
-from actors.calls import once
 from actors.hub.client import HubClient, follow_changes
 from actors.reporting import Order, OrderKind, Told, obeyed, report_metrics
 from actors.runtime import ServiceActor, exposed
@@ -35,6 +34,7 @@ from infra.settings import Settings
 logger = logging.getLogger(__name__)
 
 _SILENT_AFTER_S = 10.0
+_ORDER_WAIT_S = 15.0
 _OBEYED_WITHIN_S = 6.0  # a report each two seconds, and what an order takes
 _FIRST_SAMPLE_S = 10.0
 _TREE_EVERY_S = 10.0
@@ -151,10 +151,9 @@ class CacheActor(ServiceActor):
 
     # -- orders -----------------------------------------------------------------------------
 
-    @exposed
-    @once
+    @exposed(once=True, wait_s=_ORDER_WAIT_S)
     async def order(
-        self, kind: OrderKind, cache: str | None, aggressive: bool
+        self, kind: OrderKind, cache: str | None = None, aggressive: bool = False
     ) -> dict[str, dict[str, Any] | None]:
         """Let every process do something once; return what came of it, None where none answered.
 

@@ -5,23 +5,24 @@ from __future__ import annotations
 import contextlib
 import uuid
 from collections.abc import Iterable
-from typing import Any, Literal
+from typing import TYPE_CHECKING
 
 from actors.cache.memory_book import MemoryBook as MemoryBook
 from actors.cache.memory_book import Sample as Sample
-from actors.reporting import Told
 from actors.runtime import ActorClient
 from infra.caches.base import CacheStats, Found, Lifetime, SharedState
-from infra.directives import Directives
 from infra.errors import ActorError
-from infra.metrics import Families, ProcessReport
+
+if TYPE_CHECKING:
+    from actors.cache.actor import CacheActor as Methods
+else:
+    Methods = object
 
 CACHE = "finstage-cache"
-_ORDER_S = 15.0
 
 
-class CacheClient(ActorClient):
-    """Calls to the CacheActor; each raises ActorUnavailable if it does not come back in time.
+class CacheClient(ActorClient, Methods):
+    """The exposed methods of the CacheActor, from any process.
 
     Those of the shared level do not wait for an actor that restarts.
     """
@@ -55,73 +56,6 @@ class CacheClient(ActorClient):
         """Forget all values of a cache, or of all caches; return how many there were."""
         count: int = await self._ask_now("clear", cache, wait_s=self._wait_s)
         return count
-
-    async def cache_settings(self) -> tuple[str, str]:
-        """Return the backend of the shared level, and the bounds of caches."""
-        backend, specs = await self._ask("cache_settings")
-        return backend, specs
-
-    async def report_metrics(self, report: ProcessReport) -> Told:
-        """Report the counts of this process; return what it is to do."""
-        told: Told = await self._ask("report_metrics", report)
-        return told
-
-    async def direct(self, directives: Directives) -> None:
-        """Let every process follow these, from its next report on."""
-        await self._ask("direct", directives)
-
-    async def obeyed(self, process: str, number: int, result: dict[str, Any]) -> None:
-        """Tell what came of an order."""
-        await self._ask("obeyed", process, number, result)
-
-    async def order(
-        self,
-        kind: Literal["shed", "purge", "clear"],
-        cache: str | None = None,
-        aggressive: bool = False,
-    ) -> dict[str, dict[str, Any] | None]:
-        """Let every process shed memory, purge or clear its caches; return figures by process.
-
-        Takes two to six seconds; None stands for a process that did not answer.
-        """
-        results: dict[str, dict[str, Any] | None] = await self._ask_once(
-            "order", kind, cache, aggressive, wait_s=_ORDER_S
-        )
-        return results
-
-    async def memory(self) -> Sample:
-        """Return the memory of the whole service."""
-        sample: Sample = await self._ask("memory")
-        return sample
-
-    async def memory_book(self) -> MemoryBook:
-        """Return a day's samples, alerts, and what shedding did."""
-        book: MemoryBook = await self._ask("memory_book")
-        return book
-
-    async def metrics_text(self) -> bytes:
-        """Return the Prometheus text of all processes."""
-        text: bytes = await self._ask("metrics_text")
-        return text
-
-    async def metrics(self, prefix: str) -> Families:
-        """Return the samples of all processes, of metrics whose names begin with `prefix`."""
-        families: Families = await self._ask("metrics", prefix)
-        return families
-
-    async def note(self, process: str, text: bytes) -> None:
-        """Say something of this process; it is kept for ten seconds."""
-        await self._ask("note", process, text)
-
-    async def notes(self) -> dict[str, bytes]:
-        """Return what processes said of themselves in the last ten seconds."""
-        notes: dict[str, bytes] = await self._ask("notes")
-        return notes
-
-    async def processes(self) -> tuple[str, ...]:
-        """Return the processes that report, as role-pid."""
-        names: tuple[str, ...] = await self._ask("processes")
-        return names
 
 
 class ActorLevel:

@@ -64,6 +64,9 @@ _BARS_LATE_S = 16.0  # a source's own bars are asked for at most every 15 s
 _BREAKER_LEVELS = {"closed": 0, "half_open": 1, "open": 2}
 _LIVE_DEFAULT = ("index", "stock")  # categories that a live source monitors at first
 
+# Longer than any other call: it may wait for its turn upstream.
+_UPSTREAM_WAIT_S = 30.0
+
 
 class FeedActor(ServiceActor):
     """Symbol fetching: one source, one stream of ticks for everybody.
@@ -258,13 +261,13 @@ class FeedActor(ServiceActor):
             self._monitored.remove([symbol])
         self._want_now()
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def look_for_imports(self) -> None:
         """Notice now what was imported or deleted, not within seconds."""
         await self._look_for_imports()
 
     @exposed
-    async def sources(self, symbols: Sequence[str], interval: str) -> dict[str, str]:
+    async def sources(self, symbols: Sequence[str], interval: str = "1d") -> dict[str, str]:
         """Return who has the bars given of each: the source, `import`, or both joined by `+`."""
         return {symbol: self._source.source_of(symbol, interval) for symbol in symbols}
 
@@ -309,7 +312,7 @@ class FeedActor(ServiceActor):
         """Return the monitored set."""
         return self._monitored.symbols
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def monitor(self, symbols: Sequence[str]) -> tuple[str, ...]:
         """Add to the monitored set, on disk before this returns; return the set.
 
@@ -331,8 +334,8 @@ class FeedActor(ServiceActor):
         self._want_now()
         return self._monitored.symbols
 
-    @exposed
-    async def pin(self, symbols: Sequence[str], is_live: bool) -> tuple[str, ...]:
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
+    async def pin(self, symbols: Sequence[str], is_live: bool = False) -> tuple[str, ...]:
         """Stream symbols until `unpin`, on disk before this returns; return all that are pinned.
 
         Raises SymbolUnknown, and RangeInvalid over the size of the universe; then nothing changed.
@@ -372,23 +375,26 @@ class FeedActor(ServiceActor):
         """Return why the source does not answer, None while it does."""
         return self._source.trouble()
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def want(self, symbols: Sequence[str]) -> dict[str, FinstageError]:
         """Let the ticks of these flow for `interest_s` seconds; return why some cannot."""
         refused = await self._known.refused(symbols)
         self._note_interest([s for s in symbols if s not in refused])
         return refused
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def histories(
-        self, symbols: Sequence[str], interval: str, lane: Lane
+        self,
+        symbols: Sequence[str] = (),
+        interval: str = "1d",
+        lane: Lane = Lane.INTERACTIVE,
     ) -> dict[str, History | FinstageError]:
         """Return all bars of each symbol, or its error; no symbols asks for all it lists."""
         wanted = symbols or self._source.symbols()
         answers = await asyncio.gather(*(self._history(s, interval, lane) for s in wanted))
         return dict(zip(wanted, answers, strict=True))
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def quotes(self, symbols: Sequence[str]) -> dict[str, Quote | FinstageError]:
         """Return the latest price of each symbol, or its error."""
         quotes = await self._source.quotes(symbols)
@@ -411,27 +417,27 @@ class FeedActor(ServiceActor):
         self._store.watch.reset()
         return self.process
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def actions(self, symbol: str) -> tuple[Action, ...]:
         """Return splits and dividends, oldest first; raises SymbolUnknown, SourceError."""
         return await self._source.actions(symbol)
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def info(self, symbol: str) -> SymbolInfo:
         """Return what the symbol is; raises SymbolUnknown, SourceError."""
         return await self._source.info(symbol)
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def news(self, symbol: str, count: int) -> tuple[NewsItem, ...]:
         """Return headlines, newest first; raises as `info`, and NotBuilt."""
         return await self._source.news(symbol, count)
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def fundamentals(self, symbol: str) -> Fundamentals:
         """Return the company's figures; raises as `news`."""
         return await self._source.fundamentals(symbol)
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def search(self, text: str, count: int) -> tuple[Found, ...]:
         """Return symbols that `text` may mean, best first; raises SourceError."""
         return await self._source.search(text, count)

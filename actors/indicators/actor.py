@@ -56,6 +56,9 @@ _RECORDS_EVERY_S = 600.0
 _LOAD_AGAIN_S = 5.0
 _JUDGED_AFTER = "1d"
 
+# The bars may have to be fetched upstream first.
+_UPSTREAM_WAIT_S = 35.0
+
 
 class IndicatorActor(ServiceActor):
     """Bars of all symbols, and what is computed from them.
@@ -341,7 +344,7 @@ class IndicatorActor(ServiceActor):
                 logger.info("live.records_unread", extra={"reason": error.message})
             await asyncio.sleep(_RECORDS_EVERY_S)
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def want_live(self, wants: Sequence[LiveWant]) -> dict[LiveWant, FinstageError]:
         """Make indicators live for a while, and return why some cannot be."""
         await self._loaded.wait()
@@ -349,7 +352,7 @@ class IndicatorActor(ServiceActor):
         self._reader.patience = 1 if self._live.has_demand else _PATIENCE
         return refused
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def live(self, want: LiveWant) -> dict[str, Any]:
         """Return the live values of a symbol, which stay live for a while."""
         await self._loaded.wait()
@@ -370,15 +373,15 @@ class IndicatorActor(ServiceActor):
         await self._loaded.wait()
         return self._all_symbols()
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def indicators(
         self,
         symbol: str,
-        period: str,
-        interval: str,
-        names: Sequence[str],
-        method: str,
-        open_bar: bool,
+        period: str = "1mo",
+        interval: str = "1d",
+        names: Sequence[str] = (),
+        method: str = "standard",
+        open_bar: bool = False,
     ) -> dict[str, Any]:
         """Return the latest values of one symbol; raises SymbolUnknown."""
         await self._held_one(symbol, interval)
@@ -386,7 +389,7 @@ class IndicatorActor(ServiceActor):
             self._take_open_bars([symbol])
         return self._core.indicators(symbol, period, interval, tuple(names), method, open_bar)
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def indicators_json(
         self, symbol: str, period: str, interval: str, names: Sequence[str], method: str
     ) -> tuple[str, bytes, float | None]:
@@ -400,9 +403,14 @@ class IndicatorActor(ServiceActor):
         stale_since_s = None if held is None else held.stale_since_s
         return answer["data_version"], orjson.dumps(answer), stale_since_s
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def comprehensive(
-        self, symbols: Sequence[str], period: str, interval: str, method: str, open_bar: bool
+        self,
+        symbols: Sequence[str],
+        period: str = "1mo",
+        interval: str = "1d",
+        method: str = "standard",
+        open_bar: bool = False,
     ) -> dict[str, dict[str, Any] | FinstageError]:
         """Return the whole analysis of each symbol, or the error that it met."""
         errors = await self._held(symbols, interval)
@@ -415,16 +423,16 @@ class IndicatorActor(ServiceActor):
             await slice_.breathe()
         return answers | errors
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def history(
         self,
         symbol: str,
-        period: str | None,
-        start: date | None,
-        end: date | None,
-        interval: str,
-        adjusted: bool,
-        open_bar: bool,
+        period: str | None = "1mo",
+        start: date | None = None,
+        end: date | None = None,
+        interval: str = "1d",
+        adjusted: bool = True,
+        open_bar: bool = False,
     ) -> BarSeries:
         """Return the bars asked for; raises SymbolUnknown."""
         await self._held_one(symbol, interval)
@@ -432,16 +440,22 @@ class IndicatorActor(ServiceActor):
             self._take_open_bars([symbol])
         return self._core.history(symbol, period, start, end, interval, adjusted, open_bar)
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def histories(
-        self, symbols: Sequence[str], period: str, interval: str, adjusted: bool
+        self,
+        symbols: Sequence[str],
+        period: str = "1mo",
+        interval: str = "1d",
+        adjusted: bool = True,
     ) -> dict[str, BarSeries | FinstageError]:
         """Return the closed bars of each symbol, or its error."""
         errors = await self._held(symbols, interval)
         return self._core.histories(symbols, period, interval, adjusted) | errors
 
-    @exposed
-    async def trend(self, symbol: str, period: str, interval: str) -> dict[str, Any]:
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
+    async def trend(
+        self, symbol: str, period: str = "1mo", interval: str = "1d"
+    ) -> dict[str, Any]:
         """Return the moving averages and the trend of one symbol; raises SymbolUnknown."""
         await self._held_one(symbol, interval)
         return self._core.trend(symbol, period, interval)
@@ -451,15 +465,15 @@ class IndicatorActor(ServiceActor):
         """Return every indicator that there is."""
         return [function.described() for function in functions().values()]
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def table(
         self,
         symbol: str,
         indicators: str,
-        period: str,
-        interval: str,
-        last: int | None,
-        open_bar: bool,
+        period: str = "1mo",
+        interval: str = "1d",
+        last: int | None = None,
+        open_bar: bool = False,
     ) -> IndicatorTable:
         """Return the lines of indicators of one symbol; raises as `indicators`, and as the parser.
 
@@ -472,9 +486,13 @@ class IndicatorActor(ServiceActor):
             self._take_open_bars([symbol])
         return self._core.table(symbol, calls, period, interval, last, open_bar)
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def screen(
-        self, expression: str, symbols: Sequence[str], interval: str, as_of: date | None
+        self,
+        expression: str,
+        symbols: Sequence[str] = (),
+        interval: str = "1d",
+        as_of: date | None = None,
     ) -> tuple[list[Match], dict[str, FinstageError]]:
         """Return the symbols that fulfil a condition, and those that could not be asked.
 
@@ -484,26 +502,32 @@ class IndicatorActor(ServiceActor):
         answered, errors = await self._answered(node, symbols, interval, as_of)
         return [match for part in answered for match in part.matches()], errors
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def ranking(
-        self, value: str, symbols: Sequence[str], interval: str, as_of: date | None
+        self,
+        value: str,
+        symbols: Sequence[str] = (),
+        interval: str = "1d",
+        as_of: date | None = None,
     ) -> tuple[list[Match], dict[str, FinstageError]]:
         """Return the symbols that have a value, the highest first, and errors of others."""
         answered, errors = await self._answered(parse_value(value), symbols, interval, as_of)
         found = [match for part in answered for match in part.ranked()]
         return sorted(found, key=lambda match: -(match.values["value"] or 0.0)), errors
 
-    @exposed
-    async def correlation(self, symbols: Sequence[str], period: str, interval: str) -> Correlation:
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
+    async def correlation(
+        self, symbols: Sequence[str], period: str = "1y", interval: str = "1d"
+    ) -> Correlation:
         """Return how the returns of symbols moved together; raises the first error of any."""
         errors = await self._held(symbols, interval)
         if errors:
             raise next(iter(errors.values()))
         return correlation({s: self._core.closes(s, period, interval) for s in symbols})
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def signals(
-        self, symbols: Sequence[str], interval: str, last: int
+        self, symbols: Sequence[str] = (), interval: str = "1d", last: int = 1
     ) -> dict[str, list[Signal] | FinstageError]:
         """Return the signals of each symbol's last closed bars, oldest first, or its error."""
         await self._loaded.wait()
@@ -521,9 +545,9 @@ class IndicatorActor(ServiceActor):
                 await slice_.breathe()
         return answers
 
-    @exposed
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
     async def sentiment(
-        self, symbol: str, interval: str
+        self, symbol: str, interval: str = "1d"
     ) -> tuple[dict[str, Any], Sentiment | None]:
         """Return the mood of a symbol's last closed bar; raises SymbolUnknown."""
         await self._held_one(symbol, interval)
@@ -561,8 +585,10 @@ class IndicatorActor(ServiceActor):
     def _all_symbols(self) -> tuple[str, ...]:
         return tuple(sorted(s for s, version in self._versions.items() if version != GONE))
 
-    @exposed
-    async def references(self, symbols: Sequence[str], lane: Lane) -> dict[str, Any]:
+    @exposed(wait_s=_UPSTREAM_WAIT_S)
+    async def references(
+        self, symbols: Sequence[str], lane: Lane = Lane.INTERACTIVE
+    ) -> dict[str, Any]:
         """Return previous close and all-time high of each symbol, or the error that it met."""
         errors = await self._held(symbols, "1d", lane)
         return self._core.references(symbols) | errors

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import platform
 import uuid
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any
 
@@ -78,7 +78,7 @@ class MonitorActor(ServiceActor):
             "rules": self._rules,
             "trials": self._trials,
             "tuning": self._tuning,
-            "service": self,
+            "": self,
         }
         self._turn = Turn()
         self._level = ""
@@ -197,14 +197,16 @@ class MonitorActor(ServiceActor):
 
     # -- what is asked ----------------------------------------------------------------------
 
-    @exposed
-    async def ask(self, desk: str, method: str, args: Sequence[Any], named: dict[str, Any]) -> Any:
-        """Call a method of a desk; raises StoreUnavailable while the store was not read yet."""
+    def parts(self) -> Mapping[str, Any]:
+        """Return the desks by name."""
+        return self._desks
+
+    def _method(self, name: str) -> Callable[..., Awaitable[Any]]:
         if not self._loaded.is_set():
             raise StoreUnavailable("the monitor has not read the store yet; try again")
-        assert not method.startswith("_")
-        return await getattr(self._desks[desk], method)(*args, **named)
+        return super()._method(name)
 
+    @exposed
     async def set_log_level(self, level: str) -> str:
         """Let every process log from this level; empty is the configured one."""
         async with self._turn:
@@ -213,6 +215,7 @@ class MonitorActor(ServiceActor):
         await self._direct()
         return level
 
+    @exposed
     async def watch(self, on: bool) -> None:
         """Look at the service, or no more: no readings, alerts, judgements or tuning."""
         async with self._turn:
@@ -220,11 +223,13 @@ class MonitorActor(ServiceActor):
             self._watches = on
         await self._direct()
 
+    @exposed
     async def log_level(self) -> dict[str, str]:
         """Return the level in force, and the configured one."""
         configured = self.settings.log_level
         return {"level": self._level or configured, "configured": configured}
 
+    @exposed
     async def directives(self) -> dict[str, Any]:
         """Return what processes are told."""
         now = self._now

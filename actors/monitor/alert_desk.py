@@ -11,7 +11,6 @@ from typing import Any
 
 import orjson
 
-from actors.calls import once
 from actors.monitor.alerting.engine import AlertEngine, Happening, Resolved, ServiceAlert
 from actors.monitor.alerting.history import shown
 from actors.monitor.alerting.history import statistics as statistics_of
@@ -21,6 +20,7 @@ from actors.monitor.checking import refusal
 from actors.monitor.keeping import Keeping
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
+from actors.runtime import exposed
 from actors.turn import Turn
 from infra.clock import utc
 from infra.db.store import BATCH
@@ -167,14 +167,17 @@ class AlertDesk:
 
     # -- what is asked ----------------------------------------------------------------------
 
+    @exposed
     async def active(self) -> list[dict[str, Any]]:
         """Return the alerts that are not over."""
         return [shown(alert) for alert in self._engine.active()]
 
+    @exposed
     async def history(self, hours: float) -> list[dict[str, Any]]:
         """Return the alerts that began in the last hours, the newest first; 1,000 at most."""
         return [shown(alert) for alert in await self._begun(hours)][:1_000]
 
+    @exposed
     async def statistics(self, hours: float) -> dict[str, Any]:
         """Return counts of the last hours."""
         now_s = self._keeping.clock.time_s()
@@ -188,10 +191,12 @@ class AlertDesk:
         recent = [alert for alert in found if alert.triggered_at_s >= since_s]
         return sorted(recent, key=lambda alert: -alert.triggered_at_s)
 
+    @exposed
     async def rules(self) -> list[dict[str, Any]]:
         """Return all rules."""
         return [plain(rule) for rule in self._engine.rules()]
 
+    @exposed
     async def put_rule(self, rule: ServiceAlertRule) -> None:
         """Add a rule, or put it in the place of the one of its id."""
         rule = checked(rule)
@@ -201,6 +206,7 @@ class AlertDesk:
             told = await self._put(rule)
         await self._give(told)
 
+    @exposed
     async def enable_rule(self, rule_id: str, enabled: bool) -> None:
         """Let a rule count, or not."""
         async with self._turn:
@@ -214,7 +220,7 @@ class AlertDesk:
         await self._keep_rules([*self._engine.rules(), rule])
         return self._noted(self._engine.put(rule, self._keeping.clock.time_s()))
 
-    @once
+    @exposed(once=True)
     async def remove_rule(self, rule_id: str) -> None:
         """Delete a rule; its alert ends."""
         async with self._turn:
@@ -237,6 +243,7 @@ class AlertDesk:
 
         await self._keeping.store.write(work)
 
+    @exposed
     async def acknowledge(self, alert_id: str) -> dict[str, Any]:
         """Note that somebody knows of an alert."""
         try:
@@ -246,6 +253,7 @@ class AlertDesk:
         await self._give(self._noted([]))
         return shown(alert)
 
+    @exposed
     async def watch(self, on: bool, every_s: float | None = None) -> None:
         """Look at rules, every so many seconds, or no more."""
         async with self._turn:
@@ -253,19 +261,21 @@ class AlertDesk:
             await self._keeping.put(WATCH, "", {"watches": on, "every_s": every_s})
             self._watches, self._every_s = on, every_s
 
+    @exposed
     async def set_email(self, body: dict[str, Any]) -> None:
         """Send email through this server from now on."""
         server = restored(EmailServer, body)
         async with self._turn:
             await self._set_channels(replace(self._channels, email=server))
 
+    @exposed
     async def add_webhook(self, url: str) -> str:
         """Tell this URL too; return the secret that signs for it."""
         async with self._turn:
             await self._set_channels(self._channels.with_webhook(url))
             return self._channels.secret_of(url)
 
-    @once
+    @exposed(once=True)
     async def remove_webhook(self, url: str) -> None:
         """Tell this URL no more."""
         async with self._turn:
@@ -280,6 +290,7 @@ class AlertDesk:
         await self._keeping.put(CHANNELS, "", plain(stored))
         self._channels = channels
 
+    @exposed
     async def config(self) -> dict[str, Any]:
         """Return how alerts are looked for, and who is told; no secrets."""
         rules = self._engine.rules()

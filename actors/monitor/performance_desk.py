@@ -16,6 +16,7 @@ from actors.monitor.keeping import Keeping
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from actors.monitor.sampling import Machine, Sampler, largest_process, quantile
+from actors.runtime import exposed
 from infra.errors import MonitorUnknown
 from infra.messages import PERFORMANCE, Message
 from infra.metrics import GRADE, HAPROXIES, MACHINE_CPU, MACHINE_DISK, Families, samples_of
@@ -115,10 +116,12 @@ class PerformanceDesk:
 
     # -- what is asked ----------------------------------------------------------------------
 
+    @exposed
     async def current(self) -> dict[str, Any]:
         """Return the last reading; raises MonitorUnknown before there is one."""
         return summary.current(self._last())
 
+    @exposed
     async def dashboard(self) -> dict[str, Any]:
         """Return what the page shows of readings, processes, caches and stages."""
         last = self._last()
@@ -140,6 +143,7 @@ class PerformanceDesk:
             "recommendations": summary.recommendations(self.own_minutes),
         }
 
+    @exposed
     async def windowed(self, minutes: float) -> dict[str, Any]:
         """Return the last reading and the figures of the last minutes."""
         now_s = self._keeping.clock.time_s()
@@ -148,14 +152,17 @@ class PerformanceDesk:
             readings, minutes, now_s
         )
 
+    @exposed
     async def history(self, hours: float) -> dict[str, Any]:
         """Return the figures of the last hours."""
         return summary.summary(self._readings(hours), hours, self._keeping.clock.time_s())
 
+    @exposed
     async def report(self, hours: float) -> dict[str, Any]:
         """Return all that the last hours say."""
         return summary.report(self._readings(hours), hours, self._keeping.clock.time_s())
 
+    @exposed
     async def health(self) -> dict[str, Any]:
         """Return how machine, disk and the largest process are."""
         largest = largest_process(self._families)

@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
-from actors.calls import once
 from actors.monitor.keeping import Keeping
 from actors.monitor.optimisation.judge import (
     judge,
@@ -25,6 +24,7 @@ from actors.monitor.optimisation.registry import (
 )
 from actors.monitor.plain import plain
 from actors.monitor.reading import Reading
+from actors.runtime import exposed
 from actors.turn import Turn
 from infra.clock import utc
 from infra.errors import MonitorConflict, MonitorUnknown
@@ -140,18 +140,21 @@ class RuleDesk:
 
     # -- switching --------------------------------------------------------------------------
 
+    @exposed
     async def enable(self, rule_id: str, force: bool, reason: str = "") -> dict[str, Any]:
         """Switch a rule on."""
         async with self._draft() as book:
             done = book.enable(rule_id, force, self._now_s, self._performance(), reason)
         return self._shown_switch(done)
 
+    @exposed
     async def disable(self, rule_id: str, reason: str) -> dict[str, Any]:
         """Switch a rule off; those that depend on it stay, and are listed."""
         async with self._draft() as book:
             done = book.disable(rule_id, reason, self._now_s, self._performance())
         return self._shown_switch(done)
 
+    @exposed
     async def enable_all(
         self, rule_ids: Sequence[str], force: bool, reason: str = ""
     ) -> list[dict[str, Any]]:
@@ -160,19 +163,20 @@ class RuleDesk:
             done = book.enable_all(rule_ids, force, self._now_s, self._performance(), reason)
         return [plain(one) for one in done]
 
+    @exposed
     async def disable_all(self, rule_ids: Sequence[str], reason: str) -> list[dict[str, Any]]:
         """Switch rules off."""
         async with self._draft() as book:
             done = book.disable_all(rule_ids, reason, self._now_s, self._performance())
         return [plain(one) for one in done]
 
-    @once
+    @exposed(once=True)
     async def add(self, body: dict[str, Any]) -> None:
         """Add a rule of a user's, off."""
         async with self._draft() as book:
             book.add(body)
 
-    @once
+    @exposed(once=True)
     async def remove(self, rule_id: str) -> None:
         """Delete a user's rule that is off."""
         async with self._draft() as book:
@@ -215,6 +219,7 @@ class RuleDesk:
 
     # -- what is asked ----------------------------------------------------------------------
 
+    @exposed
     async def status(self) -> dict[str, Any]:
         """Return how many rules are in which state, and each."""
         return self._book.counts() | {
@@ -224,6 +229,7 @@ class RuleDesk:
             "rules": [self._shown(rule_id) for rule_id in self._book.rules],
         }
 
+    @exposed
     async def rule(self, rule_id: str) -> dict[str, Any]:
         """Return one rule with its thresholds."""
         rule = self._book.rule(rule_id)
@@ -239,6 +245,7 @@ class RuleDesk:
             body[name] = None if at_s is None else utc(at_s).isoformat()
         return body
 
+    @exposed
     async def set_baseline(self) -> dict[str, Any]:
         """Make what was measured in the last five minutes the baseline."""
         try:
@@ -248,6 +255,7 @@ class RuleDesk:
             raise MonitorConflict(f"nothing was measured yet: {error}") from None
         return await self.baseline()
 
+    @exposed
     async def baseline(self) -> dict[str, Any]:
         """Return the baseline."""
         found = self._book.baseline
@@ -255,6 +263,7 @@ class RuleDesk:
             raise MonitorUnknown("baseline before one is set")
         return found | {"timestamp": utc(found["timestamp"] or 0.0).isoformat()}
 
+    @exposed
     async def history(self, hours: float) -> list[dict[str, Any]]:
         """Return the switches of the last hours, the newest first."""
         since_s = self._now_s - hours * 3_600
@@ -263,11 +272,13 @@ class RuleDesk:
             body["applied_at"] = utc(body.pop("applied_at_s")).isoformat()
         return found[::-1]
 
+    @exposed
     async def recommendations(self) -> list[dict[str, Any]]:
         """Return what the last reading suggests to switch on."""
         last = self._readings[-1] if self._readings else None
         return list(self._book.recommendations(last))
 
+    @exposed
     async def watch(self, on: bool, every_s: float | None = None) -> None:
         """Judge switches, every so many seconds, or no more."""
         async with self._turn:

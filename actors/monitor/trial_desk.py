@@ -10,7 +10,6 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
-from actors.calls import once
 from actors.monitor.checking import refusal
 from actors.monitor.experiments.analysis import analyse, horizon_reached
 from actors.monitor.experiments.assignment import Assigner, hashed
@@ -27,6 +26,7 @@ from actors.monitor.keeping import Keeping
 from actors.monitor.optimisation.rules import REQUEST_SCOPED
 from actors.monitor.plain import plain
 from actors.monitor.rule_desk import RuleDesk
+from actors.runtime import exposed
 from actors.turn import Turn
 from infra.clock import utc
 from infra.errors import MonitorConflict, MonitorUnknown, StoreError
@@ -86,7 +86,7 @@ class TrialDesk:
 
     # -- measuring --------------------------------------------------------------------------
 
-    @once
+    @exposed(once=True)
     async def take(self, tallies: dict[str, Any]) -> None:
         """Add what a process counted; nothing of a test that does not run any more."""
         for test_id, tally in tallies.items():
@@ -129,7 +129,7 @@ class TrialDesk:
             frozen = {"at_s": trial.frozen_at_s, "ledger": trial.frozen.as_dict()}
             await self._keeping.put(FROZEN, test_id, frozen)
 
-    @once
+    @exposed(once=True)
     async def record(
         self,
         test_id: str,
@@ -164,7 +164,7 @@ class TrialDesk:
 
     # -- tests ------------------------------------------------------------------------------
 
-    @once
+    @exposed(once=True)
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Make a test, a draft."""
         async with self._turn:
@@ -181,7 +181,7 @@ class TrialDesk:
         times = {"created_at_s": self._now_s, "updated_at_s": self._now_s}
         return checked(experiment_from(body | times), self._rules.known, REQUEST_SCOPED)
 
-    @once
+    @exposed(once=True)
     async def move(self, test_id: str, to: str, reason: str = "") -> dict[str, Any]:
         """Let a test be `started`, `paused`, `resumed`, `stopped` or `completed`."""
         async with self._turn:
@@ -195,7 +195,7 @@ class TrialDesk:
         await self._changed()
         return self._shown(trial)
 
-    @once
+    @exposed(once=True)
     async def remove(self, test_id: str) -> None:
         """Delete a test that does not run, and all that was measured."""
         async with self._turn:
@@ -214,6 +214,7 @@ class TrialDesk:
 
     # -- what is asked ----------------------------------------------------------------------
 
+    @exposed
     async def all(self) -> dict[str, Any]:
         """Return every test in short, and how many are in which state."""
         trials = list(self._trials.values())
@@ -233,10 +234,12 @@ class TrialDesk:
             }
         )  # fmt: skip
 
+    @exposed
     async def one(self, test_id: str) -> dict[str, Any]:
         """Return a test whole."""
         return self._shown(self._trial(test_id))
 
+    @exposed
     async def assigned(self, test_id: str, user: str, endpoint: str) -> dict[str, Any] | None:
         """Return the variant that a user of a running test has at an endpoint, or None."""
         trial = self._trial(test_id)
@@ -252,10 +255,12 @@ class TrialDesk:
             "optimization_rules": list(variant.optimization_rules),
         }
 
+    @exposed
     async def statistics(self, test_id: str) -> dict[str, Any]:
         """Return the figures of each variant, of all that was measured so far."""
         return self._trial(test_id).ledger.statistics()
 
+    @exposed
     async def analysis(self, test_id: str) -> dict[str, Any]:
         """Return what the measurements say; of those at the horizon, once it was reached."""
         trial = self._trial(test_id)
@@ -263,6 +268,7 @@ class TrialDesk:
         at_s = trial.frozen_at_s or self._now_s
         return await asyncio.to_thread(analyse, trial.test, ledger, at_s)
 
+    @exposed
     async def active_at(self, path: str) -> list[dict[str, Any]]:
         """Return the running tests about a path."""
         return [_short(self._trials[test.id]) for test in self._assigner.matching(path)]

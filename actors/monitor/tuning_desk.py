@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from actors.calls import once
 from actors.monitor.comparison import within
 from actors.monitor.keeping import Keeping
 from actors.monitor.performance_desk import PerformanceDesk
@@ -15,6 +14,7 @@ from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from actors.monitor.rule_desk import RuleDesk
 from actors.monitor.tuning import REVIEW_AFTER_S, WINDOW_S, Knobs, Tuner
+from actors.runtime import exposed
 from actors.turn import Turn
 from infra.settings import Settings
 
@@ -74,7 +74,7 @@ class TuningDesk:
         now = self.knobs.task_at_once
         return None if now == self._first.task_at_once else now
 
-    @once
+    @exposed(once=True)
     async def take_asked(self, symbols: dict[str, int]) -> None:
         """Take how often the answers of symbols were made anew, by a replica."""
         self._asked.update(symbols)
@@ -152,6 +152,7 @@ class TuningDesk:
 
     # -- what is asked ----------------------------------------------------------------------
 
+    @exposed
     async def status(self) -> dict[str, Any]:
         """Return whether tuning is on, the knobs, and those of the settings."""
         pending = self._tuner.pending
@@ -162,15 +163,18 @@ class TuningDesk:
             "under_review": pending and plain(pending),
         }
 
+    @exposed
     async def history(self, hours: float) -> list[dict[str, Any]]:
         """Return what was changed in the last hours and what came of it, the newest first."""
         return (await self._keeping.since(HISTORY, hours))[::-1]
 
+    @exposed
     async def switch(self, on: bool) -> None:
         """Tune by itself, or not; the knobs stay as they are."""
         async with self._turn:
             await self._put(self.knobs, self._tuner, on)
 
+    @exposed
     async def reset(self) -> None:
         """Go back to what the settings say."""
         async with self._turn:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 from actors.cache.client import CacheClient
-from actors.calls import once
 from actors.hub.client import HubClient
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
@@ -69,8 +68,7 @@ class TaskQueueActor(ServiceActor):
         """Cancel a task, its children and what waits for it."""
         return await self._desk.cancel(task_id, reason)
 
-    @exposed
-    @once
+    @exposed(once=True)
     async def requeue(self, task_id: str) -> None:
         """Let a failed or cancelled task begin anew."""
         await self._desk.requeue(task_id)

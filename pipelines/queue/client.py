@@ -149,7 +149,7 @@ class TaskClient(ActorClient):
 
     async def requeue(self, task_id: str) -> None:
         """Let a failed or cancelled task begin anew; raises TaskIdUnknown, TaskNotRequeued."""
-        await self._ask_once("requeue", task_id)
+        await self._ask("requeue", task_id)
 
     async def stats(self) -> dict[str, Any]:
         """Return how the queue and its workers do."""

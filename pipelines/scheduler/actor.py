@@ -11,7 +11,6 @@ from typing import Any
 import ray
 
 from actors.cache.client import CacheClient
-from actors.calls import once
 from actors.feed.client import FeedClient
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, brought, exposed
@@ -189,8 +188,7 @@ class SchedulerActor(ServiceActor):
         """Return all jobs with their next and last runs."""
         return self._schedule.rows()
 
-    @exposed
-    @once
+    @exposed(once=True)
     async def run_now(self, name: str) -> str:
         """Start a job now, paused or not; raises JobUnknown, JobRunning."""
         due = self._schedule.run_now(name, self._clock.time_s())

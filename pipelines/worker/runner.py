@@ -118,7 +118,7 @@ class Worker:
             if self._queue is None:
                 self._queue = ray.get_actor(TASK_QUEUE, NAMESPACE)
             values = [getattr(note, name) for name in Note.__slots__]
-            self._queue.note.remote(note.task_id[:16], *values)
+            self._queue.ask.remote(note.task_id[:16], "note", values, {})
         except Exception as error:  # Ray's many kinds; nothing here may stop a task
             self._queue = None
             logger.info("task.untold", extra={"reason": str(error).partition("\n")[0]})

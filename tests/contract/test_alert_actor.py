@@ -426,7 +426,7 @@ async def test_numbers_become_visible_in_their_order(
     monkeypatch.setattr(module, "give", slow)
     quote = orjson.loads(price(110.0, "IBM").payload)
     actor._intake.add([pending(number) for number in range(3)])
-    asked = [actor.check("q", [quote | {"symbol": symbol}]) for symbol in ("IBM", "META")]
+    asked = [actor.check([quote | {"symbol": symbol}]) for symbol in ("IBM", "META")]
     count = sum(await asyncio.gather(*asked))
     await holds(lambda: len(hub.told) == 3 + count)
     await end(actor)
@@ -448,10 +448,10 @@ async def test_alerts_of_prices_that_were_handed_in_wait_for_the_store_too(
     monkeypatch.setattr(actor._store, "write", away)
     quote = orjson.loads(price(110.0, "IBM").payload)
     with pytest.raises(StoreBusy):
-        await actor.check("q", [quote])
+        await actor.check([quote])
     monkeypatch.setattr(actor._store, "write", real)
     await holds(lambda: hub.told)
-    again = await actor.check("q", [quote])
+    again = await actor.check([quote])
     await end(actor)
 
     assert again == 0
