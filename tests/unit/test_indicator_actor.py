@@ -163,9 +163,7 @@ async def test_a_symbol_that_is_deleted_between_two_steps_of_a_screen_spoils_no_
     actor: Indicators, monkeypatch: pytest.MonkeyPatch, steps: int
 ) -> None:
     monkeypatch.setattr("actors.indicators.slices.LONGEST_S", -1.0)  # every step lets others on
-    screening = asyncio.ensure_future(
-        actor.screen("", "close > sma(3) or close > 0", (), "1d", None)
-    )
+    screening = asyncio.ensure_future(actor.screen("close > sma(3) or close > 0", (), "1d", None))
     for _ in range(steps):
         await asyncio.sleep(0)
     await actor._forget("IBM")
