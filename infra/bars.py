@@ -112,12 +112,16 @@ def joined_sources(sources: Iterable[str]) -> str:
 
 
 class BarSeries(NamedTuple):
-    """Bars chosen from a history, its data version, source and staleness."""
+    """Bars chosen from a history, its data version, source and staleness.
+
+    `available`: the first and the last session of all of the history, None where it has none.
+    """
 
     bars: Bars
     data_version: str
     source: str
     stale_since_s: float | None
+    available: tuple[date, date] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,16 +107,18 @@ class SymbolUnknown(RequestError):
 class ParameterInvalid(RequestError):
     """Raised when a parameter's value is not one of those allowed.
 
-    `location` is where the value came from, FastAPI's way: `("query", "period")`.
+    `location` is where the value came from, FastAPI's way: `("query", "period")`. `catalogue`:
+    the path of a list of all that is allowed, where `allowed` are only those most alike.
     """
 
     code = "parameter_invalid"
-    words = "{parameter} {value!r} is not allowed; use one of {allowed}"
+    words = "{parameter} {value!r} is not allowed; use one of {allowed}[, or see {catalogue}]"
     shown = {"allowed": "allowed"}
 
     location: Sequence[str]
     value: object
     allowed: Sequence[str]
+    catalogue: str = ""
 
     @property
     def parameter(self) -> str:

@@ -111,7 +111,8 @@ class IndicatorCore:
             rows = rows_of_period(bars, check_period(period), interval)
         chosen = bars[rows]
         source = history.source_of(chosen)
-        return BarSeries(chosen, history.data_version, source, history.stale_since_s)
+        all_of = (bars.session(0), bars.session(-1)) if len(bars) else None
+        return BarSeries(chosen, history.data_version, source, history.stale_since_s, all_of)
 
     def histories(
         self, symbols: Iterable[str], period: str, interval: str, adjusted: bool

@@ -33,6 +33,7 @@ _MOST_BARS = 500
 _MOST_TYPE = 20  # more than TA-Lib has of moving averages
 _FIELDS = ("open", "high", "low", "close", "volume")
 _VARIABLE_PERIOD = 30.0  # MAVP wants a period for each bar; all have this one
+_CATALOGUE = "/api/v2/technical-analysis/catalog"
 _SOURCE = "https://ta-lib.org/functions/"
 
 
@@ -173,8 +174,7 @@ def function_named(name: str, others: Sequence[str] = ()) -> Function:
     found = functions().get(name)
     if found is None:
         alike = nearest(name, [*others, *functions()], 5)
-        alike.append("or see /api/v2/technical-analysis/catalog")
-        raise ParameterInvalid(("query", "indicators"), name, alike)
+        raise ParameterInvalid(("query", "indicators"), name, alike, _CATALOGUE)
     return found
 
 

@@ -14,7 +14,7 @@ def parse_names(text: str) -> tuple[str, ...]:
     Raises ParameterInvalid for an unknown name, an empty one, or none.
     """
     asked = {part.strip() for part in text.split(",")}
-    allowed = (*NAMES, "all")
+    allowed = [*NAMES, "all"]
     for name in sorted(asked.difference(allowed)):
         raise ParameterInvalid(("query", "indicators"), name, allowed)
     return NAMES if "all" in asked else tuple(name for name in NAMES if name in asked)

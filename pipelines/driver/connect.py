@@ -97,17 +97,18 @@ class ActorMarket(AsyncMarket):
         interval: str,
         adjusted: bool,
     ) -> pd.DataFrame:
-        bars, data_version, source, _ = await self._computed.history(
+        series = await self._computed.history(
             symbol, period, start, end, interval, adjusted, False
         )
+        bars = series.bars
         prices = {"open": bars.open, "high": bars.high, "low": bars.low, "close": bars.close}
         return history_frame(
             bars.opened_at_ns,
             prices,
             bars.volume,
             symbol=symbol,
-            source=source,
-            data_version=data_version,
+            source=series.source,
+            data_version=series.data_version,
         )
 
     async def _indicators(

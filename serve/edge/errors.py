@@ -33,6 +33,12 @@ logger = logging.getLogger(__name__)
 _QUOTED = re.compile(r"'([^']*)'")
 _LONGEST_INPUT = 100
 _MOST_ERRORS = 20
+# Nothing was sent, or what was sent is no JSON: what stands beside it is something else.
+_WITHOUT_INPUT = frozenset({"missing", "json_invalid"})
+_OF_DATES = frozenset({
+    "date_type", "date_parsing", "date_from_datetime_parsing", "date_from_datetime_inexact"
+})  # fmt: skip
+_NO_DATE = "Input should be a date, written YYYY-MM-DD"
 _HTTP_CODES = {404: "not_found", 405: "method_not_allowed", 413: "too_large"}
 
 
@@ -144,13 +150,24 @@ def _invalid_item(item: dict[str, Any]) -> dict[str, Any]:
     context = dict(item.get("ctx") or {})
     if item["type"] == "literal_error":
         context = {"allowed": _QUOTED.findall(str(context.get("expected", "")))}
-    return {
+    told = {
         "type": item["type"],
         "loc": list(item["loc"]),
-        "msg": item["msg"],
-        "input": str(item.get("input"))[:_LONGEST_INPUT],
+        "msg": _NO_DATE if item["type"] in _OF_DATES else item["msg"],
         "ctx": {name: str(v) if isinstance(v, Exception) else v for name, v in context.items()},
     }
+    sent = None if item["type"] in _WITHOUT_INPUT else _shortened(item.get("input"))
+    return told if sent is None else told | {"input": sent}
+
+
+def _shortened(sent: object) -> str | None:
+    """Return text as it was sent, all else as JSON; None for what is nested too deep for it."""
+    if not isinstance(sent, str):
+        try:
+            sent = orjson.dumps(sent, default=str).decode()
+        except orjson.JSONEncodeError:
+            return None
+    return sent[:_LONGEST_INPUT]
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -163,11 +163,14 @@ async def recent_bodies(
 def _bars_body(series: BarSeries) -> dict[str, Any]:
     bars = series.bars
     last_s = int(bars.opened_at_ns[-1]) // _NS_PER_S if len(bars) else None
+    first, last = series.available or (None, None)
     return {
         "source": series.source,
         "data_version": series.data_version,
         "stale": series.stale_since_s is not None,
         "as_of": None if last_s is None else utc(last_s).isoformat(),
+        "available_from": None if first is None else first.isoformat(),
+        "available_to": None if last is None else last.isoformat(),
         **columns(bars),
         "data_points": len(bars),
     }

@@ -250,7 +250,8 @@ class MonitoredPrices(Shape):
 class HistoryBody(Shape):
     """Bars as columns, oldest first; `timestamps` are Unix seconds of the opening.
 
-    For 1d and longer that is midnight UTC of `sessions`, the exchange's dates.
+    For 1d and longer that is midnight UTC of `sessions`, the exchange's dates. `available_from`
+    and `available_to` are the first and last session of all bars that can be asked for.
     """
 
     symbol: str
@@ -263,6 +264,8 @@ class HistoryBody(Shape):
     data_version: str
     stale: bool
     as_of: str | None
+    available_from: str | None
+    available_to: str | None
     timestamps: list[int]
     sessions: list[str]
     open: list[float]

@@ -225,6 +225,51 @@ async def test_no_parameter_that_is_not_read_clears_all_caches(client: httpx.Asy
             assert only(answer)["ctx"]["nearest"] == "cache_name"
 
 
+async def test_the_input_of_a_refusal_is_what_was_sent(client: httpx.AsyncClient) -> None:
+    url, deep = f"{TA}/screen", b"[" * 500 + b"]" * 500
+    json_of: dict[bytes, str | None] = {
+        b'{"expression":{"a":[null,true]}}': '{"a":[null,true]}',
+        b'{"expression":"close > 1","as_of":"01/08/2012"}': "01/08/2012",
+        b'{"as_of":null}': None,  # expression is missing: nothing was sent
+        b"{bad": None,
+        b'{"expression":%b}' % deep: None,  # deeper than JSON is written
+    }
+    for body, wanted in json_of.items():
+        items = (await client.post(url, content=body, headers=JSON)).json()["detail"]
+        assert [item.get("input") for item in items] == [wanted], body
+
+
+@pytest.mark.parametrize("day", ["01/08/2012", "yesterday", "2012-13-01", "2012-08-01T10:00"])
+async def test_a_date_in_another_spelling_is_told_ours(
+    client: httpx.AsyncClient, day: str
+) -> None:
+    answer = await client.get("/api/v2/prices/AAPL/history", params={"start": day})
+
+    assert "YYYY-MM-DD" in only(answer)["msg"]
+    assert only(answer)["input"] == day
+
+
+async def test_a_history_without_bars_says_where_there_are_some(
+    client: httpx.AsyncClient,
+) -> None:
+    url = "/api/v2/prices/AAPL/history"
+    late = (await client.get(url, params={"start": "2030-08-01"})).json()
+    whole = (await client.get(url, params={"period": "max"})).json()
+
+    assert late["data_points"] == 0
+    assert late["available_from"] == whole["available_from"] == whole["sessions"][0]
+    assert late["available_to"] == whole["available_to"] == whole["sessions"][-1]
+
+
+async def test_what_is_allowed_are_names_only(client: httpx.AsyncClient) -> None:
+    answer = await client.get(f"{TA}/indicators/AAPL", params={"indicators": "rsy(14)"})
+
+    item = only(answer)
+    assert "rsi" in item["ctx"]["allowed"]
+    assert all(name.isidentifier() for name in item["ctx"]["allowed"])
+    assert item["msg"].endswith("or see /api/v2/technical-analysis/catalog")
+
+
 def models(kind: Any) -> Iterator[type[BaseModel]]:
     """Yield the models in a type, and in what their members are."""
     if isinstance(kind, type) and issubclass(kind, BaseModel):
