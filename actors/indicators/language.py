@@ -10,11 +10,15 @@ The grammar, with the usual precedence:
     name:       open | high | low | close | volume
                 | an indicator, `sma(50)`, one of its outputs, `macd.signal`, `macd(8,21,5).signal`
                 any of them so many bars before: `close[1]`, `sma(50)[5]`
+
+Numbers are calculated as they are read: a comparison of numbers alone, and a division by 0, say
+nothing of the market and are refused.
 """
 
 from __future__ import annotations
 
 import functools
+import operator
 from typing import Any
 
 from lark import Lark, Token, Transformer, Tree, UnexpectedInput, v_args
@@ -36,6 +40,7 @@ from actors.indicators.expressions import (
     calls_of,
 )
 from actors.indicators.functions import function_named
+from actors.indicators.hints import hint
 from infra.errors import ExpressionInvalid, ParameterInvalid, RangeInvalid
 
 FIELDS = ("open", "high", "low", "close", "volume")
@@ -44,6 +49,7 @@ MOST_CHARS = 2_000
 MOST_CALLS = 50
 MOST_BARS_BACK = 500
 MOST_LEVELS = 120  # of the tree that is parsed: what walks it later has to get to its end
+_CALCULATE = {"+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv}
 
 _GRAMMAR = r"""
 calls: call ("," call)*
@@ -56,11 +62,12 @@ call: NAME ["(" [NUMBERS ("," NUMBERS)*] ")"]
     | value CROSSING value ["within" INT] -> crossed
     | "(" condition ")"
 ?value: product | value "+" product -> added | value "-" product -> taken
-?product: signed | product "*" signed -> times | product "/" signed -> divided
+?product: signed | product "*" signed -> times | product SLASH signed -> divided
 ?signed: "-" signed -> negative | past
 ?past: atom "[" INT "]" -> before | atom
 ?atom: UNSIGNED -> number | call ["." NAME] -> output | "(" value ")"
 
+SLASH: "/"
 COMPARISON: "<=" | ">=" | "==" | "!=" | "<" | ">"
 CROSSING: "crossed_above" | "crossed_below"
 NAME: /(?!(?:and|or|not|within|crossed_above|crossed_below)\b)[A-Za-z][A-Za-z0-9_]*/
@@ -101,6 +108,8 @@ def parse_live_condition(text: str) -> LiveCondition:
 def parse_value(text: str) -> Value:
     """Return the value that a text says, such as `close / sma(50)`; raises ExpressionInvalid."""
     parsed: Value = _parsed(text, "value")
+    if isinstance(parsed, Number):
+        raise ExpressionInvalid(1, "names no value of the market", text, _PLACES["value"])
     return parsed
 
 
@@ -124,8 +133,10 @@ def _parsed(text: str, start: str, is_live: bool = False) -> Any:
         raise _too_deep(text, place) from None
     except UnexpectedInput as error:
         at = error.pos_in_stream
-        column = len(text) + 1 if at is None or at < 0 else at + 1
-        raise ExpressionInvalid(column, "this cannot be read here", text, place) from None
+        at = len(text) if at is None or at < 0 else at
+        expected = getattr(error, "allowed", None) or getattr(error, "expected", None) or ()
+        told = hint([str(terminal) for terminal in expected], text, at)
+        raise ExpressionInvalid(at + 1, told, text, place) from None
     if _levels(tree) > MOST_LEVELS:
         raise _too_deep(text, place)
     try:
@@ -215,30 +226,38 @@ class _Builder(Transformer[Token, Any]):
         return Number(float(text))
 
     def negative(self, value: Value) -> Value:
-        return Arithmetic("-", Number(0.0), value)
+        return _calculated("-", Number(0.0), value)
 
     def added(self, left: Value, right: Value) -> Value:
-        return Arithmetic("+", left, right)
+        return _calculated("+", left, right)
 
     def taken(self, left: Value, right: Value) -> Value:
-        return Arithmetic("-", left, right)
+        return _calculated("-", left, right)
 
     def times(self, left: Value, right: Value) -> Value:
-        return Arithmetic("*", left, right)
+        return _calculated("*", left, right)
 
-    def divided(self, left: Value, right: Value) -> Value:
-        return Arithmetic("/", left, right)
+    def divided(self, left: Value, sign: Token, right: Value) -> Value:
+        if right == Number(0.0):
+            raise self._invalid(sign, "divides by 0")
+        return _calculated("/", left, right)
 
     def compared(self, left: Value, sign: Token, right: Value) -> Condition:
+        self._check_named(sign, left, right)
         return Comparison(str(sign), left, right)
 
     def crossed(self, left: Value, how: Token, right: Value, within: Token | None) -> Condition:
+        self._check_named(how, left, right)
         bars = 1 if within is None else int(within)
         if not 1 <= bars <= MOST_BARS_BACK:
             raise self._invalid(within, f"within 1 to {MOST_BARS_BACK} bars")
         if bars > 1 and self._is_live:
             raise self._invalid(within, "a live crossing is since the last value")
         return Crossing(str(how) == "crossed_above", left, right, bars)
+
+    def _check_named(self, sign: Token, left: Value, right: Value) -> None:
+        if isinstance(left, Number) and isinstance(right, Number):
+            raise self._invalid(sign, "names no value of the market on either side")
 
     def any_of(self, *parts: Condition) -> Condition:
         return parts[0] if len(parts) == 1 else Either(parts)
@@ -253,7 +272,15 @@ class _Builder(Transformer[Token, Any]):
 def _reason(error: ParameterInvalid | RangeInvalid) -> str:
     if isinstance(error, RangeInvalid):
         return error.message
-    return f"{str(error.value)[:40]!r} is not known here; use {', '.join(error.allowed)}"
+    known = ", ".join(error.allowed)
+    see = f", or see {error.catalogue}" if error.catalogue else ""
+    return f"{str(error.value)[:40]!r} is not known here; use {known}{see}"
+
+
+def _calculated(sign: str, left: Value, right: Value) -> Value:
+    if isinstance(left, Number) and isinstance(right, Number):
+        return Number(_CALCULATE[sign](left.value, right.value))
+    return Arithmetic(sign, left, right)
 
 
 def _moved(value: Value, back: int) -> Value:

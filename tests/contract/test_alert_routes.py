@@ -82,7 +82,7 @@ async def test_what_cannot_be_is_refused_with_the_reason(
         ({"expression": "prise > 200"}, "expression", 1, "use price"),
         ({"expression": "price > close[3]"}, "expression", 15, "values of now"),
         ({"expression": "price > rsi(0)"}, "expression", 9, "from 2 to 500"),
-        ({"expression": "price > 1 &\n 2"}, "expression", 11, "cannot be read"),
+        ({"expression": "price > 1 &\n 2"}, "expression", 11, "use `and`"),
         ({"expression": "price >"}, "expression", 8, "the end"),
         ({"expression": "rsi(14) > 1", "interval": "3d"}, "interval", None, "3d"),
         ({"expression": "vwap > 1"}, "expression", None, "vwap"),

@@ -78,11 +78,12 @@ def test_an_indicator_named_twice_is_one() -> None:
         ("rsi(1e9)", RangeInvalid, "to 500"),
         ("rsy(14)", ParameterInvalid, "use one of rsi"),
         ("sma(1,2)", ParameterInvalid, r"sma\(period\)"),
-        ("rsi(14", ExpressionInvalid, "the end"),
-        ("rsi 14", ExpressionInvalid, "column 5, at '14'"),
+        ("rsi(14", ExpressionInvalid, r"the end: `\)` is missing"),
+        ("rsi(,14)", ExpressionInvalid, "a number is missing"),
+        ("rsi 14", ExpressionInvalid, "column 5, at '14': `,` is missing"),
         ("rsi(14),", ExpressionInvalid, "the end"),
         ("close", ExpressionInvalid, "is a price"),
-        ("", ExpressionInvalid, "cannot be read"),
+        ("", ExpressionInvalid, "the end: a name is missing"),
         ("a$b", ExpressionInvalid, "column 2"),
         ("sma," * 600, ExpressionInvalid, "at most 2000 characters"),
         (",".join(["sma"] * 51), ExpressionInvalid, "at most 50 indicators"),
@@ -137,8 +138,8 @@ def test_a_condition_means_what_it_says(
         "close > sma(9)",
         "not close > sma(9)",
         "close[5] > 0",
-        "close / 0 > 1",
-        "not close / 0 > 1",
+        "close / (close - close) > 1",
+        "not close / (close - close) > 1",
         "close crossed_above sma(9)",
         "close > 0 and close > sma(9)",
     ],
@@ -156,11 +157,24 @@ def test_one_part_that_holds_is_enough_where_another_cannot_be_said() -> None:
 @pytest.mark.parametrize(
     ("expression", "said"),
     [
-        ("rsi(14) <", "the end"),
-        ("rsi(14) < 30 an close > 3", "column 14, at 'an close"),
+        ("rsi(14) <", "the end: a value is missing"),
+        ("rsi(14) < 30 an close > 3", "column 14, at 'an close > 3': `and` or `or` is missing"),
+        ("close = 5", "column 7, at '= 5': use `==`"),
+        ("close => 5", "use `>=`"),
+        ("close > 200 && open > 1", "column 13, at '&& open > 1': use `and`"),
+        ("close > 200 || open > 1", "use `or`"),
+        ("!close > 3", "use `not`"),
+        ("rsi(14 < 30", r"column 8, at '< 30': `\)` is missing"),
+        ("rsi(14)) < 30", r"column 8, at '\) < 30': no `\(` goes before it"),
+        ("close[3 > 1", "`]` is missing"),
+        ("close[x] > 1", "a whole number is missing"),
+        ("1 < 2", "column 3, at '< 2': names no value of the market"),
+        ("close > 1 or 2 * 3 crossed_above -1", "names no value of the market"),
+        ("close > 1 / 0", "column 11, at '/ 0': divides by 0"),
+        ("close / (2 - 2) > 1", "column 7, .*: divides by 0"),
         ("macd.foo > 1", "column 6.*macd has macd, signal, histogram"),
         ("close.upper > 1", "close has no outputs"),
-        ("close", "the end"),
+        ("close", "the end: a comparison is missing"),
         ("close crossed_above 5 within 9999", "within 1 to 500 bars"),
         ("close[501] > 1", "at most 500 bars before"),
         ("close > 3 within 2", "column 11"),
@@ -203,6 +217,16 @@ def test_whatever_is_written_is_read_or_refused(text: str) -> None:
         except RequestError as error:
             said = error.message
             assert said
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [("2 * 3", "names no value of the market"), ("close sma(5)", "one of . - . / is missing")],
+    ids=["numbers", "no sign"],
+)
+def test_what_is_wrong_with_a_value_is_said(value: str, said: str) -> None:
+    with pytest.raises(ExpressionInvalid, match=said):
+        parse_value(value)
 
 
 def test_matches_carry_the_values_of_what_was_asked() -> None:
