@@ -20,6 +20,7 @@ from starlette.types import Message, Receive, Scope, Send
 from actors.indicators.client import LiveWant
 from infra.errors import FinstageError
 from infra.settings import Settings
+from infra.sources.facts import source_facts
 from infra.universe import load_universe
 from serve.edge.errors import error_response
 from serve.edge.gate import Gate
@@ -64,7 +65,8 @@ def create_stream(
     """Return the application of the `stream` deployment, whose prefix is `/ws`."""
 
     categories = load_universe().categories
-    terms = Terms(settings.source_name, settings.max_symbols_on_socket, categories)
+    intervals = source_facts(settings).intervals
+    terms = Terms(settings.source_name, settings.max_symbols_on_socket, categories, intervals)
     place = Place(settings, table, roster, terms, upstream)
 
     app = Starlette(

@@ -18,6 +18,7 @@ from infra.errors import (
     SymbolUnknown,
 )
 from infra.messages import EXTENDED, PRICES, TECHNICAL, Position
+from infra.periods import INTERVALS
 from infra.sources.origin import origin_of
 from infra.symbols import nearest
 from serve.ws.frames import ENCODINGS, Frame, encoded
@@ -25,10 +26,12 @@ from serve.ws.outbox import Outbox, Taking
 from serve.ws.requests import (
     EVERY_KIND,
     LIVE,
+    MEMBERS,
     PREFIXES,
     TYPES,
     ProtocolError,
     Subscribe,
+    checked_action,
     checked_type,
     history_request,
     parsed,
@@ -38,21 +41,21 @@ from serve.ws.requests import (
 from serve.ws.sockets import SocketTable
 from serve.ws.takers import EVERYTHING
 
-_ACTIONS = (
-    "subscribe", "unsubscribe", "heartbeat", "get_status", "get_current_prices",
-    "get_price_history",
-)  # fmt: skip
 _NOT_COMPUTED = (ExpressionInvalid, IntervalUnsupported, ParameterInvalid, RangeInvalid)
 _PRICE_FIELDS = ("symbol", "change_amount", "change_percent", "timestamp")
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What every session of a replica knows: the source, limits, categories of symbols."""
+    """What every session of a replica knows: the source, limits, categories of symbols.
+
+    `intervals`: those that the source has bars of.
+    """
 
     source: str
     max_symbols: int
     categories: tuple[str, ...] = ()
+    intervals: tuple[str, ...] = INTERVALS
 
 
 class Session:
@@ -83,8 +86,8 @@ class Session:
         """Return the subscription that a message asks for, if it is one without a fault."""
         with contextlib.suppress(ProtocolError):
             request = parsed(text)
-            if request.get("action") == "subscribe":
-                return subscription(request, self._terms.categories)
+            if checked_action(request) == "subscribe":
+                return self._subscription(request)
         return None  # what is wrong with it is said in the reply
 
     def new_symbols(self, asked: Subscribe) -> list[str]:
@@ -115,7 +118,7 @@ class Session:
                 "message": f"connected to Finstage, source {origin_of(self._terms.source).label}",
                 "client_id": self.client_id,
                 "source": self._terms.source,
-                "available_actions": _ACTIONS,
+                "available_actions": tuple(MEMBERS),
                 "subscription_types": TYPES,
                 "epoch": self._table.position.epoch,
                 "offset": self._table.position.offset,
@@ -159,15 +162,15 @@ class Session:
     def _handler(
         self, request: dict[str, Any]
     ) -> Callable[[dict[str, Any], float], dict[str, Any]]:
-        action = request.get("action")
-        if not isinstance(action, str) or action not in _ACTIONS:
-            raise ProtocolError(101, f"action must be one of {', '.join(_ACTIONS)}")
         handler: Callable[[dict[str, Any], float], dict[str, Any]]
-        handler = getattr(self, f"_{action}")
+        handler = getattr(self, f"_{checked_action(request)}")
         return handler
 
+    def _subscription(self, request: dict[str, Any]) -> Subscribe:
+        return subscription(request, self._terms.categories, self._terms.intervals)
+
     def _subscribe(self, request: dict[str, Any], _: float) -> dict[str, Any]:
-        asked = subscription(request, self._terms.categories)
+        asked = self._subscription(request)
         self._check_known(asked.named)
         self._check_live(asked.wants)
         topics = asked.topics()

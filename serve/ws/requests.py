@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeGuard
@@ -11,14 +12,28 @@ import orjson
 
 from actors.indicators.client import LiveWant
 from infra.digits import MOST
-from infra.errors import SymbolUnknown
+from infra.errors import ParameterUnknown, SymbolUnknown
 from infra.messages import ALERTS, BARS, EXTENDED, PERFORMANCE, TASKS, TECHNICAL, Position
 from infra.symbols import normalise
+from serve.edge.parameter_names import check_names
 from serve.ws.frames import ENCODINGS, JSON, Format
 from serve.ws.outbox import ALL, LATEST, MODES, Taking
 from serve.ws.sockets import KINDS
 from serve.ws.takers import CATEGORY, EVERYTHING
 
+_COMMON = ("action", "id")
+MEMBERS = {  # of a message, by its action
+    "subscribe": (
+        *_COMMON, "type", "symbols", "mode", "max_rate_hz", "fields", "encoding", "recover",
+        "extended", "interval", "indicators",
+    ),
+    "unsubscribe": (*_COMMON, "type", "symbols"),
+    "heartbeat": _COMMON,
+    "get_status": _COMMON,
+    "get_current_prices": (*_COMMON, "symbols"),
+    "get_price_history": (*_COMMON, "symbol", "limit"),
+}  # fmt: skip
+_MOST_MEMBERS = 100  # are looked at: each costs some microseconds
 LIVE, EVERY_KIND = "technical_analysis", "all"
 PREFIXES = KINDS
 TYPES = (*PREFIXES, EVERY_KIND)
@@ -30,6 +45,7 @@ _WHOLE = (
     TASKS,
     PERFORMANCE,
 )  # of which a client wants each one, unless it says otherwise
+_BAR_INTERVAL = "1m"
 _DEFAULT_HISTORY, _MOST_HISTORY = 50, 100
 
 
@@ -115,9 +131,28 @@ def _unpacked(text: str | bytes) -> object:
     return unpacked
 
 
-def subscription(request: dict[str, Any], categories: Sequence[str]) -> Subscribe:
-    """Return what a `subscribe` asks for; raises ProtocolError."""
+def checked_action(request: dict[str, Any]) -> str:
+    """Return the action of a message; raises ProtocolError, also for a misspelled member."""
+    action = request.get("action")
+    if not isinstance(action, str) or action not in MEMBERS:
+        raise ProtocolError(101, f"action must be one of {', '.join(MEMBERS)}")
+    try:
+        check_names(itertools.islice(request, _MOST_MEMBERS), MEMBERS[action])
+    except ParameterUnknown as error:
+        raise ProtocolError(111, error.message) from None
+    return action
+
+
+def subscription(
+    request: dict[str, Any], categories: Sequence[str], intervals: Sequence[str]
+) -> Subscribe:
+    """Return what a `subscribe` asks for; raises ProtocolError.
+
+    `intervals`: those that the source has bars of.
+    """
     kind = checked_type(request.get("type"))
+    if kind == "bars":
+        _check_bars(request.get("interval", _BAR_INTERVAL), intervals)
     symbols = symbols_of(request, categories)
     if symbols and kind in _OF_NO_SYMBOL:
         raise ProtocolError(104, f"{kind} is of no symbol: leave symbols out")
@@ -144,6 +179,15 @@ def checked_type(kind: object) -> str:
     if isinstance(kind, str) and kind in TYPES:
         return kind
     raise ProtocolError(102, f"type must be {' or '.join(TYPES)}")
+
+
+def _check_bars(interval: object, intervals: Sequence[str]) -> None:
+    if interval != _BAR_INTERVAL:
+        given = repr(str(interval)[:40])
+        raise ProtocolError(109, f"bars are streamed of {_BAR_INTERVAL} only, not of {given}")
+    if _BAR_INTERVAL not in intervals:
+        has = ", ".join(intervals)
+        raise ProtocolError(109, f"bars are streamed of {_BAR_INTERVAL}; this source has {has}")
 
 
 def symbols_of(request: dict[str, Any], categories: Sequence[str]) -> list[str]:

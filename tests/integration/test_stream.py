@@ -253,7 +253,7 @@ async def test_operators_see_who_is_connected_and_can_tell_them(
 ) -> None:
     async with asyncio.timeout(60), websockets.connect(ws_url(service)) as socket:
         client_id = orjson.loads(await socket.recv())["client_id"]
-        await socket.send('{"action":"subscribe","type":"bars","symbols":["AAPL"]}')
+        await socket.send('{"action":"subscribe","type":"alerts","symbols":["AAPL"]}')
         await socket.recv()
 
         status = (await asyncio.to_thread(http.get, "/ws/status")).json()
@@ -261,14 +261,14 @@ async def test_operators_see_who_is_connected_and_can_tell_them(
         assert status["websocket_manager"]["active_connections"] >= 1
         clients = (await asyncio.to_thread(http.get, "/ws/clients")).json()["clients"]
         (own,) = [client for client in clients if client["client_id"] == client_id]
-        assert own["subscription_types"] == ["bars"]
+        assert own["subscription_types"] == ["alerts"]
 
-        params = {"message": "a word", "target_type": "bars"}
+        params = {"message": "a word", "target_type": "alerts"}
         told = await asyncio.to_thread(http.post, "/ws/broadcast", params=params)
         assert told.json()["success"] is True
         while (message := orjson.loads(await socket.recv())).get("source") != "admin":
             pass
-    assert (message["message"], message["broadcast_type"]) == ("a word", "bars")
+    assert (message["message"], message["broadcast_type"]) == ("a word", "alerts")
     for params in ({}, {"message": "x", "target_type": "moon"}, {"message": "x" * 2_001}):
         refused = await asyncio.to_thread(http.post, "/ws/broadcast", params=params)
         assert refused.status_code == 422, params

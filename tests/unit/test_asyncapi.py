@@ -13,11 +13,11 @@ import yaml
 
 from infra.errors import RangeInvalid
 from infra.messages import Position, Snapshot
-from serve.ws import connection, protocol, wire
+from serve.ws import connection, wire
 from serve.ws.frames import ENCODINGS
 from serve.ws.outbox import MODES
 from serve.ws.protocol import Session, Terms
-from serve.ws.requests import TYPES
+from serve.ws.requests import MEMBERS, TYPES
 from serve.ws.sockets import SocketTable
 from tests.unit.test_sockets import told
 
@@ -89,13 +89,17 @@ def test_what_is_refused_is_refused_by_the_description_too() -> None:
 
 def test_actions_types_and_options_are_all_described() -> None:
     described = {s["$ref"].rpartition("/")[2] for s in SCHEMAS["request"]["oneOf"]}
-    assert described == set(protocol._ACTIONS)
+    assert {name: set(SCHEMAS[name]["properties"]) for name in described} == {
+        action: set(members) for action, members in MEMBERS.items()
+    }
     assert set(SCHEMAS["type"]["enum"]) == set(TYPES)
     properties = SCHEMAS["subscribe"]["properties"]
     assert set(properties["mode"]["enum"]) == set(MODES)
     assert set(properties["encoding"]["enum"]) == set(ENCODINGS)
     for name in (*described, *properties):
         assert f"{name}" in PAGE, name
+    (welcome,) = re.findall(r'"available_actions":(\[.*?\])', PAGE)
+    assert orjson.loads(welcome) == list(MEMBERS)
 
 
 def test_every_error_code_is_in_the_description_and_on_the_page() -> None:

@@ -485,6 +485,66 @@ async def test_alerts_that_waited_when_the_hub_restarted_are_in_the_snapshot() -
     assert [a["alert_id"] for a in answer["snapshot"]] == [3, 4]
 
 
+@pytest.mark.parametrize(
+    ("request_", "near"),
+    [
+        ({"action": "subscribe", "type": "prices", "symbol": ["AAPL"]}, "symbols"),
+        ({"action": "subscribe", "type": "prices", "symbols": ["AAPL"], "feilds": []}, "fields"),
+        ({"action": "subscribe", "type": "all", "timeframe": "1d"}, "interval"),
+        ({"action": "unsubscribe", "symbol": "AAPL"}, "symbols"),
+        ({"action": "get_price_history", "symbols": ["AAPL"]}, "symbol"),
+    ],
+    ids=["symbol", "fields", "other word", "unsubscribe", "history"],
+)
+def test_a_member_that_is_nearly_a_known_one_is_refused(
+    request_: dict[str, Any], near: str
+) -> None:
+    who, outbox = session(table())
+
+    answer = say(who, **request_, id=1)
+
+    assert (answer["code"], answer["id"]) == (111, 1)
+    assert f"{near!r} is probably meant" in answer["message"]
+    assert who.asked(orjson.dumps(request_)) is None
+    assert not outbox.topics
+
+
+def test_a_member_that_is_near_to_none_is_let_be() -> None:
+    who, _ = session(table())
+
+    answer = say(who, action="subscribe", type="prices", symbols=["AAPL"], client="me", x=1)
+
+    assert answer["action"] == "subscribed"
+
+
+@pytest.mark.parametrize(
+    ("intervals", "interval", "said"),
+    [
+        (("1d", "1wk"), {}, "this source has 1d, 1wk"),
+        (("1d", "1wk"), {"interval": "1d"}, "of 1m only"),
+        (("1m", "1d"), {"interval": "5m"}, "of 1m only, not of '5m'"),
+        (("1m", "1d"), {"interval": "1m"}, None),
+        (("1m", "1d"), {}, None),
+    ],
+    ids=["no minutes", "days", "of no stream", "minutes", "as ever"],
+)
+def test_bars_that_never_come_are_not_subscribed_to(
+    intervals: tuple[str, ...], interval: dict[str, str], said: str | None
+) -> None:
+    sockets = table()
+    outbox = sockets.open()
+    who = Session("client", sockets, outbox, Terms("replay", 10, (), intervals))
+
+    answer = say(who, action="subscribe", type="bars", symbols=["AAPL"], **interval)
+
+    if said is None:
+        assert answer["action"] == "subscribed"
+    else:
+        assert answer["code"] == 109
+        assert said in answer["message"]
+        assert not outbox.topics
+
+
 def test_a_refusal_is_of_one_message() -> None:
     everyone = table()
     who, _ = session(everyone)
