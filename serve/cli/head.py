@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -146,8 +147,25 @@ def start_head(settings: Settings, ports: Ports) -> Any:
         include_log_monitor=True,
         no_monitor=True,
     )
-    with _patience_with_raylet():
+    with _own_sessions(), _patience_with_raylet():
         return Node(parameters, head=True, shutdown_at_exit=False, spawn_reaper=True)
+
+
+@contextmanager
+def _own_sessions() -> Iterator[None]:
+    """Let Ray start each process in a session of its own.
+
+    A signal to the group of `finstage up`, as a terminal's Ctrl-C is, would end them before they
+    could be stopped in order: they get theirs from it.
+    """
+    from ray._private import services
+
+    popen = services.ConsolePopen
+    services.ConsolePopen = partial(popen, start_new_session=True)
+    try:
+        yield
+    finally:
+        services.ConsolePopen = popen
 
 
 @contextmanager

@@ -6,6 +6,7 @@ import contextlib
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,30 @@ def test_ctrl_c_stops_everything(tmp_path: Path) -> None:
     assert doctor.returncode == 0, doctor.stdout
     assert read_state(service.settings) is None
     assert run_finstage("status", env=service.environment).returncode == 3
+
+
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM], ids=["INT", "TERM"])
+def test_a_signal_to_the_whole_group_lets_a_task_end(tmp_path: Path, how: signal.Signals) -> None:
+    # Given a task that runs, as when Ctrl-C is pressed in the terminal of `make run`
+    service = start(environment(tmp_path))
+    with httpx.Client(base_url=service.url, timeout=30, trust_env=False) as http:
+        body = {"task_name": "tests.fakes.tasks.waits", "kwargs": {"seconds": 3.0}}
+        made = http.post("/api/tasks/submit", json=body).json()["data"]["task_id"]
+        task = f"/api/tasks/task/{made}"
+        wait_until(lambda: http.get(task).json()["data"]["progress"] == 40, 20, "it runs")
+
+    # When the signal goes to the group
+    os.killpg(os.getpgid(service.process.pid), how)
+
+    # Then the task has come to its end, and so have all processes
+    wait_until(lambda: service.process.poll() is not None, STOP_WITHIN_S, "its end")
+    assert service.process.returncode == 0
+    assert not service.left_over()
+    with contextlib.closing(sqlite3.connect(tmp_path / "store.db")) as store:
+        states = store.execute("SELECT state FROM task_outcomes").fetchall()
+    assert states == [("completed",)]
+    logs = "".join(path.read_text() for path in service.settings.log_dir.glob("up-*.jsonl"))
+    assert "stop.step_failed" not in logs
 
 
 @pytest.mark.parametrize("moment", ["gcs_server", "raylet", "haproxy"])
