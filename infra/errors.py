@@ -96,11 +96,12 @@ class SymbolUnknown(RequestError):
 
     status_code = 404
     code = "symbol_unknown"
-    words = "symbol {symbol!r} is not known[; nearest known: {nearest}]"
+    words = "symbol {symbol!r} is not known[; nearest known: {nearest}][; {form}]"
     shown = {"nearest": "nearest"}
 
     symbol: str
     nearest: Sequence[str] = ()
+    form: str = ""  # how symbols are written, where it is not so
 
 
 @declared
@@ -190,10 +191,11 @@ class JobUnknown(RequestError):
 
     status_code = 404
     code = "job_unknown"
-    words = "no job is called {name!r}; there are {known}"
-    shown = {"known": "known"}
+    words = "no job is called {name!r}[; nearest known: {nearest}]; there are {known}"
+    shown = {"nearest": "nearest", "known": "known"}
 
     name: str
+    nearest: Sequence[str]
     known: Sequence[str]
 
 
@@ -225,10 +227,12 @@ class MonitorUnknown(RequestError):
 
     status_code = 404
     code = "monitor_unknown"
-    words = "there is no {kind}[ {name!r}]"
+    words = "there is no {kind}[ {name!r}][; nearest known: {nearest}]"
+    shown = {"nearest": "nearest"}
 
     kind: str
     name: str = ""
+    nearest: Sequence[str] = ()
 
 
 class MonitorConflict(RequestError):

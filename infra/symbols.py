@@ -16,6 +16,7 @@ LEAST_SIMILARITY = 0.5
 
 # Lower case stands in the pattern because upper() comes after it: it would make SS of a sharp s.
 _SYMBOL = re.compile(r"[A-Za-z0-9^=.-]{1,20}")
+_FORM = "a symbol is 1 to 20 letters, digits and signs of ^ = . -"
 
 
 def normalise(text: str) -> str:
@@ -30,7 +31,7 @@ def normalise(text: str) -> str:
     symbol = text.strip()
     if _SYMBOL.fullmatch(symbol) is None:
         printable = (char for char in symbol if char.isprintable())
-        raise SymbolUnknown("".join(printable)[:MAX_CHARS_SHOWN])
+        raise SymbolUnknown("".join(printable)[:MAX_CHARS_SHOWN], (), _FORM)
     return symbol.upper()
 
 

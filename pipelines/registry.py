@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import hashlib
 import importlib
@@ -17,6 +16,7 @@ import orjson
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 
 from infra.errors import ConfigError, TaskArgumentsInvalid, TaskNotStorable, TaskUnknown
+from infra.near_names import near_names
 from pipelines.codec import encoded
 from pipelines.context import TaskContext
 from pipelines.submission import TaskPriority, policy_fault
@@ -201,8 +201,7 @@ def task_named(name: str) -> TaskSpec:
     load_builtin()
     found = _known.get(name)
     if found is None:
-        nearest = difflib.get_close_matches(name[:NAME_CHARS], _known, n=3, cutoff=0.4)
-        raise TaskUnknown(name, nearest, sorted(_known))
+        raise TaskUnknown(name, near_names(name, _known), sorted(_known))
     return found
 
 

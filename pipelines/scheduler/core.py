@@ -15,6 +15,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from infra.clock import utc
 from infra.errors import JobUnknown
 from infra.files import read_whole
+from infra.near_names import near_names
 from pipelines.jobs.spec import JobSpec, Outcome
 
 Reason = Literal["schedule", "missed", "asked"]
@@ -230,7 +231,7 @@ class Schedule:
     def _job(self, name: str) -> _Job:
         found = self._jobs.get(name)
         if found is None:
-            raise JobUnknown(name, sorted(self._jobs))
+            raise JobUnknown(name, near_names(name, self._jobs), sorted(self._jobs))
         return found
 
 

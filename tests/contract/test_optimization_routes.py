@@ -73,6 +73,8 @@ async def test_rules_of_users_come_and_go(client: httpx.AsyncClient) -> None:
     assert (await client.delete(f"{RULES}/rules/my_rule")).status_code == 200
     assert (await client.delete(f"{RULES}/rules/my_rule")).status_code == 404
     assert (await client.delete(f"{RULES}/rules/caching_price_data")).status_code == 409
+    near = (await client.post(f"{RULES}/enable", json={"rule_id": "price_data"})).json()["detail"]
+    assert "nearest known: caching_price_data" in near["message"]
     for body in ({"rule_id": "nothing"},):
         assert (await client.post(f"{RULES}/enable", json=body)).status_code == 404
         assert (await client.post(f"{RULES}/disable", json=body)).status_code == 404

@@ -208,7 +208,7 @@ def test_a_name_that_no_job_has_is_said(call: str) -> None:
     schedule = Schedule([spec()], T0)
     arguments = ("jop",) if call == "pause" else ("jop", T0)
 
-    with pytest.raises(JobUnknown, match="there are job"):
+    with pytest.raises(JobUnknown, match="nearest known: job; there are job"):
         getattr(schedule, call)(*arguments)
 
 

@@ -16,6 +16,7 @@ from actors.monitor.optimisation.rules import BUILT_IN, Rule, checked_new
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid
+from infra.near_names import near_names
 
 HISTORY_MAX = 1_000
 RULES_MAX = 200
@@ -124,7 +125,8 @@ class RuleRegistry:
     def rule(self, rule_id: str) -> Rule:
         """Return a rule; raises MonitorUnknown."""
         if rule_id not in self._rules:
-            raise MonitorUnknown("optimisation rule", rule_id)
+            near = near_names(rule_id, self._rules)
+            raise MonitorUnknown("optimisation rule", rule_id, near)
         return self._rules[rule_id]
 
     def state(self, rule_id: str) -> State:
