@@ -73,8 +73,7 @@ class Settings(BaseSettings):
     url: str = Field(
         "",
         pattern=r"^(https?://.+)?$",
-        description="Where `Client()` and `StreamClient()` ask; empty: the service of the data "
-        "directory.",
+        description="Where clients and commands ask; empty: the service of the data directory.",
     )
     ray_dashboard_port: int = Field(
         8265, ge=1, le=65535, description="Ray dashboard; where taken, a free port is used."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,9 +18,10 @@ from infra.db.store import Store
 from infra.db.unit import Unit
 from infra.db.url import StoreUrl, file_url, shown, store_url
 from infra.db.version import head_version
-from infra.errors import ConfigError, StoreError
+from infra.errors import ConfigError, StoreError, StoreUnavailable
 from infra.files import take_place
 from infra.settings import Settings
+from serve.cli.new_files import need_new_file
 from serve.cli.upgrade import store_version
 from serve.state import read_state
 
@@ -44,10 +45,7 @@ def backup_store(settings: Settings, console: Console, file: Path) -> int:
     left out. Raises ConfigError.
     """
     url = store_url(settings.database_url.get_secret_value(), settings.data_dir)
-    if file.exists():
-        raise ConfigError(f"{file} is there already: choose another file, or remove it")
-    if not file.parent.is_dir():
-        raise ConfigError(f"there is no folder {file.parent}")
+    need_new_file(file)
     partial = file.with_name(f".{file.name}.partial")
     partial.unlink(missing_ok=True)
     try:
@@ -66,8 +64,12 @@ def backup_store(settings: Settings, console: Console, file: Path) -> int:
     return 0
 
 
-def restore_store(settings: Settings, console: Console, file: Path) -> int:
+def restore_store(
+    settings: Settings, console: Console, file: Path, confirm: Callable[[], object]
+) -> int:
     """Replace all that the store holds by a backup; return 0. Raises ConfigError.
+
+    `confirm` is called once nothing stands in the way, and raises if it should not be.
 
     Refused while the service of this data directory runs, as its jobs would write into it. A
     backup of an older version is migrated in a copy, and stays what it is.
@@ -77,6 +79,7 @@ def restore_store(settings: Settings, console: Console, file: Path) -> int:
     state = read_state(settings)
     if state is not None and state.runs:
         raise ConfigError("the service runs: `finstage down` first")
+    confirm()
     url = store_url(settings.database_url.get_secret_value(), settings.data_dir)
     with _of_this_version(file.absolute(), settings.data_dir) as current:
         return asyncio.run(_copy(console, file_url(current), url, empties=True))
@@ -90,7 +93,10 @@ def _need_file(url: StoreUrl) -> None:
 @contextmanager
 def _of_this_version(file: Path, data_dir: Path) -> Iterator[Path]:
     """Give the file, or a migrated copy where its version is older than this Finstage's."""
-    version = asyncio.run(store_version(file_url(file)))
+    try:
+        version = asyncio.run(store_version(file_url(file)))
+    except StoreUnavailable as error:
+        raise ConfigError(f"{file}: {error.message}") from None
     if version is None or version >= head_version():
         yield file
         return

@@ -29,6 +29,7 @@ from infra.sources import build_source
 from infra.sources.imported import last_opened_ns
 from infra.sources.origin import origin_of
 from infra.symbols import normalise
+from serve.cli.new_files import need_new_file
 from serve.state import read_state
 
 T = TypeVar("T")
@@ -83,7 +84,8 @@ def import_file(
 def export_file(
     settings: Settings, console: Console, path: Path, symbol: str, interval: str, source: str
 ) -> int:
-    """Write a symbol's stored bars into a file; return 0. Raises ConfigError if there are none."""
+    """Write a symbol's stored bars into a new file; return 0. Raises ConfigError if none are."""
+    need_new_file(path)
 
     async def work(store: Store) -> int:
         name = normalise(symbol)
@@ -93,7 +95,11 @@ def export_file(
         bars = await bulk.read_bars(store, name, interval, source or None, BULK)
         if not len(bars):
             there = ", ".join(f"{c.interval} of {c.source}" for c in held) or "none at all"
-            raise ConfigError(f"no {interval} bars of {name} in the store; there are {there}")
+            raise ConfigError(
+                f"no {interval} bars of {name} in the store; there are {there}. `finstage jobs "
+                "run bars.daily` keeps daily ones of the monitored symbols; what is served is at "
+                f"/api/v2/prices/{name}/history?period=max&interval={interval}&format=csv"
+            )
         try:
             write_bars(path, bars)
         except StoreError as error:  # of the file, not of the store
@@ -101,7 +107,7 @@ def export_file(
         found = {c.source for c in held if c.interval == interval and source in ("", c.source)}
         labels = ", ".join(origin_of(one).label for one in sorted(found))
         console.print(f"{path}: {len(bars):,} bars of {name} at {interval}, {_span(bars)}")
-        console.print(f"from {labels}")
+        console.print(f"source: {labels}")
         return 0
 
     return _with_store(settings, work)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
+import socket
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -14,6 +16,7 @@ from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from rich.console import Console
 from starlette.responses import FileResponse, Response
 
+from infra.errors import ConfigError
 from serve.web.pages import ASSETS, HEADERS, assets
 
 _EVERY_S = 10.0
@@ -101,8 +104,20 @@ async def _current(app: FastAPI) -> dict[str, Any] | None:
 
 
 def run_dashboard(url: str, api_key: str, host: str, port: int, console: Console) -> int:
-    """Serve the page until Ctrl-C; return the exit code."""
-    console.print(f"dashboard of {url} at http://{host}:{port}/; Ctrl-C ends it")
-    app = create_dashboard(url, api_key)
-    uvicorn.run(app, host=host, port=port, log_level="warning", ws_per_message_deflate=False)
+    """Serve the page until Ctrl-C; return the exit code. Raises ConfigError for a taken port."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        listening = socket.create_server((host, port), family=family)
+    except OSError as error:
+        if error.errno == errno.EADDRINUSE:
+            why = "is taken: stop what uses it, or choose another with --port"
+        else:
+            why = f"of {host} cannot be had: {error.strerror}"
+        raise ConfigError(f"port {port} {why}") from None
+    with listening:
+        console.print(f"dashboard of {url} at http://{host}:{port}/; Ctrl-C ends it")
+        app = create_dashboard(url, api_key)
+        config = uvicorn.Config(app, log_level="warning", ws_per_message_deflate=False)
+        with contextlib.suppress(KeyboardInterrupt):
+            uvicorn.Server(config).run([listening])
     return 0

@@ -12,14 +12,14 @@ from rich.table import Table
 
 from infra.settings import Settings
 from serve.cli.listing import print_json, print_table
-from serve.cli.local_http import Client, asked, local_client
+from serve.cli.local_http import Client, asked, service_client
 
 _LOOK_EVERY_S = 0.3
 
 
 def show_jobs(settings: Settings, console: Console, as_json: bool) -> int:
     """Print all jobs; return 0. Raises ConfigError if nothing runs."""
-    with local_client(settings) as client:
+    with service_client(settings) as client:
         rows = _jobs(client)
     if as_json:
         print_json(console, rows)
@@ -31,8 +31,8 @@ def show_jobs(settings: Settings, console: Console, as_json: bool) -> int:
 def jobs_table(rows: list[dict[str, Any]]) -> Table:
     """Return jobs as people read them."""
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in ("job", "schedule", "next (UTC)", "last", "took"):
-        table.add_column(heading, no_wrap=heading != "schedule", overflow="fold")
+    for heading in ("job, and when it runs", "next (UTC)", "last, took"):
+        table.add_column(heading, no_wrap=True)
     table.add_column("what came of it", overflow="fold", min_width=12)
     for row in rows:
         state = "[yellow]paused[/yellow]" if row["paused"] else _clock(row["next_run_at"])
@@ -40,11 +40,10 @@ def jobs_table(rows: list[dict[str, Any]]) -> Table:
         colour = "red" if last in ("failed", "timeout", "lost") else "green"
         took_s = row["last_duration_seconds"]
         table.add_row(
-            row["name"],
-            row["schedule"],
+            f"{row['name']}\n[dim]{escape(row['schedule'])}[/dim]",
             state,
-            f"[{colour}]{last}[/{colour}]" if row["runs"] else last,
-            "" if took_s is None else f"{took_s:.1f} s",
+            (f"[{colour}]{last}[/{colour}]" if row["runs"] else last)
+            + ("" if took_s is None else f"\n[dim]{took_s:.1f} s[/dim]"),
             escape(row["last_message"]),
         )
     return table
@@ -52,7 +51,7 @@ def jobs_table(rows: list[dict[str, Any]]) -> Table:
 
 def run_job(settings: Settings, console: Console, name: str) -> int:
     """Run a job and wait for its end; return 0 if it went well, else 1."""
-    with local_client(settings) as client:
+    with service_client(settings) as client:
         run_id = _post(client, name, "run")["run_id"]
         with console.status(f"{name} runs …"):
             while (row := _job(client, name))["run_id"] == run_id:
@@ -68,7 +67,7 @@ def run_job(settings: Settings, console: Console, name: str) -> int:
 
 def pause_job(settings: Settings, console: Console, name: str, pause: bool) -> int:
     """Let a job rest, or run again; return 0."""
-    with local_client(settings) as client:
+    with service_client(settings) as client:
         _post(client, name, "pause" if pause else "resume")
     console.print(f"{name} is paused" if pause else f"{name} runs at its times again")
     return 0

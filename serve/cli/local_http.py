@@ -1,7 +1,8 @@
-"""How commands speak to the service that runs in this data directory."""
+"""How commands speak to the service: that of this data directory, or another by its URL."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import httpx
@@ -13,24 +14,46 @@ from serve.state import read_state
 Client = httpx.Client
 
 
-def local_client(settings: Settings) -> Client:
-    """Return a client of the running service; raises ConfigError if nothing runs."""
+class Refused(ConfigError):
+    """Raised for an answer that is an error; `problems` is (argument, reason)."""
+
+    def __init__(self, message: str, problems: Sequence[tuple[str, str]] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems
+
+
+def service_url(settings: Settings) -> str:
+    """Return where the service is: at FINSTAGE_URL, else where it runs on the data directory.
+
+    Raises ConfigError if nothing runs there.
+    """
+    if settings.url:
+        return settings.url
     state = read_state(settings)
     if state is None or not state.runs:
-        raise ConfigError(f"nothing runs on {settings.data_dir}; `finstage up` starts it")
+        raise ConfigError(
+            f"nothing runs on {settings.data_dir}; `finstage up` starts it, and FINSTAGE_URL "
+            "names one elsewhere"
+        )
+    return state.url
+
+
+def service_client(settings: Settings) -> Client:
+    """Return a client of the service; raises ConfigError if nothing runs."""
     key = next(iter(settings.keys.values()), "")
     headers = {"X-API-Key": key} if key else {}
-    return httpx.Client(base_url=state.url, headers=headers, timeout=30, trust_env=False)
+    url = service_url(settings)
+    return httpx.Client(base_url=url, headers=headers, timeout=30, trust_env=False)
 
 
 def asked(client: Client, method: str, path: str, **options: Any) -> Any:
-    """Return the body of an answer; raises ConfigError with what the service said."""
+    """Return the body of an answer; raises Refused with what the service said, ConfigError."""
     try:
         answer = client.request(method, path, **options)
     except httpx.HTTPError as error:
         raise ConfigError(f"no answer at {client.base_url}: {type(error).__name__}") from None
     if answer.is_error:
-        raise ConfigError(_said(answer))
+        raise _refused(answer)
     return answer.json()
 
 
@@ -43,11 +66,12 @@ def shortcomings(url: str) -> list[str]:
     return [f"{n}: {c['detail']}" for n, c in checks.items() if c["status"] != "ok"]
 
 
-def _said(answer: httpx.Response) -> str:
+def _refused(answer: httpx.Response) -> Refused:
     try:
         detail = answer.json().get("detail", {})
     except ValueError:
-        return answer.text[:300]
+        return Refused(answer.text[:300])
     if isinstance(detail, dict):
-        return str(detail["message"])
-    return "; ".join(f"{item['loc'][-1]}: {item['msg']}" for item in detail)
+        return Refused(str(detail["message"]))
+    problems = [(str(item["loc"][-1]), str(item["msg"])) for item in detail]
+    return Refused("; ".join(f"{name}: {reason}" for name, reason in problems), problems)

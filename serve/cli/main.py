@@ -8,11 +8,9 @@ from typing import Annotated, Literal
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from infra.errors import ConfigError, FinstageError
-from infra.settings import PREFIX, Settings, load_settings, masked, origin_of
+from infra.settings import load_settings
 from serve.version import VERSION
 
 app = typer.Typer(
@@ -94,12 +92,23 @@ def status() -> None:
 def logs(
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on as lines come.")] = False,
     process: Annotated[
-        str,
-        typer.Option(
-            help="Only this role: api, stream, feed, indicators, hub, cache, alerts, scheduler, "
-            "jobs, tasks, up."
-        ),
-    ] = "",
+        Literal[
+            "api",
+            "stream",
+            "feed",
+            "indicators",
+            "hub",
+            "cache",
+            "alerts",
+            "monitor",
+            "scheduler",
+            "jobs",
+            "tasks",
+            "up",
+        ]
+        | None,
+        typer.Option(help="Only this role."),
+    ] = None,  # fmt: skip
     level: Annotated[
         Literal["DEBUG", "INFO", "WARNING", "ERROR"], typer.Option(help="Least level.")
     ] = "INFO",
@@ -110,7 +119,7 @@ def logs(
     """Show the log lines of all processes, in order of time."""
     from serve.cli.logs import show_logs
 
-    show_logs(load_settings().log_dir, console, follow, process, level, request, last, raw)
+    show_logs(load_settings().log_dir, console, follow, process or "", level, request, last, raw)
 
 
 @app.command()
@@ -207,9 +216,11 @@ def restore(
     """Replace all that the store holds by a backup; the service must not run."""
     from serve.cli.backup import restore_store
 
-    if not yes:
-        typer.confirm("This replaces all that the store holds. Go on?", abort=True)
-    raise typer.Exit(restore_store(load_settings(), console, file))
+    def confirm() -> None:
+        if not yes:
+            typer.confirm("This replaces all that the store holds. Go on?", abort=True)
+
+    raise typer.Exit(restore_store(load_settings(), console, file, confirm))
 
 
 @app.command()
@@ -281,28 +292,9 @@ def config(
     as_json: Annotated[bool, typer.Option("--json", help="For a program to read.")] = False,
 ) -> None:
     """Show every setting, its value and where it came from; keys are masked."""
-    from serve.cli.listing import print_json, print_table
+    from serve.cli.config import show_config
 
-    settings = load_settings()
-    headings = ("setting", "value", "from", "meaning")
-    rows = [
-        (
-            PREFIX + field.upper(),
-            masked(settings, field),
-            origin_of(settings, field),
-            info.description or "",
-        )
-        for field, info in Settings.model_fields.items()
-    ]
-    if as_json:
-        print_json(console, [dict(zip(headings, row, strict=True)) for row in rows])
-        return
-    table = Table(box=None, pad_edge=False)
-    for heading in headings:
-        table.add_column(heading, overflow="fold", no_wrap=heading == "setting")
-    for row in rows:
-        table.add_row(*map(escape, row))
-    print_table(console, table)
+    show_config(load_settings(), console, as_json)
 
 
 @app.command()
@@ -340,22 +332,18 @@ def monitor(
 @app.command()
 def dashboard(
     url: Annotated[
-        str, typer.Option(help="The service; default: the one of this data directory.")
+        str, typer.Option(help="The service; default: FINSTAGE_URL, or that of this directory.")
     ] = "",
     host: Annotated[str, typer.Option(help="Where the page listens.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65_535)] = 8080,
 ) -> None:
     """Show the performance page on a port of its own."""
     from serve.cli.dashboard import run_dashboard
-    from serve.state import read_state
+    from serve.cli.local_http import service_url
 
     settings = load_settings()
-    state = read_state(settings)
-    found = url or (state.url if state is not None and state.runs else "")
-    if not found:
-        raise ConfigError(f"nothing runs on {settings.data_dir}: start it, or give --url")
     key = next(iter(settings.keys.values()), "")
-    raise typer.Exit(run_dashboard(found, key, host, port, console))
+    raise typer.Exit(run_dashboard(url or service_url(settings), key, host, port, console))
 
 
 @app.command("ray-env")

@@ -16,6 +16,7 @@ from infra.clock import SystemClock
 from infra.errors import ConfigError, FinstageError
 from infra.settings import Settings
 from pipelines.driver.joining import join
+from serve.cli.new_files import need_new_file
 
 if TYPE_CHECKING:
     from pipelines.recorder import Progress
@@ -31,10 +32,7 @@ def record_stream(
     Raises ConfigError if nothing runs, the file is there already or cannot be written, or a
     symbol is unknown.
     """
-    if out.exists():
-        raise ConfigError(f"{out} is there already: choose another file, or remove it")
-    if not out.parent.is_dir():
-        raise ConfigError(f"there is no folder {out.parent}")
+    need_new_file(out)
     join(None, None, settings.data_dir)
     try:
         progress = asyncio.run(_record(console, out, symbols, seconds))

@@ -16,7 +16,7 @@ from rich.table import Table
 from infra.errors import ConfigError
 from infra.settings import Settings
 from serve.cli.listing import print_json, print_table
-from serve.cli.local_http import Client, asked, local_client
+from serve.cli.local_http import Client, Refused, asked, service_client
 
 _LOOK_EVERY_S = 0.25
 _ID_CHARS = 36
@@ -40,16 +40,18 @@ def submit_task(
     body: dict[str, Any] = {"task_name": name, "kwargs": _kwargs(arguments)}
     if priority:
         body["priority"] = priority
-    with local_client(settings) as client:
-        task = asked(client, "POST", "/api/tasks/submit", json=body)["data"]
+    with service_client(settings) as client:
+        try:
+            task = asked(client, "POST", "/api/tasks/submit", json=body)["data"]
+        except Refused as refused:
+            raise ConfigError(_with_lists(refused, arguments)) from None
         if not wait:
             console.print(task["task_id"], soft_wrap=True)
             return 0
         shown = _watched(client, console, task["task_id"], name)
         result = asked(client, "GET", f"/api/tasks/task/{task['task_id']}/result")
     if shown["status"] == "completed":
-        told = result["result_file"] if result.get("result_file") else result["result"]
-        console.print_json(orjson.dumps(told).decode())
+        console.print_json(orjson.dumps(told_result(result, str(client.base_url))).decode())
         return 0
     said = f"{name} {shown['status']}: {result['error']}"
     console.print(said, style="red", markup=False, soft_wrap=True)
@@ -62,11 +64,50 @@ def _kwargs(arguments: list[str]) -> dict[str, Any]:
         name, equals, value = text.partition("=")
         if not equals:
             raise ConfigError(f"--arg {text} should be NAME=VALUE")
-        try:
-            found[name] = orjson.loads(value)
-        except orjson.JSONDecodeError:  # text without quotes
-            found[name] = value
+        found[name] = _value(value)
+        if isinstance(found[name], str) and value.startswith(("[", "{")):
+            hint = f", write {_as_list(name, value)}" if value[0] == "[" else ""
+            raise ConfigError(f"--arg {text} is no JSON{hint}")
     return found
+
+
+def _value(text: str) -> Any:
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:  # text without quotes
+        return text
+
+
+def _as_list(name: str, text: str) -> str:
+    """Return how a list is given whose members `text` names, with or without signs of JSON.
+
+    >>> print(_as_list("symbols", "[AAPL, IBM]"))
+    --arg 'symbols=["AAPL","IBM"]'
+    """
+    members = [_value(part.strip(" \"'")) for part in text.strip("[] ").split(",")]
+    return f"--arg '{name}={orjson.dumps(members).decode()}'"
+
+
+def _with_lists(refused: Refused, arguments: list[str]) -> str:
+    """Return what was refused, and how what should be a list is written."""
+    given = dict(text.split("=", 1) for text in arguments)
+    lists = [
+        _as_list(name, given[name])
+        for name, reason in refused.problems
+        if "valid list" in reason and name in given
+    ]
+    return "; ".join([refused.message, *(f"write {text}" for text in lists)])
+
+
+def told_result(result: dict[str, Any], url: str) -> Any:
+    """Return a task's result, with the URLs of what it left at the service."""
+    if "result_file" in result:
+        return url + result["result_file"]
+    told = result["result"]
+    if not isinstance(told, dict) or not isinstance(told.get("files"), dict):
+        return told
+    urls = {kind: f"{url}/api/tasks/reports/{name}" for kind, name in told["files"].items()}
+    return told | {"urls": urls}
 
 
 def _watched(client: Client, console: Console, task_id: str, name: str) -> dict[str, Any]:
@@ -92,7 +133,7 @@ def show_tasks(
     """Show the newest tasks and those that run; with `follow` until interrupted. Return 0."""
     if follow and as_json:
         raise ConfigError("--json says how it is now: leave out --follow")
-    with local_client(settings) as client:
+    with service_client(settings) as client:
         if as_json:
             print_json(console, _rows(client, last))
             return 0

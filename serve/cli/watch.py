@@ -13,7 +13,7 @@ from rich.console import Console
 from infra.errors import ConfigError
 from infra.files import write_atomically
 from infra.settings import Settings
-from serve.cli.local_http import Client, asked, local_client
+from serve.cli.local_http import Client, asked, service_client
 
 _COLOURS = {"excellent": "green", "good": "green", "fair": "yellow", "poor": "red"}
 # An option, and the rules of the service whose threshold it is.
@@ -39,7 +39,7 @@ def monitor(
     `performance_history_YYYYMMDD_HHMMSS.json`. Raises ConfigError if nothing runs.
     """
     seen: list[dict[str, Any]] = []
-    with local_client(settings) as client:
+    with service_client(settings) as client:
         _configure(client, thresholds, auto_tuning)
         console.print(f"watching {client.base_url}, every {interval_s:g} s; Ctrl-C ends it")
         try:

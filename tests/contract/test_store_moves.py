@@ -37,6 +37,14 @@ def quiet() -> Console:
     return Console(file=io.StringIO(), width=200)
 
 
+def agreed() -> None:
+    """Nobody says no."""
+
+
+def not_asked() -> None:
+    raise AssertionError("asked, though something stands in the way")
+
+
 def printed(console: Console) -> str:
     assert isinstance(console.file, io.StringIO)
     return console.file.getvalue()
@@ -113,7 +121,7 @@ async def test_a_backup_restores_all_that_was_there(url: URL, tmp_path: Path) ->
     await asyncio.to_thread(backup_store, settings, quiet(), file)
     await upsert_bars(store, "LATER", "1d", "yahoo", bars(5))
     await upsert_bars(store, "AAPL", "1d", "yahoo", bars(2_500, seed=9))
-    await asyncio.to_thread(restore_store, settings, quiet(), file)
+    await asyncio.to_thread(restore_store, settings, quiet(), file, agreed)
 
     assert await everything(store) == before
     assert await asyncio.to_thread(lambda: list(tmp_path.glob(".*partial*"))) == []
@@ -154,8 +162,11 @@ async def test_a_backup_is_whole_while_others_write(tmp_path: Path) -> None:
     [
         (lambda s, f: backup_store(s, quiet(), f / "store.db"), "is there already"),
         (lambda s, f: backup_store(s, quiet(), f / "no" / "x.db"), "no folder"),
-        (lambda s, f: restore_store(s, quiet(), f / "none.db"), "no file"),
-        (lambda s, f: restore_store(s, quiet(), f / "text.db"), r"text\.db is damaged \([^)]*\)$"),
+        (lambda s, f: restore_store(s, quiet(), f / "none.db", not_asked), "no file"),
+        (
+            lambda s, f: restore_store(s, quiet(), f / "text.db", agreed),
+            r"text\.db is damaged \([^)]*\)$",
+        ),
         (lambda s, f: copy_store(s, quiet(), "sqlite:///none.db", "sqlite:///x.db"), "no store"),
         (lambda s, f: copy_store(s, quiet(), "", ""), "same store"),
     ],
@@ -237,7 +248,9 @@ async def test_what_is_exported_can_be_imported(url: URL, tmp_path: Path) -> Non
 
     assert same(await read(store, "COPY"), bars(2_500))
     with pytest.raises(ConfigError, match="there are 1d of yahoo"):
-        await asyncio.to_thread(export_file, settings, quiet(), file, "aapl", "1m", "")
+        await asyncio.to_thread(
+            export_file, settings, quiet(), tmp_path / "1m.csv", "aapl", "1m", ""
+        )
     await store.close()
 
 

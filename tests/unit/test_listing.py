@@ -11,10 +11,13 @@ import pytest
 from rich.console import Console
 from rich.table import Table
 
+from infra.settings import Settings
 from pipelines.jobs.registry import all_jobs
+from serve.cli.config import show_config
 from serve.cli.jobs import jobs_table
 from serve.cli.listing import print_json, print_table
 from serve.cli.submit import tasks_table
+from tests.settings import made_settings
 
 ID = "0f4c1f9e-9a55-4f0e-8f1e-2a4d1f4b6c3e"
 
@@ -52,6 +55,23 @@ def test_no_name_of_a_job_is_cut(width: int) -> None:
     for name in NAMES:
         assert any(name in line for line in lines), name
     assert "[red]the" in text
+
+
+def test_a_job_takes_few_lines_on_a_terminal_of_80_columns() -> None:
+    text = printed(jobs_table([job("analysis.technical") | {"last_message": "x" * 60}]), 80)
+    assert "every 4 h, 20 min later" in text
+    assert len(text.splitlines()) <= 3 + 4
+
+
+def test_each_setting_is_one_line_with_its_value_and_then_its_meaning() -> None:
+    out = io.StringIO()
+    show_config(made_settings(port=8123), Console(file=out, width=80, highlight=False), False)
+    lines = out.getvalue().splitlines()
+    place = next(n for n, line in enumerate(lines) if line.startswith("FINSTAGE_PORT=8123"))
+    assert lines[place + 1].startswith("  ")
+    assert {line.partition("=")[0] for line in lines if line[0] != " "} == {
+        f"FINSTAGE_{name.upper()}" for name in Settings.model_fields
+    }
 
 
 @pytest.mark.parametrize("width", [20, 40, 80, 120, 300])
