@@ -1,4 +1,4 @@
-"""The store at a start: an older one is backed up and migrated, a newer one refused."""
+"""The store at a start: a new one is made, an older one migrated, a newer one refused."""
 
 from __future__ import annotations
 
@@ -14,26 +14,33 @@ from infra.db.engine import PoolShare, make_engine
 from infra.db.faults import is_of_database, store_error
 from infra.db.url import StoreUrl, shown, store_url
 from infra.db.version import current_version, head_version
-from infra.errors import ConfigError
+from infra.errors import ConfigError, StoreUnavailable
 from infra.settings import Settings
 
 logger = logging.getLogger(__name__)
 
+_UNASKED = "unasked"
 _DAMAGED = ("SQLITE_NOTADB", "SQLITE_CORRUPT")
 
 
 def upgrade_store(settings: Settings, console: Console) -> None:
-    """Bring an older store to this version, after a backup; say so in one line.
+    """Make the tables of an empty store; bring an older one to this version, after a backup.
 
-    Raises ConfigError for the store of a later Finstage, and where no backup could be made or the
-    migration failed; nothing is written then, but for what MySQL cannot undo. A store that is
-    empty or does not answer is left to the service.
+    The latter is said in one line. Raises ConfigError for the store of a later Finstage, and
+    where no backup could be made or the migration failed; nothing is written then, but for what
+    MySQL cannot undo. A store that does not answer, or takes no tables, is left to the service.
     """
     url = _url(settings)
     found = _found(url)
-    if found is None or found == head_version():
+    if found in (_UNASKED, head_version()):
         return
     backups = Backups(settings.data_dir / "backups", time.time())
+    if found is None:
+        try:
+            asyncio.run(_migrated(url, settings, backups))
+        except ConfigError as error:
+            logger.warning("store.unmade", extra={"reason": error.message})
+        return
     after = asyncio.run(_migrated(url, settings, backups))
     console.print(
         f"the store {shown(url)} had version {found} and has {after} now; as it was: "
@@ -47,7 +54,7 @@ def upgrade_store(settings: Settings, console: Console) -> None:
 def need_current_store(settings: Settings) -> None:
     """Raise ConfigError if the store has another version than this Finstage, which runs on."""
     found = _found(_url(settings))
-    if found not in (None, head_version()):
+    if found not in (None, _UNASKED, head_version()):
         raise ConfigError(
             f"the store has version {found}, this Finstage needs {head_version()}: only a whole "
             "restart migrates it, `finstage down`, then `finstage up`"
@@ -55,9 +62,10 @@ def need_current_store(settings: Settings) -> None:
 
 
 async def store_version(url: StoreUrl) -> str | None:
-    """Return a store's version; None for an empty one, and one that cannot be asked.
+    """Return a store's version, None for an empty one.
 
-    Raises ConfigError for a file that is no database, or a damaged one.
+    Raises ConfigError for a file that is no database, or a damaged one, StoreUnavailable for a
+    store that cannot be asked.
     """
     engine = make_engine(url, PoolShare(1, 0))
     try:
@@ -68,8 +76,7 @@ async def store_version(url: StoreUrl) -> str | None:
         said = getattr(error, "orig", None)
         if getattr(said, "sqlite_errorname", "") in _DAMAGED:
             raise ConfigError(f"{url.database} is damaged ({said})") from None
-        logger.warning("store.unasked", extra={"reason": str(error).partition("\n")[0]})
-        return None
+        raise StoreUnavailable(str(error).partition("\n")[0]) from None
     finally:
         await engine.dispose()
 
@@ -84,6 +91,9 @@ def _found(url: StoreUrl) -> str | None:
             f"{error.message}: put a backup in its place, or move it away to begin with an empty "
             "store"
         ) from None
+    except StoreUnavailable as error:
+        logger.warning("store.unasked", extra={"reason": error.message})
+        return _UNASKED
 
 
 def _url(settings: Settings) -> StoreUrl:

@@ -219,16 +219,10 @@ async def test_without_a_backup_nothing_is_migrated(url: URL, tmp_path: Path) ->
     await bare.close()
 
 
-async def test_a_store_that_is_new_or_of_this_version_makes_no_backup(
-    url: URL, tmp_path: Path
-) -> None:
-    assert await upgraded(url, tmp_path) == ""
-    assert not (tmp_path / "store.db").exists()
-    store = Store(url)
-    await store.migrate()
-    await store.close()
-
-    assert await upgraded(url, tmp_path) == ""
+async def test_a_new_store_has_its_tables_at_once_and_no_backup(url: URL, tmp_path: Path) -> None:
+    for _ in range(2):
+        assert await upgraded(url, tmp_path) == ""
+        assert await version_of(url) == head_version()
 
     assert not (tmp_path / "backups").exists()
 
@@ -281,6 +275,12 @@ async def test_migrating_again_after_a_failure_makes_no_second_backup(
     await engine.dispose()
 
 
+async def test_a_store_that_takes_no_tables_is_left_to_the_service(tmp_path: Path) -> None:
+    nowhere = file_url(tmp_path / "no folder" / "store.db")
+
+    assert await upgraded(nowhere, tmp_path) == ""
+
+
 async def test_a_database_that_does_not_answer_is_left_to_the_service(tmp_path: Path) -> None:
     away = URL.create("mysql+asyncmy", "root", host="127.0.0.1", port=free_port(), database="x")
 
@@ -309,7 +309,8 @@ async def test_a_backup_of_an_older_version_is_restored_as_one_of_this(
     await upsert_bars(store, "LATER", "1d", "yahoo", bars(5))
 
     settings = settings_for(url, tmp_path)
-    await asyncio.to_thread(restore_store, settings, Console(file=io.StringIO()), backup)
+    quiet = Console(file=io.StringIO())
+    await asyncio.to_thread(restore_store, settings, quiet, backup, lambda: None)
 
     counts = await count_rows(store)
     assert (counts["bars"], counts["alerts"]) == (2_510, 1)
