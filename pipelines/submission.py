@@ -64,7 +64,7 @@ _COMPARED: dict[str, Callable[[Any, Any], Any]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Needs:
+class Dependencies:
     """Which tasks come before one, and what it takes of them.
 
     `mode`: `all` runs once all completed; `settled` once all ended, however; `any` once all ended
@@ -79,7 +79,7 @@ class Needs:
     when: Condition | None = None
     unless: bool = False
 
-    def decided(self) -> Needs:
+    def decided(self) -> Dependencies:
         """Return this for a task that runs once all of them ended, whatever they did."""
         return replace(self, mode="settled", when=None)
 
@@ -89,7 +89,7 @@ class Needs:
         return orjson.dumps([self.on, self.mode, self.take, when, self.unless]).decode()
 
     @classmethod
-    def of_json(cls, text: str) -> Needs:
+    def of_json(cls, text: str) -> Dependencies:
         """Return what `as_json` gave."""
         on, mode, take, when, unless = orjson.loads(text)
         return cls(tuple(on), mode, take, None if when is None else Condition(*when), unless)

@@ -19,8 +19,8 @@ from pipelines.registry import TaskSpec
 from pipelines.submission import (
     OPERATORS,
     Condition,
+    Dependencies,
     Mode,
-    Needs,
     Submission,
     Take,
     TaskPriority,
@@ -184,7 +184,7 @@ class _Before:
     def needs(self) -> str | None:
         if not self.ids:
             return None
-        return Needs(self.ids, self.mode, self.take, self.when, self.unless).as_json()
+        return Dependencies(self.ids, self.mode, self.take, self.when, self.unless).as_json()
 
 
 def _add(plan: Plan, shape: Shape, before: _Before, graph_id: str | None) -> list[str]:

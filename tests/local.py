@@ -84,7 +84,7 @@ from serve.rest.app import create_api
 from serve.rest.services import Services
 from tests.monitor_desks import LocalMonitor
 from tests.settings import made_settings
-from tests.task_desk import LocalTasks
+from tests.task_queues import LocalTasks
 
 STARTED_AT_S = 1_700_000_000.0
 

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
-from pipelines.submission import Needs, TaskPriority
+from pipelines.submission import Dependencies, TaskPriority
 
 Stage = Literal["blocked", "delayed", "ready", "claimed", "running", "ended"]
 
@@ -36,7 +36,7 @@ class Entry:
     losses: int = 0
     ready_s: float = 0.0
     waits_for: int = 0
-    needs: Needs | None = None
+    needs: Dependencies | None = None
     arguments: bytes | None = None
     code: bytes | None = None
     previous: bytes | None = None
@@ -63,7 +63,7 @@ class Entry:
         return "retrying" if self.tries > self.losses and self.stage != "claimed" else "pending"
 
 
-class TaskBook:
+class Backlog:
     """The tasks of one queue that have not ended.
 
     Strictly by priority, within one by order of arrival; and one start in eight goes to the task

@@ -8,8 +8,8 @@ from infra.clock import utc
 from infra.db.tasks import FAILED, PENDING, Outcome, StoredTask
 from infra.errors import StoreError
 from pipelines.queue.core import Entry
-from pipelines.queue.ledger import Changes
-from pipelines.submission import Needs, Submission
+from pipelines.queue.queue_store import Changes
+from pipelines.submission import Dependencies, Submission
 
 _BATCH_BYTES = 4 * 2**20  # of results in one transaction
 
@@ -36,13 +36,13 @@ def entry_of(task: StoredTask) -> Entry:
         losses=task.losses, unique_key=task.unique_key, parent_id=task.parent_id,
         graph_id=task.graph_id, last_error=task.last_error,
         has_webhook=task.webhook is not None,
-        needs=None if task.needs is None else Needs.of_json(task.needs),
+        needs=None if task.needs is None else Dependencies.of_json(task.needs),
     )  # fmt: skip
 
 
 def anew(task: StoredTask, now_s: float) -> StoredTask:
     """Return a task that ended as it begins anew: it waits for those before it, but runs then."""
-    needs = None if task.needs is None else Needs.of_json(task.needs).decided().as_json()
+    needs = None if task.needs is None else Dependencies.of_json(task.needs).decided().as_json()
     return replace(
         task, state=PENDING, tries=0, losses=0, available_at=utc(now_s), last_error=None,
         needs=needs,

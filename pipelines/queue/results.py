@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Container, Sequence
 from pathlib import Path
 
+from infra.db.store import Store
 from infra.db.tasks import Outcome
+from infra.errors import TaskIdUnknown
 from infra.files import of_store, write_atomically
 from pipelines.codec import JSON
 from pipelines.queue.client import Result
@@ -20,11 +22,12 @@ _KEPT_BYTES = 16 * 2**20
 _ENTRY_BYTES = 600  # of an outcome beside its result
 
 
-class ResultShelf:
+class ResultStore:
     """Outcomes that were written lately, and the folder of the large results."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, store: Store) -> None:
         self._folder = folder
+        self._store = store
         self._recent: OrderedDict[str, Outcome] = OrderedDict()
         self._bytes = 0
 
@@ -44,6 +47,22 @@ class ResultShelf:
         """Let a task have no outcome, as when it begins anew."""
         if (old := self._recent.pop(task_id, None)) is not None:
             self._bytes -= _size(old)
+
+    async def outcomes(self, task_ids: Sequence[str]) -> dict[str, Outcome]:
+        """Return what came of those of the tasks that ended, from memory where it is there."""
+        found = {i: o for i in task_ids if (o := self._recent.get(i)) is not None}
+        if missing := [task_id for task_id in task_ids if task_id not in found]:
+            found |= await self._store.read(lambda unit: unit.tasks.outcomes(missing))
+        return found
+
+    async def state(self, task_id: str) -> str:
+        """Return the state of a task that ended; raises TaskIdUnknown."""
+        if (outcome := self._recent.get(task_id)) is not None:
+            return outcome.state
+        states = await self._store.read(lambda unit: unit.tasks.states([task_id]))
+        if task_id not in states:
+            raise TaskIdUnknown(task_id)
+        return states[task_id]
 
     async def file(self, task_id: str, kind: str, data: bytes) -> str:
         """Write a result's file; return its name. Raises StoreError."""

@@ -36,7 +36,7 @@ from pipelines.jobs.signals import outcome_of
 from tests.contract.test_store import bars, read, same
 from tests.databases import KINDS, database
 from tests.local import LocalAlerts, LocalService
-from tests.task_desk import LocalTasks
+from tests.task_queues import LocalTasks
 
 NOW = datetime(2026, 3, 4, 15, 30, tzinfo=UTC)
 

@@ -34,12 +34,12 @@ from infra.errors import (
 )
 from infra.settings import Settings
 from pipelines.queue.client import Result
-from pipelines.queue.desk import MOST_LOSSES
-from pipelines.submission import Needs, Submission, TaskPriority, new_task_id
+from pipelines.queue.live import MOST_LOSSES
+from pipelines.submission import Dependencies, Submission, TaskPriority, new_task_id
 from pipelines.submission import packed_submissions as packed
 from tests.databases import KINDS, database
 from tests.settings import made_settings
-from tests.task_desk import Desk, HeldRunner
+from tests.task_queues import HeldRunner, RunningQueue
 
 
 @pytest.fixture(params=KINDS)
@@ -57,27 +57,27 @@ def settings(tmp_path: Path) -> Settings:
 
 
 class Queue:
-    """A desk, its runner and its store."""
+    """A queue, its runner and its store."""
 
     def __init__(self, settings: Settings, store: Store) -> None:
         self.settings, self.store = settings, store
         self.runner = HeldRunner()
-        self.own = Desk(settings, store, self.runner, draws=random.Random(3))
+        self.own = RunningQueue(settings, store, self.runner, draws=random.Random(3))
 
     async def submit(self, *many: Submission) -> list[str]:
-        return await self.own.desk.submit(packed(many))
+        return await self.own.queue.admission.submit(packed(many))
 
     async def again(self) -> None:
         """Kill the process, and begin another over the same database."""
         await self.own.kill()
         self.runner = HeldRunner()
-        self.own = Desk(self.settings, self.store, self.runner, draws=random.Random(4))
+        self.own = RunningQueue(self.settings, self.store, self.runner, draws=random.Random(4))
 
     async def status(self, task_id: str) -> str:
-        return str((await self.own.desk.task(task_id))["status"])
+        return str((await self.own.queue.queries.task(task_id))["status"])
 
     async def result(self, task_id: str) -> Result:
-        text = await self.own.desk.results([task_id], 5.0)
+        text = await self.own.queue.queries.results([task_id], 5.0)
         return Result(*msgpack.unpackb(text)[0])
 
     async def runs(self, task_id: str) -> None:
@@ -137,14 +137,14 @@ async def test_what_fails_is_tried_again_on_the_same_id_and_then_a_dead_letter(
     assert len(queue.runner.started) == 3
 
     # and begins anew when it is asked to
-    await queue.own.desk.requeue(task.id)
+    await queue.own.queue.admission.requeue(task.id)
     await until(
         lambda: queue.runner.started[-1] == (task.id, 1) and bool(queue.runner.attempts), ""
     )
     queue.runner.complete(task.id)
     assert (await queue.result(task.id)).state == "completed"
     with pytest.raises(TaskNotRequeued):
-        await queue.own.desk.requeue(task.id)
+        await queue.own.queue.admission.requeue(task.id)
 
 
 async def test_what_no_retry_helps_is_not_tried_again(queue: Queue) -> None:
@@ -173,7 +173,7 @@ async def test_what_is_over_its_time_is_stopped_and_that_is_a_try(queue: Queue) 
     await queue.submit(task)
     for attempt in (1, 2):
         await until(lambda n=attempt: (task.id, n) in queue.runner.started, "next try")  # type: ignore[misc]
-        queue.own.desk.note(task.id, attempt, 0.0, "held-1", 0.0, "")
+        await queue.own.queue.attempts.note(task.id, attempt, 0.0, "held-1", 0.0, "")
 
     result = await queue.result(task.id)
     assert (result.state, result.error_code) == ("failed", "task_timeout")
@@ -184,9 +184,9 @@ async def test_what_does_not_obey_is_killed(queue: Queue) -> None:
     task = one(max_retries=0)
     await queue.submit(task)
     await queue.runs(task.id)
-    queue.own.desk.note(task.id, 1, 0.0, "held-1", 0.0, "")
+    await queue.own.queue.attempts.note(task.id, 1, 0.0, "held-1", 0.0, "")
 
-    answer = await queue.own.desk.cancel(task.id, "enough")
+    answer = await queue.own.queue.attempts.cancel(task.id, "enough")
     result = await queue.result(task.id)
 
     assert answer["cancelled"] is True
@@ -196,24 +196,24 @@ async def test_what_does_not_obey_is_killed(queue: Queue) -> None:
 
 async def test_waiting_later_and_ended_tasks_are_cancelled_or_not(queue: Queue) -> None:
     first, second, later = one(), one(), one(delay_s=60.0)
-    waits = one(needs=Needs((later.id,)).as_json())
+    waits = one(needs=Dependencies((later.id,)).as_json())
     await queue.submit(first, second, one(), later, waits)
     await queue.runs(second.id)
     third = (await queue.submit(one()))[0]
     assert await queue.status(third) == "pending"
 
     for task_id in (third, later.id):
-        assert (await queue.own.desk.cancel(task_id, "asked"))["cancelled"] is True
+        assert (await queue.own.queue.attempts.cancel(task_id, "asked"))["cancelled"] is True
         assert (await queue.result(task_id)).state == "cancelled"
     assert (await queue.result(waits.id)).error_code == "step_before_failed"
     queue.runner.complete(first.id)
     await queue.result(first.id)
-    assert (await queue.own.desk.cancel(first.id, "asked")) == {
+    assert (await queue.own.queue.attempts.cancel(first.id, "asked")) == {
         "cancelled": False,
         "status": "completed",
     }
     with pytest.raises(TaskIdUnknown):
-        await queue.own.desk.cancel("nothing", "asked")
+        await queue.own.queue.attempts.cancel("nothing", "asked")
 
 
 async def test_children_end_with_their_parent(queue: Queue) -> None:
@@ -224,7 +224,7 @@ async def test_children_end_with_their_parent(queue: Queue) -> None:
     await queue.submit(child, waiting)
     await queue.runs(child.id)
 
-    await queue.own.desk.cancel(parent.id, "enough")
+    await queue.own.queue.attempts.cancel(parent.id, "enough")
 
     for task in (parent, child, waiting):
         assert (await queue.result(task.id)).state == "cancelled"
@@ -268,13 +268,13 @@ async def test_large_results_are_files_and_leave_with_their_task(queue: Queue) -
 
     assert (await queue.result(task.id)).data == text
     (file,) = (queue.settings.data_dir / "results").iterdir()
-    assert await queue.own.desk.expire(60.0) == 0
+    assert await queue.own.queue.expire(60.0) == 0
     assert file.exists()
     assert file.name == f"{task.id}.json"
-    assert await queue.own.desk.expire(-1.0) == 1
+    assert await queue.own.queue.expire(-1.0) == 1
     assert not file.exists()
     with pytest.raises(TaskIdUnknown):
-        await queue.own.desk.task(task.id)
+        await queue.own.queue.queries.task(task.id)
 
 
 HOOK = orjson.dumps(["https://hooks.example.com/x", "whsec_abc", "t"]).decode()
@@ -298,7 +298,7 @@ async def test_a_webhook_goes_with_each_outcome(queue: Queue) -> None:
         queue.runner.fail(task.id, error)
         await queue.result(task.id)
         if error == "no":
-            await queue.own.desk.requeue(task.id)
+            await queue.own.queue.admission.requeue(task.id)
 
     assert [(f["task_id"], f["status"], f["error"]) for f in await told(queue)] == [
         (task.id, "failed", "no"), (task.id, "failed", "no again"),
@@ -327,18 +327,18 @@ async def test_a_step_that_is_retried_runs_whatever_those_before_it_did(
     queue: Queue, restarts: bool
 ) -> None:
     first = await failed_one(queue)
-    second = one(needs=Needs((first,), take="one").as_json())
-    third = one(needs=Needs((second.id,), "any").as_json())
+    second = one(needs=Dependencies((first,), take="one").as_json())
+    third = one(needs=Dependencies((second.id,), "any").as_json())
     await queue.submit(second, third)
     for task in (second, third):
         assert (await queue.result(task.id)).state == "cancelled"
 
-    queue.own.desk.set_running(False)
-    await queue.own.desk.requeue(second.id)
-    await queue.own.desk.requeue(third.id)  # waits for the one before it
+    await queue.own.queue.set_running(False)
+    await queue.own.queue.admission.requeue(second.id)
+    await queue.own.queue.admission.requeue(third.id)  # waits for the one before it
     if restarts:
         await queue.again()
-    queue.own.desk.set_running(True)
+    await queue.own.queue.set_running(True)
 
     await queue.runs(second.id)
     error = orjson.loads(queue.runner.attempts[second.id].previous or b"")["error"]
@@ -354,12 +354,12 @@ async def test_a_retried_step_whose_answer_was_lost_runs_too(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     first = await failed_one(queue)
-    second = one(needs=Needs((first,)).as_json())
+    second = one(needs=Dependencies((first,)).as_json())
     await queue.submit(second)
     assert (await queue.result(second.id)).state == "cancelled"
     lose_answer(queue, monkeypatch)
     with pytest.raises(StoreUnsure):
-        await queue.own.desk.requeue(second.id)
+        await queue.own.queue.admission.requeue(second.id)
 
     await queue.runs(second.id)
 
@@ -368,12 +368,12 @@ async def test_what_began_before_a_restart_is_not_held_against_those_before_it_a
     queue: Queue,
 ) -> None:
     first = one()
-    second = one(needs=Needs((first.id,)).as_json(), retry_delay_s=1.0)
+    second = one(needs=Dependencies((first.id,)).as_json(), retry_delay_s=1.0)
     await queue.submit(first, second)
     await queue.runs(first.id)
     queue.runner.complete(first.id)
     await queue.runs(second.id)
-    assert await queue.own.desk.expire(-1.0) == 1  # of which nothing is known any more
+    assert await queue.own.queue.expire(-1.0) == 1  # of which nothing is known any more
     queue.runner.bring(second.id, is_retryable=True, after_s=0.5)
     while await agreed(queue) != {second.id: "retrying"}:  # noqa: ASYNC110 - nobody tells
         await asyncio.sleep(0.005)
@@ -394,17 +394,17 @@ async def test_arguments_in_memory_are_counted_until_they_are_let_go(queue: Queu
             assert queue.runner.attempts[task.id].arguments == large.encode()
             queue.runner.fail(task.id) if attempt == 1 else queue.runner.complete(task.id)
     for task in tasks:
-        await until(lambda t=task: t.id not in queue.own.desk._book, "it ended")  # type: ignore[misc]
+        await until(lambda t=task: t.id not in queue.own.queue.live.backlog, "it ended")  # type: ignore[misc]
 
-    assert queue.own.desk._argument_bytes == len(large)
-    await queue.own.desk.cancel(waiting.id, "asked")
+    assert queue.own.queue.live.argument_bytes == len(large)
+    await queue.own.queue.attempts.cancel(waiting.id, "asked")
     await queue.result(waiting.id)
-    assert queue.own.desk._argument_bytes == 0
+    assert queue.own.queue.live.argument_bytes == 0
 
 
 async def test_what_ran_when_the_queue_died_runs_again(queue: Queue) -> None:
     running, waiting = one(max_retries=0), one()
-    blocked = one(needs=Needs((waiting.id,), take="one").as_json())
+    blocked = one(needs=Dependencies((waiting.id,), take="one").as_json())
     await queue.submit(running, one(), waiting, blocked)
     await queue.runs(running.id)
 
@@ -442,14 +442,14 @@ async def test_one_process_at_a_time_runs_a_queue(queue: Queue, store: Store) ->
     await queue.submit(task)
     await queue.runs(task.id)
     elsewhere = queue.settings.model_copy(update={"data_dir": queue.settings.data_dir / "b"})
-    other = Desk(elsewhere, store, HeldRunner())
+    other = RunningQueue(elsewhere, store, HeldRunner())
     await asyncio.sleep(0.7)
     with pytest.raises(TaskQueueStopped, match="FINSTAGE_TASK_QUEUE"):
-        await other.desk.submit(packed([one()]))
+        await other.queue.admission.submit(packed([one()]))
     await other.kill()
 
     # the same holder takes it over at once, and who had it before writes nothing more
-    heir = Desk(queue.settings, store, HeldRunner())
+    heir = RunningQueue(queue.settings, store, HeldRunner())
     await until(lambda: bool(heir.runner.attempts), "the heir runs it")
     queue.runner.complete(task.id)
     await until(lambda: bool(queue.own.failures), "the former one is told")
@@ -480,7 +480,7 @@ async def test_over_kills_at_random_moments_each_accepted_task_ends_once(
                     queue.runner.die(task_id)
         if draws.random() < 0.5:
             await queue.again()
-    while queue.own.desk.unfinished:
+    while queue.own.queue.unfinished:
         await asyncio.sleep(0.002)
         for task_id in list(queue.runner.attempts):
             queue.runner.complete(task_id, b"1")
@@ -505,7 +505,7 @@ def lose_answer(
     of: str = "_requeue",
 ) -> None:
     """Let the next transaction of a method be committed, and whoever asked be told it was not."""
-    store = queue.own.desk._store
+    store = queue.own.queue._store
     write = store.write
 
     async def lost(work: Any, *args: Any, **options: Any) -> Any:
@@ -537,7 +537,7 @@ async def test_a_retry_whose_answer_was_lost_runs(
     failed = await failed_one(queue)
     lose_answer(queue, monkeypatch)
     with pytest.raises(StoreUnsure):
-        await queue.own.desk.requeue(failed)
+        await queue.own.queue.admission.requeue(failed)
 
     assert await queue.status(failed) in (
         "pending",
@@ -563,12 +563,12 @@ async def test_a_retry_that_the_store_did_not_take_changes_nothing(
 
     monkeypatch.setattr(Tasks, "requeue", undone)
     with pytest.raises(StoreExhausted):
-        await queue.own.desk.requeue(failed)
+        await queue.own.queue.admission.requeue(failed)
     monkeypatch.undo()
-    await until(lambda: not queue.own.desk._unsure, "it is looked for")
+    await until(lambda: not queue.own.queue.admission._unsure, "it is looked for")
 
     assert await queue.status(failed) == (await queue.result(failed)).state == "failed"
-    await queue.own.desk.requeue(failed)
+    await queue.own.queue.admission.requeue(failed)
     await queue.runs(failed)
 
 
@@ -611,11 +611,11 @@ async def test_what_never_reached_the_store_is_not_looked_for(
         raise StoreUnavailable("the store does not answer: connection refused")
 
     await queue.submit()  # once it is loaded
-    monkeypatch.setattr(queue.own.desk._store, "write", away)
+    monkeypatch.setattr(queue.own.queue._store, "write", away)
     for _ in range(3):
         with pytest.raises(StoreUnavailable):
             await queue.submit(one())
-    assert not queue.own.desk._unsure
+    assert not queue.own.queue.admission._unsure
 
 
 async def test_what_may_be_in_the_store_counts_as_in_the_queue(
@@ -623,7 +623,7 @@ async def test_what_may_be_in_the_store_counts_as_in_the_queue(
 ) -> None:
     queue = Queue(settings.model_copy(update={"max_tasks": 2}), store)
     await queue.submit()  # once it is loaded
-    own = queue.own.desk._store
+    own = queue.own.queue._store
     write = own.write
 
     async def lost(work: Any, *args: Any, **options: Any) -> Any:
@@ -653,7 +653,7 @@ async def test_a_result_that_cannot_be_deleted_ends_nothing(queue: Queue) -> Non
     stuck.unlink()
     (stuck / "inside").mkdir(parents=True)
 
-    assert await queue.own.desk.expire(-1.0) == 2
+    assert await queue.own.queue.expire(-1.0) == 2
     assert not other.exists()
 
 
@@ -667,17 +667,17 @@ async def test_what_is_unique_does_not_begin_anew_beside_its_like(queue: Queue) 
     await queue.runs(second.id)
 
     with pytest.raises(TaskNotRequeued, match=f"task {second.id} is the same work"):
-        await queue.own.desk.requeue(first)
+        await queue.own.queue.admission.requeue(first)
     assert set(queue.runner.attempts) == {second.id}
     assert await queue.submit(one(unique_key="u")) == [second.id]
 
     queue.runner.fail(second.id)
     await queue.result(second.id)
-    await queue.own.desk.requeue(first)
+    await queue.own.queue.admission.requeue(first)
     await queue.runs(first)
     assert await queue.submit(one(unique_key="u")) == [first]
     with pytest.raises(TaskNotRequeued, match=f"task {first} is the same work"):
-        await queue.own.desk.requeue(second.id)
+        await queue.own.queue.admission.requeue(second.id)
 
 
 async def test_what_is_unique_and_was_accepted_during_a_retry_is_the_one_that_runs(
@@ -687,7 +687,7 @@ async def test_what_is_unique_and_was_accepted_during_a_retry_is_the_one_that_ru
     second = one(unique_key="u")
     lose_answer(queue, monkeypatch, lambda: queue.submit(second))
     with pytest.raises(TaskNotRequeued, match=second.id):
-        await queue.own.desk.requeue(first)
+        await queue.own.queue.admission.requeue(first)
 
     await queue.runs(second.id)
     assert (await queue.result(first)).error_code == "same_work"
@@ -703,7 +703,7 @@ async def test_what_is_unique_and_was_accepted_after_a_lost_retry_is_the_one_tha
     second = one(unique_key="u")
     lose_answer(queue, monkeypatch)
     answers = await asyncio.gather(
-        queue.own.desk.requeue(first), queue.submit(second), return_exceptions=True
+        queue.own.queue.admission.requeue(first), queue.submit(second), return_exceptions=True
     )
     assert isinstance(answers[0], StoreUnsure)
 
@@ -734,12 +734,12 @@ async def test_a_task_requeued_at_once_from_many_sides_runs_once(queue: Queue) -
     queue.runner.started.clear()
 
     answers = await asyncio.gather(
-        *(queue.own.desk.requeue(task.id) for _ in range(10)), return_exceptions=True
+        *(queue.own.queue.admission.requeue(task.id) for _ in range(10)), return_exceptions=True
     )
     assert answers.count(None) == 1
     assert sum(isinstance(answer, TaskNotRequeued) for answer in answers) == 9
     await queue.runs(task.id)
-    assert (await queue.own.desk.stats())["stages"]["running"] == 1
+    assert (await queue.own.queue.queries.stats())["stages"]["running"] == 1
     queue.runner.complete(task.id)
     await queue.result(task.id)
 
@@ -749,7 +749,7 @@ async def test_a_task_requeued_at_once_from_many_sides_runs_once(queue: Queue) -
     queue.runner.complete(other.id)
     await queue.result(other.id)
     assert queue.runner.started == [(task.id, 1), (other.id, 1)]
-    assert not any((await queue.own.desk.stats())["stages"].values())
+    assert not any((await queue.own.queue.queries.stats())["stages"].values())
     assert await agreed(queue) == {task.id: "completed", other.id: "completed"}
 
 
@@ -757,20 +757,20 @@ async def test_a_second_wish_of_the_same_moment_is_the_same_wish(
     settings: Settings, store: Store
 ) -> None:
     clock, runner = Ahead(), HeldRunner()
-    own = Desk(settings, store, runner, clock)
+    own = RunningQueue(settings, store, runner, clock)
     task = one(max_retries=0)
-    await own.desk.submit(packed([task]))
+    await own.queue.admission.submit(packed([task]))
     for _ in range(2):
         await until(lambda: task.id in runner.attempts, "it runs")
         runner.fail(task.id)
-        await own.desk.results([task.id], 5.0)
+        await own.queue.queries.results([task.id], 5.0)
         clock.ahead_s += 2.0
-        await own.desk.requeue(task.id)
+        await own.queue.admission.requeue(task.id)
     await until(lambda: task.id in runner.attempts, "it runs")
     runner.fail(task.id)  # as fast as the other nine of ten requests come
-    await own.desk.results([task.id], 5.0)
+    await own.queue.queries.results([task.id], 5.0)
     with pytest.raises(TaskNotRequeued, match="ago; ask again in a moment"):
-        await own.desk.requeue(task.id)
+        await own.queue.admission.requeue(task.id)
     await own.kill()
 
 
@@ -792,8 +792,8 @@ async def test_what_expires_while_it_is_requeued_does_one_or_the_other(queue: Qu
         await queue.result(task.id)
 
     answers = await asyncio.gather(
-        *(queue.own.desk.requeue(task.id) for task in tasks),
-        queue.own.desk.expire(-1.0),
+        *(queue.own.queue.admission.requeue(task.id) for task in tasks),
+        queue.own.queue.expire(-1.0),
         return_exceptions=True,
     )
     again = [t.id for t, answer in zip(tasks, answers, strict=False) if answer is None]
@@ -802,7 +802,7 @@ async def test_what_expires_while_it_is_requeued_does_one_or_the_other(queue: Qu
         queue.runner.complete(task_id)
         assert (await queue.result(task_id)).state == "completed"
     assert set(await agreed(queue)) == set(again)
-    assert not any((await queue.own.desk.stats())["stages"].values())
+    assert not any((await queue.own.queue.queries.stats())["stages"].values())
 
 
 async def test_children_that_run_are_stopped_once_and_say_why(queue: Queue) -> None:
@@ -815,8 +815,8 @@ async def test_children_that_run_are_stopped_once_and_say_why(queue: Queue) -> N
     await queue.runs(parent.id)
     await queue.runs(child.id)
 
-    await queue.own.desk.cancel(parent.id, "enough")
-    await queue.own.desk.cancel(parent.id, "again")
+    await queue.own.queue.attempts.cancel(parent.id, "enough")
+    await queue.own.queue.attempts.cancel(parent.id, "again")
     await until(lambda: len(queue.runner.stopped) == 4, "each is stopped, then by force")
     for task_id in list(queue.runner.attempts):
         queue.runner.die(task_id)
@@ -835,8 +835,8 @@ async def test_what_is_cancelled_and_drained_is_cancelled(queue: Queue) -> None:
     task = one()
     await queue.submit(task)
     await queue.runs(task.id)
-    await queue.own.desk.cancel(task.id, "enough")
-    drained = asyncio.ensure_future(queue.own.desk.drain(0.0))
+    await queue.own.queue.attempts.cancel(task.id, "enough")
+    drained = asyncio.ensure_future(queue.own.queue.drain(0.0))
     await until(lambda: len(queue.runner.stopped) == 2, "stopped by force")
     queue.runner.die(task.id)
     await drained
@@ -848,27 +848,27 @@ async def test_what_is_cancelled_and_drained_is_cancelled(queue: Queue) -> None:
 async def test_what_is_cancelled_while_its_result_is_kept_ends_once(
     queue: Queue, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    gate, file = asyncio.Event(), queue.own.desk._shelf.file
+    gate, file = asyncio.Event(), queue.own.queue._results.file
 
     async def slow(*args: str | bytes) -> str:
         name = await file(*args)  # type: ignore[arg-type]
         await gate.wait()
         return name
 
-    monkeypatch.setattr(queue.own.desk._shelf, "file", slow)
+    monkeypatch.setattr(queue.own.queue._results, "file", slow)
     task, beside = one(), one()
     await queue.submit(task, beside)
     for each in (task, beside):
         await queue.runs(each.id)
         queue.runner.complete(each.id, orjson.dumps("x" * 100_000))
     await until(lambda: not queue.runner.attempts, "they have ended")
-    await queue.own.desk.cancel(task.id, "too late, or not")
+    await queue.own.queue.attempts.cancel(task.id, "too late, or not")
     told = await queue.result(task.id)
     folder = queue.settings.data_dir / "results"
     await until(lambda: len(list(folder.glob("*.json"))) == 2, "both files are there")
 
     # nobody names the one, the other's outcome is yet to come
-    assert await queue.own.desk.expire(-1.0) == 1
+    assert await queue.own.queue.expire(-1.0) == 1
     assert [path.name for path in folder.iterdir()] == [f"{beside.id}.json"]
     gate.set()
     assert (await queue.result(beside.id)).state == "completed"
@@ -900,12 +900,12 @@ async def test_whatever_a_try_brings_is_its_own_end(queue: Queue, brought: dict[
 
     assert (await queue.result(beside.id)).state == "completed"
     assert not queue.own.failures
-    shown = await queue.own.desk.task(tasks[1].id)
+    shown = await queue.own.queue.queries.task(tasks[1].id)
     now = datetime.now(UTC)
     assert now - timedelta(minutes=1) < datetime.fromisoformat(shown["available_at"])
     assert datetime.fromisoformat(shown["available_at"]) < now + timedelta(days=366)
     if shown["status"] == "retrying":
-        await queue.own.desk.cancel(tasks[1].id, "enough")
+        await queue.own.queue.attempts.cancel(tasks[1].id, "enough")
         await queue.result(tasks[1].id)
     await queue.again()
     await agreed(queue)
@@ -915,8 +915,10 @@ async def test_what_a_task_says_of_itself_is_told(queue: Queue) -> None:
     task = one()
     await queue.submit(task)
     await queue.runs(task.id)
-    queue.own.desk.note(task.id, 1, math.inf, "held-1", math.nan, "half \ud800 a character")
-    shown = await queue.own.desk.task(task.id)
+    await queue.own.queue.attempts.note(
+        task.id, 1, math.inf, "held-1", math.nan, "half \ud800 a character"
+    )
+    shown = await queue.own.queue.queries.task(task.id)
     assert (shown["progress"], shown["progress_message"]) == (0.0, "half ? a character")
     await until(lambda: bool(queue.own.hub.messages), "it is told")
     assert not queue.own.failures
@@ -931,7 +933,7 @@ async def test_poison_does_not_run_once_more_and_outcome_and_state_agree(queue: 
     await queue.result(task.id)
     assert not queue.runner.started
     assert await agreed(queue) == {task.id: "failed"}
-    await queue.own.desk.requeue(task.id)
+    await queue.own.queue.admission.requeue(task.id)
 
 
 async def test_a_start_mends_what_does_not_agree(queue: Queue) -> None:
@@ -962,7 +964,7 @@ async def test_a_start_mends_what_does_not_agree(queue: Queue) -> None:
     assert await agreed(queue) == {
         ran.id: "completed", later.id: "failed", lost.id: "failed", gone.id: "failed",
     }  # fmt: skip
-    await queue.own.desk.requeue(later.id)
+    await queue.own.queue.admission.requeue(later.id)
     await queue.runs(later.id)
 
 
@@ -1002,9 +1004,9 @@ async def test_over_kills_cancels_and_retries_outcomes_and_states_agree(
     async def disturb(task_id: str) -> None:
         try:
             if draws.random() < 0.5:
-                await queue.own.desk.cancel(task_id, "asked")
+                await queue.own.queue.attempts.cancel(task_id, "asked")
             else:
-                await queue.own.desk.requeue(task_id)
+                await queue.own.queue.admission.requeue(task_id)
         except (TaskNotRequeued, StoreError):
             return
 
@@ -1029,7 +1031,7 @@ async def test_over_kills_cancels_and_retries_outcomes_and_states_agree(
                     queue.runner.die(task_id)
         if draws.random() < 0.4:
             await queue.again()
-    while queue.own.desk.unfinished:
+    while queue.own.queue.unfinished:
         await asyncio.sleep(0.002)
         for task_id in list(queue.runner.attempts):
             queue.runner.complete(task_id, b"1")
@@ -1037,6 +1039,6 @@ async def test_over_kills_cancels_and_retries_outcomes_and_states_agree(
     states = await agreed(queue)
     assert set(states) == set(accepted), f"seed {seed}"
     assert set(states.values()) <= set(FINISHED), f"seed {seed}"
-    stats = await queue.own.desk.stats()
+    stats = await queue.own.queue.queries.stats()
     assert not any(stats["stages"].values()), f"seed {seed}: {stats['stages']}"
     assert not queue.own.failures

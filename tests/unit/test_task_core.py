@@ -6,8 +6,8 @@ import random
 
 import pytest
 
-from pipelines.queue.core import Entry, TaskBook
-from pipelines.submission import Condition, Needs, TaskPriority
+from pipelines.queue.core import Backlog, Entry
+from pipelines.submission import Condition, Dependencies, TaskPriority
 
 NORMAL = TaskPriority.NORMAL
 
@@ -16,7 +16,7 @@ def entry(number: int, priority: int = NORMAL, available_s: float = 0.0) -> Entr
     return Entry(str(number), number, "f", "m:f", priority, 3, 1.0, None, 0.0, available_s)
 
 
-def drained(book: TaskBook, now_s: float, most: int = 1_000) -> list[str]:
+def drained(book: Backlog, now_s: float, most: int = 1_000) -> list[str]:
     """Run everything that is ready, one at a time; return the order."""
     order: list[str] = []
     while len(order) < most and (claimed := book.claim(1, now_s)):
@@ -29,7 +29,7 @@ def drained(book: TaskBook, now_s: float, most: int = 1_000) -> list[str]:
 
 
 def test_priority_first_then_the_order_of_arrival() -> None:
-    book = TaskBook()
+    book = Backlog()
     for number, priority in enumerate((3, 2, 0, 2, 1, 0)):
         book.add(entry(number, priority), 0.0)
 
@@ -37,7 +37,7 @@ def test_priority_first_then_the_order_of_arrival() -> None:
 
 
 def test_low_is_not_starved_by_a_stream_of_high() -> None:
-    book = TaskBook(ageing_s=60.0)
+    book = Backlog(ageing_s=60.0)
     book.add(entry(0, TaskPriority.LOW), 0.0)
     order: list[str] = []
     for number in range(1, 40):
@@ -50,7 +50,7 @@ def test_low_is_not_starved_by_a_stream_of_high() -> None:
 
 
 def test_what_is_young_does_not_age() -> None:
-    book = TaskBook(ageing_s=60.0)
+    book = Backlog(ageing_s=60.0)
     book.add(entry(0, TaskPriority.LOW), 0.0)
     for number in range(1, 40):
         book.add(entry(number, TaskPriority.HIGH), 1.0)
@@ -59,7 +59,7 @@ def test_what_is_young_does_not_age() -> None:
 
 
 def test_a_delayed_task_waits_for_its_time() -> None:
-    book = TaskBook()
+    book = Backlog()
     book.add(entry(0, available_s=10.0), 0.0)
 
     assert book.claim(5, 9.9) == []
@@ -69,7 +69,7 @@ def test_a_delayed_task_waits_for_its_time() -> None:
 
 
 def test_what_could_not_be_noted_is_claimed_again_in_the_same_order() -> None:
-    book = TaskBook()
+    book = Backlog()
     for number in range(3):
         book.add(entry(number), 0.0)
 
@@ -81,7 +81,7 @@ def test_what_could_not_be_noted_is_claimed_again_in_the_same_order() -> None:
 
 
 def test_what_is_urgent_does_not_wait_for_what_was_claimed_ahead() -> None:
-    book = TaskBook()
+    book = Backlog()
     for number in range(64):
         book.add(entry(number, TaskPriority.LOW), 0.0)
     book.noted(book.claim(64, 0.0))
@@ -97,9 +97,9 @@ def test_what_is_urgent_does_not_wait_for_what_was_claimed_ahead() -> None:
 
 
 def test_a_task_waits_for_those_before_it() -> None:
-    book = TaskBook()
+    book = Backlog()
     first, second, last = entry(0), entry(1), entry(2)
-    last.needs = Needs(("0", "1", "gone"))
+    last.needs = Dependencies(("0", "1", "gone"))
     book.add(first, 0.0)
     book.add(second, 0.0)
     book.add(last, 0.0, last.needs.on)
@@ -112,7 +112,7 @@ def test_a_task_waits_for_those_before_it() -> None:
 
 
 def test_pauses_grow_and_are_random() -> None:
-    book = TaskBook(draws=random.Random(7))
+    book = Backlog(draws=random.Random(7))
     failing = entry(0)
     for tries, longest_s in ((1, 1.0), (2, 2.0), (3, 4.0), (40, 3_600.0)):
         failing.tries = tries
@@ -122,14 +122,14 @@ def test_pauses_grow_and_are_random() -> None:
 
 
 def test_tries_lost_with_the_service_do_not_lengthen_the_pause() -> None:
-    book = TaskBook()
+    book = Backlog()
     failing = entry(0)
     failing.tries, failing.losses = 9, 8
     assert max(book.pause_s(failing) for _ in range(100)) <= 1.0
 
 
 def test_unique_keys_are_free_once_the_task_has_ended() -> None:
-    book = TaskBook()
+    book = Backlog()
     first = entry(0)
     first.unique_key = "k"
     book.add(first, 0.0)
@@ -141,7 +141,7 @@ def test_unique_keys_are_free_once_the_task_has_ended() -> None:
 
 @pytest.mark.parametrize("seed", range(20))
 def test_of_any_history_each_task_runs_once_and_nothing_is_left(seed: int) -> None:
-    draws, book, now_s, ran, number = random.Random(seed), TaskBook(), 0.0, [], 0
+    draws, book, now_s, ran, number = random.Random(seed), Backlog(), 0.0, [], 0
     live: list[Entry] = []
     for _ in range(400):
         now_s += draws.random()
@@ -150,7 +150,7 @@ def test_of_any_history_each_task_runs_once_and_nothing_is_left(seed: int) -> No
             new = entry(number, draws.randrange(4), now_s + draws.choice((0, 0, 3)))
             number += 1
             before = [e.id for e in draws.sample(live, min(len(live), draws.randrange(3)))]
-            new.needs = Needs(tuple(before)) if before else None
+            new.needs = Dependencies(tuple(before)) if before else None
             book.add(new, now_s, before)
             live.append(new)
         elif what < 0.6:
@@ -196,5 +196,5 @@ def test_conditions_read_results(field: str, op: str, value: object, holds: bool
 
 
 def test_needs_survive_the_store() -> None:
-    needs = Needs(("a", "b"), "settled", "list", Condition("x.y", ">", 1.5), True)
-    assert Needs.of_json(needs.as_json()) == needs
+    needs = Dependencies(("a", "b"), "settled", "list", Condition("x.y", ">", 1.5), True)
+    assert Dependencies.of_json(needs.as_json()) == needs

@@ -1,4 +1,4 @@
-"""The task queue in this process: the real desk on a real store, with runners that tests hold."""
+"""The task queue in this process: the real queue on a real store, with runners that tests hold."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from infra.db.tasks import Outcome
 from infra.errors import TaskIdUnknown, TaskNotRequeued, TaskQueueFull
 from infra.settings import Settings
 from pipelines.queue.client import Result, TaskClient
-from pipelines.queue.crew import Crew
-from pipelines.queue.desk import TaskDesk
-from pipelines.queue.news import News
+from pipelines.queue.events import TaskEvents
 from pipelines.queue.records import anew, stored_task
 from pipelines.queue.shown import task_shown
+from pipelines.queue.slots import WorkerSlots
+from pipelines.queue.task_queue import TaskQueue
 from pipelines.submission import Submission
 from pipelines.worker.attempt import Attempt, Died, Ended
 
@@ -136,8 +136,8 @@ class Killed(Exception):
     """Raised inside a transaction of a process that died meanwhile."""
 
 
-class Desk:
-    """A desk with its loops, which can be killed and begun anew over the same store."""
+class RunningQueue:
+    """A queue with its loops, which can be killed and begun anew over the same store."""
 
     def __init__(
         self,
@@ -154,13 +154,13 @@ class Desk:
         self.hub = SilentHub()
         self.failures: list[BaseException] = []
         self._tasks: set[asyncio.Task[None]] = set()
-        crew = Crew(settings.task_workers)
-        news = News(self.hub, self._clock)  # type: ignore[arg-type]
-        self.desk = TaskDesk(
-            settings, own, crew, runner, news, self._keep, "test", self._clock, draws, 0.0
+        slots = WorkerSlots(settings.task_workers)
+        events = TaskEvents(self.hub, self._clock)  # type: ignore[arg-type]
+        self.queue = TaskQueue(
+            settings, own, slots, runner, events, self._keep, "test", self._clock, draws, 0.0
         )
         loops: list[Callable[[], Coroutine[Any, Any, None]]] = [
-            self.desk.run, self.desk.watch, news.run,
+            self.queue.run, self.queue.watch, events.run,
         ]  # fmt: skip
         for loop in loops:
             self._keep(loop())
@@ -249,16 +249,16 @@ class LocalTasks(TaskClient):
 
     async def stats(self) -> dict[str, Any]:
         counts = await self._store.read(lambda unit: unit.tasks.counts("default"))
-        crew = Crew(self._settings.task_workers)
-        crew.began("held-1", "t", time.time())
+        slots = WorkerSlots(self._settings.task_workers)
+        slots.began("held-1", "t", time.time())
         return {
             "is_running": self._runs,
             "standby": None,
             "stages": {"ready": counts.get("pending", 0)},
             "status_counts": counts,
-            "ends": dict(crew.ends),
-            "workers": crew.shown(time.time()),
-            "slots": crew.slots,
+            "ends": dict(slots.ends),
+            "workers": slots.shown(time.time()),
+            "slots": slots.slots,
         }
 
     async def set_running(self, runs: bool) -> None:

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import orjson
 
-from infra.db.tasks import COMPLETED, Outcome
+from infra.db.tasks import CANCELLED, COMPLETED, Outcome
+from infra.errors import StoreError
 from pipelines.codec import JSON
 from pipelines.queue.client import Result
-from pipelines.submission import Needs
+from pipelines.queue.core import Entry
+from pipelines.queue.live import LiveTasks
+from pipelines.queue.results import ResultStore
+from pipelines.submission import Dependencies
 
 
-def verdict(needs: Needs, outcomes: Mapping[str, Outcome]) -> tuple[str, str] | None:
+def verdict(needs: Dependencies, outcomes: Mapping[str, Outcome]) -> tuple[str, str] | None:
     """Return why a task does not run, as code and reason; None if it does."""
     good = [i for i in needs.on if i in outcomes and outcomes[i].state == COMPLETED]
     if needs.mode == "any" and not good:
@@ -32,7 +36,7 @@ def verdict(needs: Needs, outcomes: Mapping[str, Outcome]) -> tuple[str, str] | 
     return None
 
 
-def previous_of(needs: Needs, results: Mapping[str, Result]) -> bytes | None:
+def previous_of(needs: Dependencies, results: Mapping[str, Result]) -> bytes | None:
     """Return what a task gets of those before it, as JSON."""
     parts = [_part(results.get(task_id)) for task_id in needs.on]
     if needs.take == "list":
@@ -51,3 +55,31 @@ def _part(result: Result | None) -> bytes:
     if result.kind == JSON:
         return result.data
     return orjson.dumps({"file": result.task_id, "kind": result.kind})
+
+
+async def decide(live: LiveTasks) -> None:
+    """Let those go on whose predecessors ended, or end them too."""
+    freed, live.freed = live.freed, []
+    for entry in freed:
+        if entry.stage != "blocked" or entry.id in live.ending:
+            continue
+        assert entry.needs is not None
+        try:
+            outcomes = await live.results.outcomes(entry.needs.on)
+        except StoreError:
+            live.freed.append(entry)
+            continue
+        refusal = verdict(entry.needs, outcomes)
+        if refusal is None:
+            live.backlog.unblock(entry, live.now_s())
+        else:
+            live.end(entry, CANCELLED, *refusal)
+
+
+async def load_previous(entries: Sequence[Entry], results: ResultStore) -> None:
+    """Give entries what they take of those before them. Raises StoreError."""
+    for entry in entries:
+        if entry.needs is not None and entry.needs.take != "none":
+            outcomes = await results.outcomes(entry.needs.on)
+            found = {i: await results.result(o) for i, o in outcomes.items()}
+            entry.previous = previous_of(entry.needs, found)

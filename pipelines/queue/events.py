@@ -19,7 +19,7 @@ EVERY_S = 0.25
 _MOST = 100  # in one batch: of more, only how many
 
 
-class News:
+class TaskEvents:
     """Collects, and publishes; what happens in between twice is told once. Soft."""
 
     def __init__(self, hub: HubClient, clock: Clock) -> None:
@@ -28,16 +28,16 @@ class News:
         self._changed: dict[str, Callable[[], dict[str, Any]]] = {}
         self._omitted = 0
         self._counts: dict[str, int] = {}
-        self._told: dict[str, int] = {}
+        self._published: dict[str, int] = {}
 
-    def task(self, task_id: str, shown: Callable[[], dict[str, Any]]) -> None:
+    def changed(self, task_id: str, shown: Callable[[], dict[str, Any]]) -> None:
         """Take that a task changed; how it is then is asked when it is told."""
         if task_id in self._changed or len(self._changed) < _MOST:
             self._changed[task_id] = shown
         else:
             self._omitted += 1
 
-    def counts(self, counts: dict[str, int]) -> None:
+    def counted(self, counts: dict[str, int]) -> None:
         """Take how many tasks there are, by stage."""
         self._counts = counts
 
@@ -57,8 +57,8 @@ class News:
         changed, self._changed = self._changed, {}
         omitted, self._omitted = self._omitted, 0
         bodies = [{"type": "task_update"} | shown() for shown in changed.values()]
-        if omitted or self._counts != self._told:
-            self._told = self._counts
+        if omitted or self._counts != self._published:
+            self._published = self._counts
             bodies.append({"type": "task_queue", "omitted": omitted} | self._counts)
         return [Message(TASKS + _subject(body), orjson.dumps(body)) for body in bodies]
 

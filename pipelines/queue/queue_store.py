@@ -25,7 +25,7 @@ SILENCE = timedelta(seconds=15)  # of a queue's holder, after which another may 
 
 
 @dataclass(frozen=True, slots=True)
-class Again:
+class Rerun:
     """A task that runs again later."""
 
     task_id: str
@@ -43,16 +43,16 @@ class Changes:
     new: list[StoredTask] = field(default_factory=list)
     outcomes: list[Outcome] = field(default_factory=list)
     hooked: set[str] = field(default_factory=set)  # of them, those with a webhook
-    again: list[Again] = field(default_factory=list)
+    reruns: list[Rerun] = field(default_factory=list)
     starts: list[tuple[int, str]] = field(default_factory=list)  # number of the try, id
     unknown: list[str] = field(default_factory=list)  # ids whose arguments are to be read
     was_begun: bool = False  # so that it may be in the store, whatever came of it
 
     def __bool__(self) -> bool:
-        return bool(self.new or self.outcomes or self.again or self.starts)
+        return bool(self.new or self.outcomes or self.reruns or self.starts)
 
 
-class Ledger:
+class QueueStore:
     """The store's side of one queue, of which this process is the one holder.
 
     A transaction is refused with TaskQueueStopped once another process took the queue over, so
@@ -108,7 +108,7 @@ class Ledger:
             await unit.tasks.add(changes.new)
             await unit.tasks.finish(changes.outcomes)
             await _tell(unit, list(changes.hooked))
-            for one in changes.again:
+            for one in changes.reruns:
                 at = utc(one.available_s)
                 await unit.tasks.wait_again(
                     one.task_id, one.state, one.tries, one.losses, at, one.error
@@ -120,10 +120,6 @@ class Ledger:
         if is_due:
             self._beat_s = self._clock.monotonic_s()
         return found
-
-    async def outcomes(self, task_ids: Sequence[str]) -> dict[str, Outcome]:
-        """Return what came of those of the tasks that ended."""
-        return await self._store.read(lambda unit: unit.tasks.outcomes(task_ids))
 
 
 async def _tell(unit: Unit, task_ids: Sequence[str]) -> None:

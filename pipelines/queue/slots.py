@@ -22,7 +22,7 @@ class _Worker:
     task_id: str | None = None
 
 
-class Crew:
+class WorkerSlots:
     """Slots, and what is known of those who fill them. State: soft.
 
     Of long tasks as many are handed to Ray as there are slots, so that what is urgent waits for
@@ -63,7 +63,7 @@ class Crew:
         known.failed += not is_good
         known.task_id = None
 
-    def died(self, worker: str | None, task_id: str) -> None:
+    def died(self, worker: str | None) -> None:
         """Take that a worker's process is no more."""
         if worker is not None:
             self._workers.pop(worker, None)
