@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 import pandas as pd
 
-from actors.indicators.book import BarBook
+from actors.indicators.bar_store import BarStore
 from actors.indicators.core import IndicatorCore
 from actors.indicators.language import parse_condition
 from benchmarks.report import Claim, Report, Table
@@ -33,7 +33,7 @@ def run(bench: Bench) -> Report:
     is_tiny = bench.given is not None
     count, rounds = (100, 2) if is_tiny else (10_000, 15)
     bench.tell(f"{count} symbols")
-    book = BarBook()
+    book = BarStore()
     histories = [_history(number) for number in range(count)]
     for history in histories:
         book.put(history)

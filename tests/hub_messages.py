@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime
 
 import orjson
 
-from actors.alerts.giving import message_of
+from actors.alerts.firing import message_of
 from actors.feed.minutes import bar_update
 from infra.bars import Quote
 from infra.db.alerts import Alert

@@ -15,8 +15,8 @@ import orjson
 from fastapi import FastAPI
 
 from actors.alerts.client import AlertClient
-from actors.alerts.core import AlertBook
-from actors.alerts.giving import give, of_price
+from actors.alerts.firing import give, of_price
+from actors.alerts.price_alerts import PriceAlerts
 from actors.alerts.rule_changes import RuleChanges
 from actors.alerts.rules import reference_of
 from actors.alerts.user_rules import UserRule, UserRules
@@ -27,13 +27,10 @@ from actors.feed.known import KnownSymbols, Listing
 from actors.feed.pins import Pins
 from actors.hub.client import HubClient
 from actors.hub.core import HubCore
-from actors.indicators.book import BarBook
+from actors.indicators.bar_store import BarStore
 from actors.indicators.client import IndicatorClient
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
-from actors.indicators.desk.desk import LiveDesk
-from actors.indicators.desk.wanted import LIVE_INTERVALS, Subject, live_sets
-from actors.indicators.desk.worker import Links, LiveWorker
 from actors.indicators.expressions import LiveCondition
 from actors.indicators.functions import functions
 from actors.indicators.language import (
@@ -43,6 +40,9 @@ from actors.indicators.language import (
     parse_value,
 )
 from actors.indicators.screen import Screening
+from actors.indicators.streaming.indicators import LiveIndicators
+from actors.indicators.streaming.leases import LIVE_INTERVALS, Subject, live_sets
+from actors.indicators.streaming.worker import Links, LiveWorker
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
 from actors.monitor.client import MonitorClient
 from actors.reporting import Order, obey
@@ -181,13 +181,13 @@ class LocalIndicators:
     """Answers as IndicatorClient; `calls` counts them by method."""
 
     def __init__(self, source: ReplaySource) -> None:
-        self.book = BarBook()
+        self.book = BarStore()
         self.core = IndicatorCore(self.book)
         self.calls: list[str] = []
         for symbol in source.symbols():
             self.book.put(source.history_now(symbol))
         self.published: list[Message] = []
-        desk = LiveDesk(self.core.true_bars, 64)
+        desk = LiveIndicators(self.core.true_bars, 64)
         links = Links(self._load, self._open_bar, self._publish, self._follow, lambda _: "replay")
         facts = source_facts(made_settings())
         self.live_worker = LiveWorker(desk, links, facts, FakeClock(STARTED_AT_S), 60.0, _at_once)
@@ -445,7 +445,7 @@ class LocalAlerts:
     def __init__(self, store: Any, indicators: LocalIndicators) -> None:
         self._store = store
         self._indicators = indicators
-        self._book = AlertBook(
+        self._price_alerts = PriceAlerts(
             load_universe().thresholds,
             5.0,
             300.0,
@@ -462,8 +462,10 @@ class LocalAlerts:
         for symbol, answer in (
             await self._indicators.references([u["symbol"] for u in updates])
         ).items():
-            self._book.hold(symbol, reference_of(answer))
-        due = [one for update in updates for one in self._book.on_price(update, STARTED_AT_S)]
+            self._price_alerts.hold(symbol, reference_of(answer))
+        due = [
+            one for update in updates for one in self._price_alerts.on_price(update, STARTED_AT_S)
+        ]
 
         run = Run("replay")
 

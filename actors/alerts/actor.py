@@ -10,9 +10,9 @@ from importlib.metadata import version
 from itertools import islice
 from typing import Any
 
-from actors.alerts.core import AlertBook, Given
-from actors.alerts.giving import Pending, give, message_of
+from actors.alerts.firing import Pending, give, message_of
 from actors.alerts.intake import AlertIntake
+from actors.alerts.price_alerts import Key, LastFired, PriceAlerts
 from actors.alerts.rule_changes import RuleChanges
 from actors.alerts.rules import reference_of
 from actors.alerts.system import News, SystemWatch, of_news
@@ -74,7 +74,7 @@ class AlertActor(ServiceActor):
         self._store = open_store(settings, self._clock)
         self._hub = HubClient(settings.actor_wait_s)
         self._indicators = IndicatorClient(settings.actor_wait_s)
-        self._book = AlertBook(
+        self._price_alerts = PriceAlerts(
             load_universe(settings.thresholds_file).thresholds,
             settings.surge_pct,
             settings.surge_window_s,
@@ -94,7 +94,7 @@ class AlertActor(ServiceActor):
         self._courier = Courier(self._store, sender, self._clock)
         secret = settings.notify_secret.get_secret_value()
         operators = [(target, secret) for target in settings.targets]
-        self._intake = AlertIntake(self._book, self._rules, self._clock, operators)
+        self._intake = AlertIntake(self._price_alerts, self._rules, self._clock, operators)
         self._system = SystemWatch()
         self._giving = asyncio.Lock()  # one at a time: numbers become visible in their order
         self._part = _AT_ONCE  # alerts given in one transaction
@@ -122,7 +122,7 @@ class AlertActor(ServiceActor):
                     self._intake.wanted.pop(symbol, None)
                     answer = answers.get(symbol)
                     if isinstance(answer, dict):
-                        self._book.hold(symbol, reference_of(answer))
+                        self._price_alerts.hold(symbol, reference_of(answer))
 
     # -- the service itself -----------------------------------------------------------------
 
@@ -196,9 +196,7 @@ class AlertActor(ServiceActor):
                 logger.info("alerts.starting", extra={"reason": error.code})
                 await asyncio.sleep(_PAUSE_S)
                 continue
-            self._book.remember(
-                ((s.symbol, s.rule_id), Given(s.fired_at.timestamp(), s.session)) for s in states
-            )
+            self._price_alerts.remember(map(_last_fired, states))
             return
 
     async def _states(self) -> list[AlertState]:
@@ -278,11 +276,10 @@ class AlertActor(ServiceActor):
 
     def _on_refused(self, pending: Pending, state: AlertState) -> None:
         """Remember what the store does, which gave such an alert lately."""
-        fired_s, symbol = state.fired_at.timestamp(), state.symbol
         if pending.rule is None:
-            self._book.remember([((symbol, state.rule_id), Given(fired_s, state.session))])
+            self._price_alerts.remember([_last_fired(state)])
         else:
-            self._rules.on_refused(pending.rule, symbol, fired_s)
+            self._rules.on_refused(pending.rule, state.symbol, state.fired_at.timestamp())
 
     async def _note_rearmed(self) -> None:
         """Let the store know which rules are armed again, once it has the alerts before that."""
@@ -372,15 +369,19 @@ class AlertActor(ServiceActor):
         Raises StoreError: then the alerts wait, as others do.
         """
         updates = [u for u in updates if self._intake.is_of_run(u)]
-        needed = [u["symbol"] for u in updates if self._book.needs(u)]
+        needed = [u["symbol"] for u in updates if self._price_alerts.needs(u)]
         if needed:
             answers = await self._indicators.references(needed, Lane.BACKGROUND)
             for symbol, answer in answers.items():
                 if isinstance(answer, dict):
-                    self._book.hold(symbol, reference_of(answer))
+                    self._price_alerts.hold(symbol, reference_of(answer))
         now_s = self._clock.time_s()
-        due = [one for update in updates for one in self._book.on_price(update, now_s)]
+        due = [one for update in updates for one in self._price_alerts.on_price(update, now_s)]
         async with self._giving:
             own = {id(one) for one in self._intake.add_due(due, now_s)}
             given = await self._give()
         return sum(id(one) in own for one in given)
+
+
+def _last_fired(state: AlertState) -> tuple[Key, LastFired]:
+    return (state.symbol, state.rule_id), LastFired(state.fired_at.timestamp(), state.session)

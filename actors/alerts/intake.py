@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
-from actors.alerts.core import AlertBook, Due
-from actors.alerts.giving import Pending, of_price, of_rule
+from actors.alerts.firing import Pending, of_price, of_rule
+from actors.alerts.price_alerts import Due, PriceAlerts
 from actors.alerts.user_rules import UserRules
 from infra.clock import Clock
 from infra.messages import ACTIONS, DATA, Batch, Kind, Message, Snapshot, body_of, hand
@@ -29,7 +29,7 @@ class AlertIntake:
 
     def __init__(
         self,
-        book: AlertBook,
+        book: PriceAlerts,
         rules: UserRules,
         clock: Clock,
         operators: Sequence[tuple[str, str]] = (),
@@ -40,7 +40,7 @@ class AlertIntake:
         self.told: int | None = None
         self.work = asyncio.Event()
         self.reading = asyncio.Event()
-        self._book = book
+        self._price_alerts = book
         self._rules = rules
         self._clock = clock
         self._operators = tuple(operators)
@@ -77,7 +77,7 @@ class AlertIntake:
         """Let built-in alerts wait and return them; those without room come again."""
         room = self._room
         for one in due[room:]:  # the store is away for long
-            self._book.undo(one)
+            self._price_alerts.undo(one)
         pending = [self.for_operators(of_price(one, now_s)) for one in due[:room]]
         self.add(pending)
         return pending
@@ -90,7 +90,7 @@ class AlertIntake:
         """Return whether a price is of the source's present run; a new one finds nothing given."""
         found = self._runs.take(update["data_version"])
         if found == "new":
-            self._book.start_over()
+            self._price_alerts.start_over()
             self._rules.start_over()
         return found != "over"
 
@@ -110,17 +110,17 @@ class AlertIntake:
         elif kind is Kind.TECHNICAL and len(self._rules):
             self._take_live(body_of(message))
         elif kind is Kind.ACTIONS:
-            self._book.let_go(message.topic.removeprefix(ACTIONS))
+            self._price_alerts.let_go(message.topic.removeprefix(ACTIONS))
         elif kind is Kind.DATA:
             self._asked_s.pop(message.topic.removeprefix(DATA), None)
 
     def _take_price(self, update: dict[str, Any]) -> None:
         if not self.is_of_run(update):
             return
-        if self._book.needs(update):
+        if self._price_alerts.needs(update):
             self._want(update["symbol"])
         now_s = self._clock.time_s()
-        self.add_due(self._book.on_price(update, now_s), now_s)
+        self.add_due(self._price_alerts.on_price(update, now_s), now_s)
         fired = self._rules.on_price(update, now_s, self._room)
         self.add([of_rule(one, now_s) for one in fired])
 

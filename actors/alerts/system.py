@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 
-from actors.alerts.giving import Pending
+from actors.alerts.firing import Pending
 from infra.clock import utc
 from infra.db.alerts import Alert
 

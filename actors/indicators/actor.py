@@ -14,13 +14,9 @@ import orjson
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
-from actors.indicators.book import BarBook, base_interval
+from actors.indicators.bar_store import BarStore, base_interval
 from actors.indicators.core import IndicatorCore
 from actors.indicators.correlation import Correlation, correlation
-from actors.indicators.desk.alert_filter import TrackRecord, quality_score
-from actors.indicators.desk.desk import LiveDesk
-from actors.indicators.desk.wanted import Subject
-from actors.indicators.desk.worker import Links, LiveWorker
 from actors.indicators.expressions import Condition, LiveCondition, Value
 from actors.indicators.functions import functions
 from actors.indicators.language import (
@@ -32,6 +28,10 @@ from actors.indicators.language import (
 from actors.indicators.live.warm import warm
 from actors.indicators.screen import Screening
 from actors.indicators.slices import Slice
+from actors.indicators.streaming.alert_filter import TrackRecord, quality_score
+from actors.indicators.streaming.indicators import LiveIndicators
+from actors.indicators.streaming.leases import Subject
+from actors.indicators.streaming.worker import Links, LiveWorker
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
@@ -73,8 +73,8 @@ class IndicatorActor(ServiceActor):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
-        self._book = BarBook()
-        self._core = IndicatorCore(self._book)
+        self._bar_store = BarStore()
+        self._core = IndicatorCore(self._bar_store)
         self._feed = FeedClient(settings.actor_wait_s)
         self._hub = HubClient(settings.actor_wait_s)
         self._prices: dict[str, Message] = {}
@@ -197,12 +197,12 @@ class IndicatorActor(ServiceActor):
     async def _forget(self, symbol: str) -> None:
         """Drop a symbol that there is no longer; that it is gone is said as a version."""
         await self._live.end(symbol)
-        self._book.forget(symbol)
+        self._bar_store.forget(symbol)
         self._prices.pop(symbol, None)
         self._versions[symbol] = GONE
 
     def _hold_history(self, history: History) -> None:
-        self._book.put(history)
+        self._bar_store.put(history)
         self._loaded_at_s[history.symbol, history.interval] = self._clock.monotonic_s()
         if history.interval == "1d":
             is_new = self._versions.get(history.symbol) != history.data_version
@@ -240,7 +240,7 @@ class IndicatorActor(ServiceActor):
         return {s: a for s, a in answers.items() if isinstance(a, FinstageError)}
 
     def _is_held(self, symbol: str, base: str) -> bool:
-        held = self._book.get(symbol, base)
+        held = self._bar_store.get(symbol, base)
         if held is None or held.stale_since_s is not None:
             return False
         age_s = self._clock.monotonic_s() - self._loaded_at_s[symbol, base]
@@ -263,18 +263,18 @@ class IndicatorActor(ServiceActor):
 
     def _take_open_bars(self, symbols: Sequence[str]) -> None:
         for symbol in symbols:
-            history, message = self._book.get(symbol), self._prices.get(symbol)
+            history, message = self._bar_store.get(symbol), self._prices.get(symbol)
             if history is None or message is None:
                 continue
             for _, price in read([message]):
                 if self._facts.is_open or price["data_version"] == history.data_version:
-                    self._book.set_open_bar(symbol, _open_bar(price))
+                    self._bar_store.set_open_bar(symbol, _open_bar(price))
 
     # -- live -------------------------------------------------------------------------------
 
     def _live_worker(self) -> LiveWorker:
         settings = self.settings
-        desk = LiveDesk(self._core.true_bars, settings.live_sets, self._accepts)
+        desk = LiveIndicators(self._core.true_bars, settings.live_sets, self._accepts)
         links = Links(
             self._hold_now, self._open_bar_of, self._publish, self._follow, self._source_of
         )
@@ -285,7 +285,7 @@ class IndicatorActor(ServiceActor):
         """Return whether a price goes with the bars held: not before a new session's are."""
         if self._facts.is_open or subject.interval != "1d":
             return True
-        held = self._book.get(subject.symbol)
+        held = self._bar_store.get(subject.symbol)
         return held is not None and held.data_version == price["data_version"]
 
     async def _hold_now(self, symbols: Sequence[str], interval: str) -> dict[str, FinstageError]:
@@ -296,10 +296,10 @@ class IndicatorActor(ServiceActor):
     def _open_bar_of(self, subject: Subject) -> Bars:
         if subject.interval == "1d":
             self._take_open_bars([subject.symbol])
-        return self._book.open_bar(subject.symbol, subject.interval)
+        return self._bar_store.open_bar(subject.symbol, subject.interval)
 
     def _source_of(self, subject: Subject) -> str:
-        history = self._book.get(subject.symbol, subject.interval)
+        history = self._bar_store.get(subject.symbol, subject.interval)
         return self._facts.name if history is None else history.source_of(history.bars)
 
     async def _publish(self, messages: Sequence[Message]) -> None:
@@ -399,7 +399,7 @@ class IndicatorActor(ServiceActor):
         """
         await self._held_one(symbol, interval)
         answer = self._core.indicators(symbol, period, interval, tuple(names), method, False)
-        held = self._book.get(symbol, interval)
+        held = self._bar_store.get(symbol, interval)
         stale_since_s = None if held is None else held.stale_since_s
         return answer["data_version"], orjson.dumps(answer), stale_since_s
 

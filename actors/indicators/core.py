@@ -7,7 +7,7 @@ from datetime import date, timedelta
 from typing import Any
 
 from actors.indicators import results
-from actors.indicators.book import BarBook
+from actors.indicators.bar_store import BarStore
 from actors.indicators.expressions import Call, Condition, Value
 from actors.indicators.functions import function_named
 from actors.indicators.screen import Screening, depth_of
@@ -34,7 +34,7 @@ _BLOCK = 256  # symbols, of what is not kept
 
 
 class IndicatorCore:
-    """Computes indicators, trends and selections from the bars in a `BarBook`.
+    """Computes indicators, trends and selections from the bars in a `BarStore`.
 
     Values come from all closed adjusted bars held, however short `period` is; `open_bar` adds
     the one under way, and with it values that change until it closes. Every method raises
@@ -42,8 +42,8 @@ class IndicatorCore:
     SymbolUnknown. Nothing but derived bars is remembered: each call computes anew.
     """
 
-    def __init__(self, book: BarBook) -> None:
-        self._book = book
+    def __init__(self, book: BarStore) -> None:
+        self._bar_store = book
         self._tails: dict[str, Tails] = {}
 
     def indicators(
@@ -77,7 +77,7 @@ class IndicatorCore:
         """
         answers: dict[str, dict[str, Any] | FinstageError] = {}
         for symbol in symbols:
-            history = self._book.get(symbol, interval)
+            history = self._bar_store.get(symbol, interval)
             if history is None:
                 answers[symbol] = self._unknown(symbol)
                 continue
@@ -201,14 +201,14 @@ class IndicatorCore:
         return Tails(
             lambda symbol: self._closed(symbol, interval),
             cut,
-            lambda: self._book.revision,
+            lambda: self._bar_store.revision,
         )
 
     def _closed(self, symbol: str, interval: str) -> Bars:
         """Return the closed bars, none of a symbol that was forgotten between two steps."""
-        if self._book.get(symbol, interval) is None:
+        if self._bar_store.get(symbol, interval) is None:
             return _NO_BARS
-        return self._book.closed(symbol, interval)
+        return self._bar_store.closed(symbol, interval)
 
     def unknown(self, symbols: Sequence[str], interval: str) -> dict[str, FinstageError]:
         """Return why some symbols have no bars of an interval."""
@@ -249,11 +249,11 @@ class IndicatorCore:
         return {symbol: self._reference(symbol) for symbol in symbols}
 
     def _reference(self, symbol: str) -> dict[str, Any] | FinstageError:
-        history = self._book.get(symbol)
+        history = self._bar_store.get(symbol)
         if history is None:
             return self._unknown(symbol)
-        bars = self._book.closed(symbol)
-        high, low = self._book.extremes(symbol) or (None, None)
+        bars = self._bar_store.closed(symbol)
+        high, low = self._bar_store.extremes(symbol) or (None, None)
         return {
             "previous_close": at_end(bars.close),
             "previous_session": _session(bars),
@@ -267,21 +267,21 @@ class IndicatorCore:
         }
 
     def _known(self, symbol: str, interval: str) -> History:
-        history = self._book.get(symbol, check_interval(interval, INTERVALS))
-        if history is None and self._book.get(symbol) is not None:
+        history = self._bar_store.get(symbol, check_interval(interval, INTERVALS))
+        if history is None and self._bar_store.get(symbol) is not None:
             raise IntervalUnsupported(("query", "interval"), interval, DAILY_INTERVALS)
         if history is None:
             raise self._unknown(symbol)
         return history
 
     def _unknown(self, symbol: str) -> SymbolUnknown:
-        return SymbolUnknown(symbol, nearest(symbol, self._book.symbols))
+        return SymbolUnknown(symbol, nearest(symbol, self._bar_store.symbols))
 
     def _bars(self, symbol: str, interval: str, adjusted: bool, open_bar: bool) -> Bars:
-        closed = self._book.closed(symbol, interval, adjusted)
+        closed = self._bar_store.closed(symbol, interval, adjusted)
         if not open_bar:
             return closed
-        under_way = self._book.open_bar(symbol, interval, adjusted)
+        under_way = self._bar_store.open_bar(symbol, interval, adjusted)
         return Bars.concat(closed, under_way) if len(under_way) else closed
 
 

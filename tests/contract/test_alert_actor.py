@@ -17,7 +17,7 @@ import pytest
 import actors.alerts.actor as module
 import actors.runtime as runtime
 from actors.alerts.actor import AlertActor
-from actors.alerts.giving import Pending, give
+from actors.alerts.firing import Pending, give
 from actors.hub.core import HubCore
 from actors.indicators.language import parse_live_condition
 from infra.db.alert_rules import StoredRule

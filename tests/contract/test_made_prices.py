@@ -12,7 +12,7 @@ import pyarrow
 import pytest
 from pyarrow import parquet
 
-from actors.alerts.giving import Pending, give
+from actors.alerts.firing import Pending, give
 from infra.bars import BarSeries
 from infra.db.alerts import Alert
 from infra.settings import LIVE_SOURCES

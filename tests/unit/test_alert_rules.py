@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actors.alerts.core import AlertBook, Given
+from actors.alerts.price_alerts import LastFired, PriceAlerts
 from actors.alerts.rules import RULES, Reference
 from actors.alerts.window import PriceWindow
 from infra.universe import Thresholds
@@ -20,8 +20,8 @@ OPENED = datetime(2026, 3, 4, 14, 30, tzinfo=UTC)
 DAY_S = 86_400.0
 
 
-def book(reference: Reference | None = REFERENCE) -> AlertBook:
-    made = AlertBook(
+def book(reference: Reference | None = REFERENCE) -> PriceAlerts:
+    made = PriceAlerts(
         lambda _: LIMITS, 5.0, 300.0, lambda iso: datetime.fromisoformat(iso).timestamp()
     )
     if reference is not None:
@@ -44,7 +44,7 @@ def update(price: float, after_s: float = 0.0, **more: Any) -> dict[str, Any]:
     } | more
 
 
-def kinds(made: AlertBook, *prices: dict[str, Any], now_s: float = 0.0) -> list[str]:
+def kinds(made: PriceAlerts, *prices: dict[str, Any], now_s: float = 0.0) -> list[str]:
     return [due.found.alert_type for price in prices for due in made.on_price(price, now_s)]
 
 
@@ -106,7 +106,7 @@ def test_a_new_high_comes_once_a_session_however_long_it_is() -> None:
 
 def test_what_the_store_knows_is_not_given_again() -> None:
     made = book()
-    made.remember([(("AAPL", "price_rise"), Given(100.0, "2026-03-04"))])
+    made.remember([(("AAPL", "price_rise"), LastFired(100.0, "2026-03-04"))])
     assert kinds(made, update(115.0), now_s=200.0) == ["break_prev_high"]
 
 
@@ -120,7 +120,7 @@ def test_what_the_store_did_not_take_is_given_again() -> None:
 def test_it_is_given_again_a_cool_down_after_the_store_says_that_it_was() -> None:
     made = book()
     made.on_price(update(115.0), 0.0)
-    made.remember([(("AAPL", "price_rise"), Given(1.0 - DAY_S, "2026-03-03"))])
+    made.remember([(("AAPL", "price_rise"), LastFired(1.0 - DAY_S, "2026-03-03"))])
     assert kinds(made, update(115.0), now_s=0.9) == []
     assert kinds(made, update(115.0), now_s=1.0) == ["price_rise"]
 

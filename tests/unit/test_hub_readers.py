@@ -13,15 +13,15 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from actors.alerts.core import AlertBook
 from actors.alerts.intake import AlertIntake
+from actors.alerts.price_alerts import PriceAlerts
 from actors.alerts.rules import Reference
 from actors.alerts.system import News, of_news
 from actors.alerts.user_rules import UserRules
 from actors.feed.client import FeedClient
 from actors.hub.client import Follower, HubClient
 from actors.indicators.actor import IndicatorActor
-from actors.indicators.book import BarBook
+from actors.indicators.bar_store import BarStore
 from actors.indicators.client import LiveWant
 from infra.clock import FakeClock
 from infra.messages import (
@@ -45,7 +45,7 @@ from serve.ws.protocol import Session, Terms
 from serve.ws.sockets import SocketTable
 from tests.contract.test_live_indicators import random_bars
 from tests.hub_messages import AT, READING, SAMPLES, alert, price, said
-from tests.unit.test_live_desk import Service
+from tests.unit.test_streaming_indicators import Service
 from tests.unit.test_user_rules import rule
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def intake() -> AlertIntake:
     made = UserRules()
     made.put(rule("price > 100 and rsi(14) < 30", id="live"))
     made.put(rule("change_pct > 0.5", id="quotes"))
-    book = AlertBook(load_universe(None).thresholds, 5.0, 300.0, lambda _: AT.timestamp())
+    book = PriceAlerts(load_universe(None).thresholds, 5.0, 300.0, lambda _: AT.timestamp())
     book.hold("AAPL", Reference("2026-03-03", 100.0, 101.0, 98.0, 200.0, 10.0))
     return AlertIntake(book, made, FakeClock(), [("mailto://a.example", "")])
 
@@ -73,7 +73,7 @@ class Indicators(IndicatorActor):
         run(self.service.worker.want([LiveWant("AAPL")]))
         self._live = self.service.worker
         self._facts, self._clock = FACTS, cast(Any, FakeClock())
-        self._book = BarBook()
+        self._bar_store = BarStore()
         self._prices, self._versions, self._outdated = {}, {"AAPL": "v1"}, set()
         self._work, self._unsaid, self._heard_s = asyncio.Event(), True, 0.0
 
@@ -259,7 +259,7 @@ def test_rules_of_users_fire_once_there_is_room_for_their_alerts(
     made = intake()
     names = ("a", "b", "c", "d")
     for name in names:
-        made._rules.put(rule("price crossed_above 100.5", id=name, cool_down_s=3600.0))
+        made._rules.put(rule("price crossed_above 100.5", id=name, cooldown_s=3600.0))
     made.on_snapshot(Snapshot(Position("e", 0), ()))
     given: list[str] = []
 

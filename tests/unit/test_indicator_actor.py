@@ -12,7 +12,7 @@ import orjson
 import pytest
 
 from actors.indicators.actor import IndicatorActor
-from actors.indicators.book import BarBook
+from actors.indicators.bar_store import BarStore
 from actors.indicators.core import IndicatorCore
 from actors.indicators.tables import LiveWant
 from infra.bars import Bars, History
@@ -65,8 +65,8 @@ class Indicators(IndicatorActor):
         self.feed, self.hub, self.clock = Feed(), Hub(), FakeClock(0.0)
         self._feed, self._hub = cast(Any, self.feed), cast(Any, self.hub)
         self._clock, self._facts = cast(Any, self.clock), FACTS
-        self._book = BarBook()
-        self._core = IndicatorCore(self._book)
+        self._bar_store = BarStore()
+        self._core = IndicatorCore(self._bar_store)
         self._prices, self._versions, self._loaded_at_s = {}, {}, {}
         self._outdated, self._unsaid, self._heard_s = set(), False, 0.0
         self._tasks = set()
@@ -82,7 +82,7 @@ class Indicators(IndicatorActor):
         self._on_message(message.kind, message)
 
     def held(self, symbol: str) -> str | None:
-        found = self._book.get(symbol)
+        found = self._bar_store.get(symbol)
         return None if found is None else found.data_version
 
 

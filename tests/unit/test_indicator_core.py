@@ -12,7 +12,7 @@ import pytest
 import talib
 
 from actors.indicators import results
-from actors.indicators.book import BarBook
+from actors.indicators.bar_store import BarStore
 from actors.indicators.core import IndicatorCore
 from actors.indicators.names import NAMES, parse_names
 from infra.bars import NS_PER_DAY, Bars, Floats, History
@@ -53,7 +53,7 @@ def history_of(symbol: str, close: Floats, price_factor: float = 1.0) -> History
 
 def core_of(*histories: History) -> IndicatorCore:
     """Return a core whose book holds these histories."""
-    book = BarBook()
+    book = BarStore()
     for history in histories:
         book.put(history)
     return IndicatorCore(book)

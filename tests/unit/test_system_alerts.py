@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from pathlib import Path
 
-from actors.alerts.giving import give
+from actors.alerts.firing import give
 from actors.alerts.system import DAMPED_S, SystemWatch, of_news
 from infra.db.alerts import AlertState
 from infra.db.store import Store

@@ -15,7 +15,7 @@ _SAME = 1e-3  # relative: a vendor's close is rounded, and adjusted ones are pro
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class LastFired:
     """When an alert of a symbol and type was last given (Unix seconds), in which session."""
 
     at_s: float
@@ -30,7 +30,7 @@ class Due:
     update: dict[str, Any]
 
 
-class AlertBook:
+class PriceAlerts:
     """Price alerts of every symbol. State: what was given, hard, the store's; all else soft.
 
     `seconds_of(iso)` reads a market time; `limits(symbol)` gives thresholds. Without a symbol's
@@ -50,7 +50,7 @@ class AlertBook:
         self._seconds_of = seconds_of
         self._references: dict[str, Reference] = {}
         self._windows: dict[str, PriceWindow] = {}
-        self._given: dict[Key, Given] = {}
+        self._last_fired: dict[Key, LastFired] = {}
 
     def hold(self, symbol: str, reference: Reference) -> None:
         """Take what a symbol's prices are held against from now on."""
@@ -65,15 +65,15 @@ class AlertBook:
         """Forget all: the source began a new run, whose times come again."""
         self._references.clear()
         self._windows.clear()
-        self._given.clear()
+        self._last_fired.clear()
 
     def needs(self, update: dict[str, Any]) -> bool:
         """Return whether the references held are not those for the session of a price."""
         return not self._fits(self._references.get(update["symbol"]), update)
 
-    def remember(self, given: Iterable[tuple[Key, Given]]) -> None:
+    def remember(self, given: Iterable[tuple[Key, LastFired]]) -> None:
         """Take what the store knows was given."""
-        self._given.update(given)
+        self._last_fired.update(given)
 
     def on_price(self, update: dict[str, Any], now_s: float) -> list[Due]:
         """Return the alerts that a `price_update` gives now; each is given until `undo`."""
@@ -92,13 +92,13 @@ class AlertBook:
         for found in found_in(price, reference, self._limits(symbol), self._surge_pct):
             key = (symbol, found.alert_type)
             if self._may(key, RULES[found.alert_type], update["session"], now_s):
-                self._given[key] = Given(now_s, update["session"])
+                self._last_fired[key] = LastFired(now_s, update["session"])
                 due.append(Due(found, update))
         return due
 
     def undo(self, due: Due) -> None:
         """Forget that an alert was given: it was not."""
-        self._given.pop((due.update["symbol"], due.found.alert_type), None)
+        self._last_fired.pop((due.update["symbol"], due.found.alert_type), None)
 
     def _fits(self, reference: Reference | None, update: dict[str, Any]) -> bool:
         """Return whether references are of the session just before a price's.
@@ -112,7 +112,7 @@ class AlertBook:
         return own is None or told is None or abs(own - told) <= _SAME * abs(told)
 
     def _may(self, key: Key, rule: Rule, session: str, now_s: float) -> bool:
-        given = self._given.get(key)
+        given = self._last_fired.get(key)
         if given is None:
             return True
         if rule.once_a_session and given.session == session:

@@ -9,29 +9,29 @@ from typing import Any
 
 import numpy as np
 
-from actors.indicators.desk.told import LiveSignal, update_of
-from actors.indicators.desk.under_way import Bar, BarUnderWay, bars_of
-from actors.indicators.desk.wanted import (
+from actors.indicators.expressions import Call
+from actors.indicators.live.engine import LiveEngine
+from actors.indicators.live.registry import LIVE_INDICATORS
+from actors.indicators.signals import signals_between
+from actors.indicators.streaming.leases import (
     BANDS,
     RSI,
     SMA20,
     SMA50,
     SMA200,
     STANDARD,
+    Leases,
     Subject,
-    Wanted,
 )
-from actors.indicators.expressions import Call
-from actors.indicators.live.engine import LiveEngine
-from actors.indicators.live.registry import LIVE_INDICATORS
-from actors.indicators.signals import signals_between
+from actors.indicators.streaming.messages import LiveSignal, update_of
+from actors.indicators.streaming.open_bar import Bar, OpenBar, bars_of
 from infra.bars import Bars, Floats
 from infra.calendars import calendar_for
 
 BarsOf = Callable[[str, str], Bars]
 
 
-class LiveDesk:
+class LiveIndicators:
     """Takes ticks and closed minutes of symbols, knows their live values.
 
     `bars_of(symbol, interval)` are the closed bars of the histories held; `accepts(subject,
@@ -48,11 +48,11 @@ class LiveDesk:
         accepts: Callable[[Subject, dict[str, Any]], bool] = lambda _, __: True,
     ) -> None:
         self._accepts = accepts
-        self.wanted = Wanted(limit)
+        self.leases = Leases(limit)
         self.outdated: set[Subject] = set()  # their history has to be fetched again
         self._bars_of = bars_of
         self._engines: dict[str, LiveEngine] = {}
-        self._bars: dict[Subject, BarUnderWay] = {}
+        self._bars: dict[Subject, OpenBar] = {}
         self._by_symbol: dict[str, set[Subject]] = defaultdict(set)
         self._at: dict[str, str] = {}  # the last tick of each symbol
 
@@ -82,14 +82,14 @@ class LiveDesk:
     def warming(self, interval: str) -> Iterator[None]:
         """Make the sets live that are wanted of an interval and are not, in steps."""
         engine = self._engine(interval)
-        for key in self.wanted.sets_of(interval) - set(engine.sets):
+        for key in self.leases.sets_of(interval) - set(engine.sets):
             yield from engine.adding(key)
 
     def hold(self, subject: Subject, open_bar: Bars) -> None:
         """Take a subject's history, for the first time or anew, and go on from there."""
         bars = self.bars(subject)
         market = calendar_for(subject.symbol)
-        under_way = self._bars.setdefault(subject, BarUnderWay(market, subject.interval))
+        under_way = self._bars.setdefault(subject, OpenBar(market, subject.interval))
         under_way.load(int(bars.opened_at_ns[-1]) if len(bars) else 0, open_bar)
         self._by_symbol[subject.symbol].add(subject)
         engine = self._engine(subject.interval)
@@ -101,7 +101,7 @@ class LiveDesk:
 
         Not while sets are being made.
         """
-        gone = self.wanted.drop_over(now_s)
+        gone = self.leases.drop_over(now_s)
         for subject in gone:
             self._bars.pop(subject, None)
             self.outdated.discard(subject)
@@ -112,7 +112,7 @@ class LiveDesk:
                 self._at.pop(subject.symbol, None)
         for interval, engine in list(self._engines.items()):
             engine.forget(subject.symbol for subject in gone if subject.interval == interval)
-            wanted = self.wanted.sets_of(interval)
+            wanted = self.leases.sets_of(interval)
             for key in set(engine.sets) - wanted:
                 engine.drop(key)
             if not wanted:
@@ -213,7 +213,7 @@ class LiveDesk:
     def update_of(self, subject: Subject) -> dict[str, Any]:
         """Return what is told of a subject that is held."""
         engine = self._engine(subject.interval)
-        live = [key for key in self.wanted.sets(subject) if key in engine.sets]
+        live = [key for key in self.leases.sets(subject) if key in engine.sets]
         return update_of(engine, subject, tuple(live), self._at.get(subject.symbol))
 
     def signals(self, subjects: Iterable[Subject]) -> list[LiveSignal]:

@@ -51,7 +51,7 @@ def bar_opening(market: Market, minute_ns: int, interval: str) -> int | None:
     return next((int(bars.opened_at_ns[0]) for bars in parts if len(bars)), None)
 
 
-class BarUnderWay:
+class OpenBar:
     """Ticks of one symbol as bars of one interval, and those that closed since the history.
 
     A bar of a day is the session's so far, as each price tells it; a shorter one opens where its

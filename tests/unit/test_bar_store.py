@@ -8,7 +8,7 @@ from datetime import date, timedelta
 import numpy as np
 import pytest
 
-from actors.indicators.book import BarBook
+from actors.indicators.bar_store import BarStore
 from infra.bars import Bars, History
 from infra.errors import ParameterInvalid
 from infra.periods import day_ns
@@ -47,9 +47,9 @@ def history(
     )
 
 
-def book_of(held: History) -> BarBook:
+def book_of(held: History) -> BarStore:
     """Return a book that holds one history."""
-    book = BarBook()
+    book = BarStore()
     book.put(held)
     return book
 
@@ -214,4 +214,4 @@ def test_hours_are_held_beside_days_and_replaced_alone() -> None:
 
 def test_a_symbol_that_is_not_held_is_a_key_error() -> None:
     with pytest.raises(KeyError):
-        BarBook().set_open_bar("AAPL", Bars.empty())
+        BarStore().set_open_bar("AAPL", Bars.empty())

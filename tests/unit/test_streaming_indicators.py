@@ -13,12 +13,17 @@ import orjson
 import pytest
 import talib
 
-from actors.indicators.desk.alert_filter import AlertFilter, Candidate, TrackRecord, quality_score
-from actors.indicators.desk.desk import LiveDesk
-from actors.indicators.desk.under_way import Bar, BarUnderWay
-from actors.indicators.desk.wanted import RSI, SMA20, STANDARD, Subject, live_sets
-from actors.indicators.desk.worker import Links, LiveWorker
 from actors.indicators.expressions import Call
+from actors.indicators.streaming.alert_filter import (
+    AlertFilter,
+    Candidate,
+    TrackRecord,
+    quality_score,
+)
+from actors.indicators.streaming.indicators import LiveIndicators
+from actors.indicators.streaming.leases import RSI, SMA20, STANDARD, Subject, live_sets
+from actors.indicators.streaming.open_bar import Bar, OpenBar
+from actors.indicators.streaming.worker import Links, LiveWorker
 from actors.indicators.tables import LiveWant
 from infra.bars import NS_PER_DAY, NS_PER_MINUTE, Bars
 from infra.calendars import calendar_for
@@ -92,12 +97,12 @@ class Held:
         return self.bars[symbol, interval]
 
 
-def desk_of(bars: Bars, interval: str, symbol: str = COIN) -> tuple[LiveDesk, Subject, Held]:
+def desk_of(bars: Bars, interval: str, symbol: str = COIN) -> tuple[LiveIndicators, Subject, Held]:
     held = Held()
     held.bars[symbol, interval] = bars
-    desk = LiveDesk(held.of, 64)
+    desk = LiveIndicators(held.of, 64)
     subject = Subject(symbol, interval)
-    desk.wanted.want(subject, STANDARD, 60.0)
+    desk.leases.want(subject, STANDARD, 60.0)
     for _ in desk.warming(interval):
         pass
     desk.hold(subject, EMPTY)
@@ -141,23 +146,23 @@ def test_what_cannot_be_live_is_said(
 
 
 def test_no_more_sets_than_the_limit_are_live() -> None:
-    desk = LiveDesk(Held().of, len(STANDARD) + 1)
-    desk.wanted.want(Subject("A", "1d"), STANDARD, 60.0)
-    desk.wanted.want(Subject("B", "1d"), live_sets("ema(9)", "1d"), 60.0)
+    desk = LiveIndicators(Held().of, len(STANDARD) + 1)
+    desk.leases.want(Subject("A", "1d"), STANDARD, 60.0)
+    desk.leases.want(Subject("B", "1d"), live_sets("ema(9)", "1d"), 60.0)
     with pytest.raises(RangeInvalid, match=r"7 sets are live at most.*FINSTAGE_LIVE_SETS"):
-        desk.wanted.want(Subject("A", "1d"), live_sets("ema(10)", "1d"), 60.0)
+        desk.leases.want(Subject("A", "1d"), live_sets("ema(10)", "1d"), 60.0)
     with pytest.raises(RangeInvalid):
-        desk.wanted.want(Subject("A", "5m"), STANDARD, 60.0)
-    assert not desk.wanted.sets(Subject("A", "5m"))
+        desk.leases.want(Subject("A", "5m"), STANDARD, 60.0)
+    assert not desk.leases.sets(Subject("A", "5m"))
 
 
 def test_what_nobody_wants_is_let_go() -> None:
     desk, subject, _ = desk_of(minutes(50), MINUTE)
-    desk.wanted.want(subject, live_sets("ema(9)", MINUTE), 90.0)
+    desk.leases.want(subject, live_sets("ema(9)", MINUTE), 90.0)
     list(desk.warming(MINUTE))
 
     assert desk.review(70.0) == []
-    assert set(desk.wanted.sets(subject)) == {*STANDARD, Call("ema", (9.0,))}
+    assert set(desk.leases.sets(subject)) == {*STANDARD, Call("ema", (9.0,))}
     assert desk.review(90.0) == [subject]
     assert not desk.is_held(subject)
     assert tuple(desk.symbols) == ()
@@ -188,7 +193,7 @@ def test_ticks_make_the_values_of_the_bars_that_they_make(told_minutes: bool) ->
 
 
 def test_volume_of_a_minute_is_what_the_session_grew_by() -> None:
-    bar = BarUnderWay(calendar_for(COIN), MINUTE)
+    bar = OpenBar(calendar_for(COIN), MINUTE)
     bar.take(price(START_NS + 1, 5.0, 1_000))  # of what was before nothing is known
     bar.take(price(START_NS + 10**9, 6.0, 1_030))
     closed = bar.take(price(START_NS + NS_PER_MINUTE, 4.0, 1_100))
@@ -237,7 +242,7 @@ def test_bars_that_closed_since_the_history_count_for_a_new_indicator() -> None:
     desk, subject, _ = desk_of(bars[:300], MINUTE)
     for row in range(300, 330):
         desk.take_minute(minute_update(bars, row))
-    desk.wanted.want(subject, live_sets("ema(9)", MINUTE), 90.0)
+    desk.leases.want(subject, live_sets("ema(9)", MINUTE), 90.0)
 
     list(desk.warming(MINUTE))
 
@@ -249,9 +254,9 @@ def test_longer_bars_are_fetched_again_when_a_minute_of_theirs_is_another() -> N
     bars = minutes(10)
     held = Held()
     held.bars[COIN, "5m"] = minutes(0)
-    desk = LiveDesk(held.of, 64)
+    desk = LiveIndicators(held.of, 64)
     subject = Subject(COIN, "5m")
-    desk.wanted.want(subject, STANDARD, 60.0)
+    desk.leases.want(subject, STANDARD, 60.0)
     desk.hold(subject, EMPTY)
 
     desk.take_minute(minute_update(bars, 3))
@@ -261,7 +266,7 @@ def test_longer_bars_are_fetched_again_when_a_minute_of_theirs_is_another() -> N
 
 
 def test_the_five_minutes_of_a_tick_open_where_the_session_says() -> None:
-    bar = BarUnderWay(calendar_for("AAPL"), "5m")
+    bar = OpenBar(calendar_for("AAPL"), "5m")
     at = datetime(2026, 11, 23, 14, 33, 20, tzinfo=UTC)  # 9:33:20 in New York
     bar.take(price(int(at.timestamp()) * 10**9, 5.0, symbol="AAPL"))
     assert bar.bar is not None
@@ -270,7 +275,7 @@ def test_the_five_minutes_of_a_tick_open_where_the_session_says() -> None:
     )
     before = datetime(2026, 11, 23, 13, 0, tzinfo=UTC)  # the pre market makes no bars
     assert (
-        BarUnderWay(calendar_for("AAPL"), "5m").take(price(int(before.timestamp()) * 10**9, 5.0))
+        OpenBar(calendar_for("AAPL"), "5m").take(price(int(before.timestamp()) * 10**9, 5.0))
         is None
     )
 
@@ -301,7 +306,7 @@ class Service:
         self.stored = histories
         self.published: list[Message] = []
         self.loads: list[tuple[str, str]] = []
-        self.desk = LiveDesk(self.held.of, limit)
+        self.desk = LiveIndicators(self.held.of, limit)
         links = Links(
             self._load, lambda _: EMPTY, self._publish, self._follow, lambda _: "simulated"
         )

@@ -5,11 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any, NamedTuple
 
-from actors.indicators.desk.wanted import MACD, RSI, SMA20, SMA50, SMA200, Subject
 from actors.indicators.expressions import Call
 from actors.indicators.live.engine import LiveEngine
 from actors.indicators.signals import OVERBOUGHT, OVERSOLD
 from actors.indicators.standard import finite
+from actors.indicators.streaming.leases import MACD, RSI, SMA20, SMA50, SMA200, Subject
 from actors.indicators.tables import BULLISH
 from infra.clock import utc
 

@@ -30,7 +30,7 @@ def base_interval(interval: str) -> str:
     return "1d" if interval in DAILY_INTERVALS else interval
 
 
-class BarBook:
+class BarStore:
     """Holds a `History` per symbol and interval, and derives longer and adjusted bars from daily
     ones when first asked.
 

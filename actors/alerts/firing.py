@@ -8,7 +8,7 @@ from typing import Any
 
 import orjson
 
-from actors.alerts.core import Due
+from actors.alerts.price_alerts import Due
 from actors.alerts.rules import RULES
 from actors.alerts.user_rules import ONCE, Fired, UserRule
 from infra.clock import utc

@@ -1,4 +1,4 @@
-"""Follows ticks for the desk, and tells what became of them, in slices."""
+"""Follows ticks, and publishes what became of live indicators, in slices."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 
 import orjson
 
-from actors.indicators.desk.alert_filter import AlertFilter, Candidate
-from actors.indicators.desk.desk import LiveDesk
-from actors.indicators.desk.told import LiveSignal, alert_of
-from actors.indicators.desk.wanted import LIVE_INTERVALS, Subject, live_sets
 from actors.indicators.expressions import Call
 from actors.indicators.slices import Slice
+from actors.indicators.streaming.alert_filter import AlertFilter, Candidate
+from actors.indicators.streaming.indicators import LiveIndicators
+from actors.indicators.streaming.leases import LIVE_INTERVALS, Subject, live_sets
+from actors.indicators.streaming.messages import LiveSignal, alert_of
 from actors.indicators.tables import LiveWant
 from infra.bars import Bars
 from infra.clock import Clock
@@ -69,7 +69,7 @@ class LiveWorker:
 
     def __init__(
         self,
-        desk: LiveDesk,
+        indicators: LiveIndicators,
         links: Links,
         facts: SourceFacts,
         clock: Clock,
@@ -77,7 +77,7 @@ class LiveWorker:
         ready: Callable[[], Awaitable[object]],
     ) -> None:
         self.filter = AlertFilter()
-        self._desk = desk
+        self._indicators = indicators
         self._links = links
         self._facts = facts
         self._clock = clock
@@ -93,40 +93,40 @@ class LiveWorker:
     @property
     def has_demand(self) -> bool:
         """Return whether somebody is told of something."""
-        return bool(self._desk.subjects())
+        return bool(self._indicators.subjects())
 
     @property
     def symbols(self) -> tuple[str, ...]:
         """Return the symbols of which something is live."""
-        return tuple(self._desk.symbols)
+        return tuple(self._indicators.symbols)
 
     # -- news ---------------------------------------------------------------------------------
 
     def on_message(self, kind: Kind, message: Message) -> None:
         """Take a price or a minute's bar; what nobody wants is left out."""
         symbol = message.topic.removeprefix(PRICES if kind is Kind.PRICES else BARS)
-        if symbol not in self._desk.symbols:
+        if symbol not in self._indicators.symbols:
             return
         queue = self._queue[symbol]
-        if not self._desk.has_short(symbol):
+        if not self._indicators.has_short(symbol):
             queue.clear()  # of bars of a day the last price tells all
         queue.append(message)
         self._work.set()
 
     def on_restart(self) -> None:
         """Begin again after ticks may have been missed, and tell the hub of everything."""
-        for subject in self._desk.subjects():
+        for subject in self._indicators.subjects():
             self._dirty.add(subject)
             if subject.interval != "1d":
-                self._desk.outdated.add(subject)
+                self._indicators.outdated.add(subject)
         self._work.set()
 
     def on_history(self, symbol: str, last_price: Message | None) -> None:
         """Take a symbol's new daily bars."""
         subject = Subject(symbol, "1d")
-        if not self._desk.is_held(subject):
+        if not self._indicators.is_held(subject):
             return
-        self._desk.hold(subject, self._links.open_bar(subject))
+        self._indicators.hold(subject, self._links.open_bar(subject))
         self._dirty.add(subject)
         if last_price is not None:
             self.on_message(Kind.PRICES, last_price)
@@ -134,8 +134,8 @@ class LiveWorker:
 
     def on_outdated(self, symbol: str) -> None:
         """Let bars under a day be fetched anew."""
-        self._desk.outdated.update(
-            s for s in self._desk.subjects() if s.symbol == symbol and s.interval != "1d"
+        self._indicators.outdated.update(
+            s for s in self._indicators.subjects() if s.symbol == symbol and s.interval != "1d"
         )
 
     # -- what is wanted -----------------------------------------------------------------------
@@ -143,8 +143,8 @@ class LiveWorker:
     async def end(self, symbol: str) -> None:
         """Let a symbol go, before its bars are forgotten."""
         async with self._lock:
-            self._desk.wanted.end(symbol)
-            self._ended.update(self._desk.review(self._clock.monotonic_s()))
+            self._indicators.leases.end(symbol)
+            self._ended.update(self._indicators.review(self._clock.monotonic_s()))
         self._work.set()
 
     async def want(self, wants: Iterable[LiveWant]) -> dict[LiveWant, FinstageError]:
@@ -169,7 +169,7 @@ class LiveWorker:
     def values(self, want: LiveWant) -> dict[str, Any]:
         """Return what is told of a subject that is wanted; raises SymbolUnknown if it ended."""
         subject = Subject(want.symbol, want.interval)
-        if not self._desk.is_held(subject):
+        if not self._indicators.is_held(subject):
             raise SymbolUnknown(want.symbol)
         return self._told(subject)
 
@@ -183,7 +183,7 @@ class LiveWorker:
         """Hold the histories of those that are not live yet."""
         missing: dict[str, list[str]] = defaultdict(list)
         for subject in subjects:
-            if not self._desk.is_held(subject):
+            if not self._indicators.is_held(subject):
                 missing[subject.interval].append(subject.symbol)
         refused: dict[Subject, FinstageError] = {}
         for interval, symbols in missing.items():
@@ -199,30 +199,30 @@ class LiveWorker:
         errors: dict[LiveWant, FinstageError],
     ) -> list[Subject]:
         """Return the subjects that have more values than before."""
-        desk, until_s = self._desk, self._clock.monotonic_s() + self._grace_s
+        live, until_s = self._indicators, self._clock.monotonic_s() + self._grace_s
         fresh: dict[Subject, None] = {}
         for want, (subject, sets) in checked.items():
             try:
                 if subject in refused:
                     raise refused[subject]
-                if not desk.is_held(subject):
-                    desk.bars(subject)  # raises: it may have ended since it was loaded
-                if not desk.is_held(subject) or set(sets) - set(desk.wanted.sets(subject)):
+                if not live.is_held(subject):
+                    live.bars(subject)  # raises: it may have ended since it was loaded
+                if not live.is_held(subject) or set(sets) - set(live.leases.sets(subject)):
                     fresh[subject] = None
-                desk.wanted.want(subject, sets, until_s)
+                live.leases.want(subject, sets, until_s)
             except FinstageError as error:
                 errors[want] = error
                 fresh.pop(subject, None)
         slice_ = Slice()
         for interval in {subject.interval for subject in fresh}:
-            for _ in desk.warming(interval):
+            for _ in live.warming(interval):
                 await slice_.breathe()
         for subject in fresh:
-            if not desk.is_held(subject):
-                desk.hold(subject, self._links.open_bar(subject))
+            if not live.is_held(subject):
+                live.hold(subject, self._links.open_bar(subject))
                 await slice_.breathe()
             self._ended.discard(subject)
-        return [subject for subject in fresh if desk.is_held(subject)]
+        return [subject for subject in fresh if live.is_held(subject)]
 
     # -- work ---------------------------------------------------------------------------------
 
@@ -255,21 +255,21 @@ class LiveWorker:
     async def review_now(self) -> None:
         """Do so once."""
         async with self._lock:
-            self._ended.update(self._desk.review(self._clock.monotonic_s()))
+            self._ended.update(self._indicators.review(self._clock.monotonic_s()))
         await self._reload()
         if self._ended or self._dirty:
             self._work.set()
 
     async def _reload(self) -> None:
         now_s = self._clock.monotonic_s()
-        held = set(self._desk.subjects())
+        held = set(self._indicators.subjects())
         self._reloaded_at_s = {s: at for s, at in self._reloaded_at_s.items() if s in held}
         due: dict[str, list[str]] = defaultdict(list)
-        for subject in self._desk.outdated & held:
+        for subject in self._indicators.outdated & held:
             if now_s - self._reloaded_at_s.get(subject, float("-inf")) >= _RELOAD_AFTER_S:
                 self._reloaded_at_s[subject] = now_s
                 due[subject.interval].append(subject.symbol)
-                self._desk.outdated.discard(subject)
+                self._indicators.outdated.discard(subject)
         for interval, symbols in due.items():
             try:
                 errors = await self._links.load(symbols, interval)
@@ -278,52 +278,51 @@ class LiveWorker:
             for symbol in symbols:
                 subject = Subject(symbol, interval)
                 if symbol in errors:
-                    self._desk.outdated.add(subject)
+                    self._indicators.outdated.add(subject)
                     logger.warning("live.outdated", extra={"why": errors[symbol].code})
-                elif self._desk.is_held(subject):
-                    self._desk.hold(subject, self._links.open_bar(subject))
+                elif self._indicators.is_held(subject):
+                    self._indicators.hold(subject, self._links.open_bar(subject))
                     self._dirty.add(subject)
 
     def _take(self, messages: Sequence[Message]) -> list[Subject]:
-        """Give news to the desk; return the subjects that have other values now."""
+        """Take messages of the hub; return the subjects that have other values now."""
         said: dict[Kind, list[dict[str, Any]]] = defaultdict(list)
         for kind, body in read(messages):
             said[kind].append(body)
-        changed = dict.fromkeys(self._desk.take(said[Kind.PRICES]))
+        changed = dict.fromkeys(self._indicators.take(said[Kind.PRICES]))
         for minute in said[Kind.BARS]:
-            changed |= dict.fromkeys(self._desk.take_minute(minute))
+            changed |= dict.fromkeys(self._indicators.take_minute(minute))
         return list(changed)
 
     async def _tell(self, subjects: Sequence[Subject], slice_: Slice) -> None:
-        held = [subject for subject in subjects if self._desk.is_held(subject)]
+        held = [subject for subject in subjects if self._indicators.is_held(subject)]
         messages = self._alerts(held)
         for subject in held:
-            if self._desk.is_held(subject):  # a slice is long enough to let go of one
+            if self._indicators.is_held(subject):  # a slice is long enough to let go of one
                 messages.append(self._update_of(subject))
             await slice_.breathe()
         await self._publish(messages)
 
     def _alerts(self, subjects: Sequence[Subject]) -> list[Message]:
         now_s, told = self._clock.monotonic_s(), []
-        for signal in self._desk.signals(subjects):
+        for signal in self._indicators.signals(subjects):
             candidate = self._candidate(signal)
             if self.filter.refusal(candidate, now_s) is None:
                 self.filter.tell(candidate, now_s)
                 symbol, interval = signal.subject
-                body = alert_of(signal, self._desk.at(symbol)) | self._origin(signal.subject)
+                body = alert_of(signal, self._indicators.at(symbol)) | self._origin(signal.subject)
                 topic = f"{TECHNICAL_ALERTS}{symbol}:{interval}:{signal.type}"
                 told.append(Message(topic, orjson.dumps(body)))
         return told
 
     def _candidate(self, signal: LiveSignal) -> Candidate:
-        closes = self._desk.closes(signal.subject, _MOVE_BARS)
+        closes = self._indicators.closes(signal.subject, _MOVE_BARS)
         move = signal.price / float(closes[0]) - 1 if len(closes) and closes[0] else 0.0
-        return Candidate(
-            *signal.subject, signal.type, signal.strength, self._desk.volume(signal.subject), move
-        )
+        volume = self._indicators.volume(signal.subject)
+        return Candidate(*signal.subject, signal.type, signal.strength, volume, move)
 
     def _told(self, subject: Subject) -> dict[str, Any]:
-        return self._desk.update_of(subject) | self._origin(subject)
+        return self._indicators.update_of(subject) | self._origin(subject)
 
     def _origin(self, subject: Subject) -> dict[str, Any]:
         return {"source": self._links.source_of(subject), "synthetic": self._facts.synthetic}

@@ -43,7 +43,7 @@ def live_sets(indicators: str, interval: str) -> tuple[Call, ...]:
     return tuple(sets)
 
 
-class Wanted:
+class Leases:
     """Leases of live sets. State: soft; who still wants something says so again and again.
 
     `limit`: different sets, counted for each interval by itself, at most.
