@@ -58,7 +58,6 @@ from infra.db.watch import PoolStats, QueryStats, QueryWatch, StoreReport
 from infra.errors import (
     FinstageError,
     JobRunning,
-    RangeInvalid,
     StoreUnavailable,
     SymbolUnknown,
 )
@@ -161,8 +160,7 @@ class LocalFeed:
         for symbol in symbols:
             if not await self.source.knows(symbol):
                 raise SymbolUnknown(symbol, nearest(symbol, self.source.symbols()))
-        if not self._monitored.add(symbols):
-            raise RangeInvalid(("body", "symbols"), "too many symbols", 1)
+        self._monitored.add(symbols)
         return self._monitored.symbols
 
     async def pin(self, symbols: Sequence[str], is_live: bool = False) -> tuple[str, ...]:

@@ -15,7 +15,7 @@ from actors.alerts.intake import AlertIntake
 from actors.alerts.price_alerts import Key, LastFired, PriceAlerts
 from actors.alerts.rule_changes import RuleChanges
 from actors.alerts.rules import reference_of
-from actors.alerts.system import News, SystemWatch, of_news
+from actors.alerts.system import ServiceEvent, SystemWatch, service_alert
 from actors.alerts.user_rules import UserRule, UserRules
 from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
@@ -131,20 +131,20 @@ class AlertActor(ServiceActor):
         asked_source_s = 0.0
         while True:
             now_s = self._clock.time_s()
-            news: list[News] = []
+            events: list[ServiceEvent] = []
             for part, client in (("feed", self._feed), ("indicators", self._indicators),
                                  ("hub", self._hub)):  # fmt: skip
-                news += await self._look_at(part, client, now_s)
-            news += await self._look_at_store(now_s)
+                events += await self._look_at(part, client, now_s)
+            events += await self._look_at_store(now_s)
             if self._source.is_open and now_s - asked_source_s >= _SOURCE_EVERY_S:
                 asked_source_s = now_s
-                news += await self._look_at_source(now_s)
+                events += await self._look_at_source(now_s)
             facts = (self._source.name, self._source.synthetic, now_s)
-            told = [self._intake.for_operators(of_news(one, *facts)) for one in news]
+            told = [self._intake.for_operators(service_alert(one, *facts)) for one in events]
             self._intake.add(told)
             await asyncio.sleep(_LOOK_EVERY_S)
 
-    async def _look_at(self, part: str, client: ActorClient, now_s: float) -> list[News]:
+    async def _look_at(self, part: str, client: ActorClient, now_s: float) -> list[ServiceEvent]:
         try:
             pid = await client.ping()
         except ActorUnavailable as error:
@@ -152,14 +152,14 @@ class AlertActor(ServiceActor):
         restarted = list(self._system.process(part, str(pid), now_s))
         return restarted + list(self._system.good(part, now_s))
 
-    async def _look_at_store(self, now_s: float) -> list[News]:
+    async def _look_at_store(self, now_s: float) -> list[ServiceEvent]:
         try:
             await self._store.ping()
         except StoreError as error:
             return list(self._system.bad("store", error.message, now_s))
         return list(self._system.good("store", now_s))
 
-    async def _look_at_source(self, now_s: float) -> list[News]:
+    async def _look_at_source(self, now_s: float) -> list[ServiceEvent]:
         try:
             trouble = await self._feed.trouble()
         except ActorUnavailable:  # which is told of as the feed's

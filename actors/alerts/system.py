@@ -20,7 +20,7 @@ _NO_COOL_DOWN = timedelta()
 
 
 @dataclass(frozen=True, slots=True)
-class News:
+class ServiceEvent:
     """Something that an operator should know: since Unix time `at_s`."""
 
     part: str
@@ -47,48 +47,49 @@ class SystemWatch:
         self._away: dict[str, _Away] = {}
         self._processes: dict[str, str] = {}
 
-    def good(self, part: str, now_s: float) -> Iterator[News]:
+    def good(self, part: str, now_s: float) -> Iterator[ServiceEvent]:
         """Take that a part does what it should."""
         away = self._away.pop(part, None)
         if away is not None and away.is_told:
             took_s = now_s - away.since_s
-            yield News(part, f"{part} is back after {took_s:,.0f} s", "info", now_s)
+            yield ServiceEvent(part, f"{part} is back after {took_s:,.0f} s", "info", now_s)
 
-    def bad(self, part: str, reason: str, now_s: float) -> Iterator[News]:
+    def bad(self, part: str, reason: str, now_s: float) -> Iterator[ServiceEvent]:
         """Take that it does not, and why."""
         away = self._away.setdefault(part, _Away(now_s, reason))
         if not away.is_told and now_s - away.since_s >= DAMPED_S:
             away.is_told = True
             since = utc(away.since_s).strftime("%H:%M:%S")
             severity = _SEVERITY.get(part, "warning")
-            yield News(part, f"{part} is away since {since} UTC: {reason}", severity, away.since_s)
+            text = f"{part} is away since {since} UTC: {reason}"
+            yield ServiceEvent(part, text, severity, away.since_s)
 
-    def process(self, part: str, process: str, now_s: float) -> Iterator[News]:
+    def process(self, part: str, process: str, now_s: float) -> Iterator[ServiceEvent]:
         """Take which process a part is; another one than before means that it restarted."""
         before = self._processes.get(part)
         self._processes[part] = process
         away = self._away.get(part)
         is_told = away is not None and away.is_told  # its coming back is told then
         if before not in (None, process) and not is_told:
-            yield News(part, f"{part} restarted", "warning", now_s)
+            yield ServiceEvent(part, f"{part} restarted", "warning", now_s)
 
 
-def of_news(news: News, source: str, synthetic: bool, now_s: float) -> Pending:
+def service_alert(event: ServiceEvent, source: str, synthetic: bool, now_s: float) -> Pending:
     """Return an alert about the service; its time tells it from others of its part."""
     alert = Alert(
-        rule_id=f"{SYSTEM_STATUS}:{news.part}",
+        rule_id=f"{SYSTEM_STATUS}:{event.part}",
         symbol="",
         alert_type=SYSTEM_STATUS,
-        base_type=news.part,
+        base_type=event.part,
         base_price=None,
         current_price=None,
         threshold_percent=None,
         actual_percent=None,
-        severity=news.severity,
-        message=news.message[:500],
+        severity=event.severity,
+        message=event.message[:500],
         source=source,
         synthetic=synthetic,
-        traded_at=utc(news.at_s),
+        traded_at=utc(event.at_s),
         triggered_at=utc(now_s),
     )
     return Pending(alert, "", _NO_COOL_DOWN)

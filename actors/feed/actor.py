@@ -27,7 +27,6 @@ from infra.directives import Directives, following
 from infra.errors import (
     ActorUnavailable,
     FinstageError,
-    RangeInvalid,
     SourceError,
     StoreError,
     SymbolUnknown,
@@ -321,9 +320,7 @@ class FeedActor(ServiceActor):
         While an open source does not answer, what it may know is added.
         """
         known = await self._known.checked(symbols)
-        if not self._monitored.add(known):
-            limit = self.settings.max_universe
-            raise RangeInvalid(("body", "symbols"), f"more than {limit} symbols", limit)
+        self._monitored.add(known)
         self._want_now()
         return self._monitored.symbols
 
@@ -341,9 +338,7 @@ class FeedActor(ServiceActor):
         Raises SymbolUnknown, and RangeInvalid over the size of the universe; then nothing changed.
         """
         known = await self._known.checked(symbols)
-        if not self._pins.add(known, is_live):
-            limit = self.settings.max_universe
-            raise RangeInvalid(("body", "symbols"), f"more than {limit} symbols", limit)
+        self._pins.add(known, is_live)
         self._want_now()
         return self._pins.symbols
 

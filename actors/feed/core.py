@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 import orjson
 
 from infra.bars import Quote
+from infra.errors import RangeInvalid
 from infra.files import write_atomically
 from infra.messages import (
     ACTIONS,
@@ -144,6 +145,12 @@ def _restart_notice(event: VersionChanged, source: str) -> Message:
     return Message(SYSTEM, orjson.dumps(body))
 
 
+def check_room(symbols: Collection[str], limit: int) -> None:
+    """Raise RangeInvalid for more symbols than the limit."""
+    if len(symbols) > limit:
+        raise RangeInvalid(("body", "symbols"), f"more than {limit} symbols", limit)
+
+
 class MonitoredSet:
     """The symbols that jobs and monitors look at, in the order they were added.
 
@@ -160,13 +167,11 @@ class MonitoredSet:
         """Return the set."""
         return tuple(self._symbols)
 
-    def add(self, symbols: Sequence[str]) -> bool:
-        """Add symbols; False, and nothing added, if that were more than the limit."""
+    def add(self, symbols: Sequence[str]) -> None:
+        """Add symbols; raises RangeInvalid, and adds none, if that were more than the limit."""
         grown = self._symbols | dict.fromkeys(symbols)
-        if len(grown) > self._limit:
-            return False
+        check_room(grown, self._limit)
         self._save(grown)
-        return True
 
     def remove(self, symbols: Sequence[str]) -> None:
         """Remove symbols; those not in the set are no error."""

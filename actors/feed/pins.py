@@ -7,6 +7,7 @@ from pathlib import Path
 
 import orjson
 
+from actors.feed.core import check_room
 from infra.files import write_atomically
 from infra.saved_symbols import read_pins
 
@@ -33,15 +34,13 @@ class Pins:
         """Return those that have live indicators too."""
         return tuple(symbol for symbol, is_live in self._is_live.items() if is_live)
 
-    def add(self, symbols: Sequence[str], is_live: bool) -> bool:
-        """Pin symbols; False, and nothing changed, if that were more than the limit."""
+    def add(self, symbols: Sequence[str], is_live: bool) -> None:
+        """Pin symbols; raises RangeInvalid, and changes nothing, if those were too many."""
         grown = dict(self._is_live)
         for symbol in symbols:
             grown[symbol] = is_live or grown.get(symbol, False)
-        if len(grown) > self._limit:
-            return False
+        check_room(grown, self._limit)
         self._save(grown)
-        return True
 
     def clear(self) -> None:
         """Let all of them go."""

@@ -115,18 +115,14 @@ class IndicatorCore:
         return BarSeries(chosen, history.data_version, source, history.stale_since_s, all_of)
 
     def histories(
-        self, symbols: Iterable[str], period: str, interval: str, adjusted: bool
+        self, symbols: Sequence[str], period: str, interval: str, adjusted: bool
     ) -> dict[str, BarSeries | FinstageError]:
         """Return the closed bars of each symbol, or its error."""
-        answers: dict[str, BarSeries | FinstageError] = {}
-        for symbol in symbols:
-            try:
-                answers[symbol] = self.history(
-                    symbol, period, None, None, interval, adjusted, False
-                )
-            except (SymbolUnknown, IntervalUnsupported) as error:
-                answers[symbol] = error
-        return answers
+        errors = self.unknown(symbols, interval)
+        return {
+            s: errors.get(s) or self.history(s, period, None, None, interval, adjusted, False)
+            for s in symbols
+        }
 
     def trend(self, symbol: str, period: str, interval: str) -> dict[str, Any]:
         """Return the 20 and 50 bar averages and the trend they show, from closed bars."""

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import orjson
+import pytest
 
 from actors.feed.core import FeedCore, MonitoredSet
 from actors.feed.known import KnownSymbols
 from infra.bars import Quote
-from infra.errors import FinstageError, SymbolUnknown
+from infra.errors import FinstageError, RangeInvalid, SymbolUnknown
 from infra.messages import PRICES, SOURCE_DATA, SYSTEM
 from infra.sources.base import Lane, Tick, VersionChanged
 from infra.sources.trouble import Trouble
@@ -81,8 +82,9 @@ def test_state_says_what_is_wrong_with_the_source_to_a_hub_that_missed_it() -> N
 def test_the_monitored_set_keeps_its_order_and_its_limit(tmp_path: Path) -> None:
     monitored = MonitoredSet(tmp_path / "monitored.json", ("AAPL", "IBM"), limit=3)
 
-    assert monitored.add(["IBM", "META"])
-    assert not monitored.add(["MSFT"])
+    monitored.add(["IBM", "META"])
+    with pytest.raises(RangeInvalid, match="more than 3 symbols"):
+        monitored.add(["MSFT"])
     monitored.remove(["AAPL", "NOPE"])
 
     assert monitored.symbols == ("IBM", "META")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from actors.alerts.intake import AlertIntake
 from actors.alerts.price_alerts import PriceAlerts
 from actors.alerts.rules import Reference
-from actors.alerts.system import News, of_news
+from actors.alerts.system import ServiceEvent, service_alert
 from actors.alerts.user_rules import UserRules
 from actors.feed.client import FeedClient
 from actors.hub.client import Follower, HubClient
@@ -288,7 +288,7 @@ def test_alerts_beyond_what_may_wait_come_again(monkeypatch: pytest.MonkeyPatch)
     for one in (made, free):
         one._rules.remove("quotes")
         one.on_snapshot(Snapshot(Position("e", 0), ()))
-    service = of_news(News("store", "away", "error", 1.0), "replay", True, 1.0)
+    service = service_alert(ServiceEvent("store", "away", "error", 1.0), "replay", True, 1.0)
     made.add([service] * 2)  # of the service: few, and never held back
     made.on_batch(Batch(Position("e", 1), (price(110.0),)))
     assert made.waiting == [service] * 2

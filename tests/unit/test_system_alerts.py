@@ -6,7 +6,7 @@ import asyncio
 from pathlib import Path
 
 from actors.alerts.firing import give
-from actors.alerts.system import DAMPED_S, SystemWatch, of_news
+from actors.alerts.system import DAMPED_S, SystemWatch, service_alert
 from infra.db.alerts import AlertState
 from infra.db.store import Store
 from infra.db.unit import Unit
@@ -77,7 +77,7 @@ def test_each_news_is_an_alert_and_the_same_again_none(tmp_path: Path) -> None:
             *(watch.good("store", NOW_S + second) if second % 15 == 14 else ()),
         )
     ]
-    pending = [of_news(one, "replay", True, one.at_s + DAMPED_S) for one in news]
+    pending = [service_alert(one, "replay", True, one.at_s + DAMPED_S) for one in news]
 
     async def numbers() -> list[int]:
         store = Store(file_url(tmp_path / "store.db"))
