@@ -11,7 +11,8 @@ from typing import Any
 
 import orjson
 
-from actors.monitor.alerting.engine import AlertEngine, Happening, Resolved, ServiceAlert
+from actors.monitor.alerting.alert import Happening, Resolved, ServiceAlert
+from actors.monitor.alerting.engine import AlertEngine
 from actors.monitor.alerting.history import shown
 from actors.monitor.alerting.history import statistics as statistics_of
 from actors.monitor.alerting.rules import DEFAULT_RULES, ServiceAlertRule, checked

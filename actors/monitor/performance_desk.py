@@ -11,10 +11,13 @@ from typing import Any
 import orjson
 
 from actors.monitor import summary
-from actors.monitor.grades import Finding, Grade, Watch, grade, health, worst
+from actors.monitor.findings import Finding, Watch
+from actors.monitor.grades import Grade, grade
+from actors.monitor.health import health, worst
 from actors.monitor.keeping import Keeping
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
+from actors.monitor.report import recommendations, report
 from actors.monitor.sampling import Machine, Sampler, largest_process, quantile
 from actors.runtime import exposed
 from infra.errors import MonitorUnknown
@@ -140,7 +143,7 @@ class PerformanceDesk:
                 "failed": sum(reading.tasks_failed for reading in self.fine),
             },
             "stages": _stages(self._families),
-            "recommendations": summary.recommendations(self.own_minutes),
+            "recommendations": recommendations(self.own_minutes),
         }
 
     @exposed
@@ -160,7 +163,7 @@ class PerformanceDesk:
     @exposed
     async def report(self, hours: float) -> dict[str, Any]:
         """Return all that the last hours say."""
-        return summary.report(self._readings(hours), hours, self._keeping.clock.time_s())
+        return report(self._readings(hours), hours, self._keeping.clock.time_s())
 
     @exposed
     async def health(self) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Optimisation rules: switched, judged by what came of it, and taken back where that was worse."""
+"""Optimisation rules: switched, evaluated by what came of it, and taken back where that was worse."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from dataclasses import asdict
 from typing import Any
 
 from actors.monitor.keeping import Keeping
-from actors.monitor.optimisation.judge import (
-    judge,
+from actors.monitor.optimisation.evaluation import (
+    evaluate,
     looks_due,
     rollback_condition,
     window_after,
@@ -99,9 +99,9 @@ class RuleDesk:
     # -- looking ----------------------------------------------------------------------------
 
     async def look(self) -> None:
-        """Judge the last switch of each rule for 15 minutes; roll back what made it worse.
+        """Evaluate the last switch of each rule for 15 minutes; roll back what made it worse.
 
-        A rule that was switched again is judged by what came of that alone.
+        A rule that was switched again is evaluated by what came of that alone.
         """
         now_s = self._now_s
         if not self._watches or now_s - self._looked_s < self._every_s - 1.0:
@@ -111,12 +111,12 @@ class RuleDesk:
         for event in newest.values():
             due = looks_due(event.applied_at_s, now_s)
             if event.status == "enabled" and due > self._looks.get(event.number, 0):
-                await self._judge(event)
+                await self._evaluate(event)
                 self._looks[event.number] = due
         known = {event.number for event in newest.values()}
         self._looks = {number: n for number, n in self._looks.items() if number in known}
 
-    async def _judge(self, event: Event) -> None:
+    async def _evaluate(self, event: Event) -> None:
         at_s, events = event.applied_at_s, self._book.history
         since_s = max((one.applied_at_s for one in events if one.number < event.number),
                       default=float("-inf"))  # fmt: skip
@@ -127,7 +127,7 @@ class RuleDesk:
         rule = self._book.rules.get(event.rule_id)
         if rule is None or not after:  # it may have been removed during this look
             return
-        verdict = judge(rule, before, after)
+        verdict = evaluate(rule, before, after)
         logger.info("rule.judged", extra={"rule": event.rule_id, "verdict": verdict.verdict})
         async with self._draft() as book:
             book.set_after(event.number, performance_of(after))
@@ -280,7 +280,7 @@ class RuleDesk:
 
     @exposed
     async def watch(self, on: bool, every_s: float | None = None) -> None:
-        """Judge switches, every so many seconds, or no more."""
+        """Evaluate switches, every so many seconds, or no more."""
         async with self._turn:
             every_s = self._every_s if every_s is None else every_s
             await self._put(self._book, on, every_s)

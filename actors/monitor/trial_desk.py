@@ -23,7 +23,7 @@ from actors.monitor.experiments.definition import (
 )
 from actors.monitor.experiments.ledger import Ledger, Tally
 from actors.monitor.keeping import Keeping
-from actors.monitor.optimisation.rules import REQUEST_SCOPED
+from actors.monitor.optimisation.built_in import REQUEST_SCOPED
 from actors.monitor.plain import plain
 from actors.monitor.rule_desk import RuleDesk
 from actors.runtime import exposed

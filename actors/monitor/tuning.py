@@ -5,27 +5,21 @@ from __future__ import annotations
 import math
 from collections import deque
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
-from statistics import fmean
-from typing import Any, Literal
+from dataclasses import replace
+from typing import Any
 
-from actors.monitor.comparison import MeanChange, measured, percent_of, within
 from actors.monitor.grades import DEFAULTS, Thresholds, exceeded, is_poor_run
+from actors.monitor.knobs import CACHE_SHARES, TTL_FACTORS, Change, Knobs, Trigger
 from actors.monitor.metrics import METRICS
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
+from actors.monitor.reviews import REVIEW_AFTER_S, WINDOW_S, Undo, review_of
 
-CACHE_SHARES = (0.2, 2.0)
-TTL_FACTORS = (0.5, 4.0)
 BATCH_MS_MOST = 20.0
 PREFETCHED = 5
 
 COOL_DOWN_S = 1_800.0
 REST_S = 7_200.0  # what was undone is not tried again for so long
-SETTLING_S = 120.0
-WINDOW_S = 600.0
-REVIEW_AFTER_S = SETTLING_S + WINDOW_S
-LEAST_READINGS = 5
 _FORCED_EVERY_S = 600.0
 _LOOKED_AT = 5
 _MUST_HOLD = 3
@@ -39,167 +33,6 @@ MEMORY_RULE, ASYNC_RULE = "memory_optimization_basic", "async_api_endpoints"
 ALL_RULES = (MEMORY_RULE, "caching_technical_analysis", "caching_price_data", ASYNC_RULE)
 _LIMITS = {MEMORY: 85.0, RESPONSE: 1_500.0, HITS: 60.0}
 _RULES = {MEMORY: (MEMORY_RULE,), RESPONSE: (ASYNC_RULE,)}
-_ERROR_RATE = 0.025  # of each side
-
-Verdict = Literal["better", "worse", "no difference", "not enough readings"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Knobs:
-    """Settings that are tuned while the service runs.
-
-    `cache_share` multiplies the sizes of caches, 0.2 to 2; `ttl_factor` their lifetimes, 0.5 to
-    4. `batch_ms`: how long the hub collects. `task_at_once`: tasks in flight. `prefetch`: symbols
-    whose answers are made before they are asked for. Raises ValueError for what cannot be.
-    """
-
-    cache_share: float = 1.0
-    ttl_factor: float = 1.0
-    batch_ms: float
-    task_at_once: int
-    prefetch: tuple[str, ...] = ()
-
-    def __post_init__(self) -> None:
-        _check("cache_share", self.cache_share, *CACHE_SHARES)
-        _check("ttl_factor", self.ttl_factor, *TTL_FACTORS)
-        _check("batch_ms", self.batch_ms, 0, 1_000)
-        _check("task_at_once", self.task_at_once, 1, 256)
-
-
-def _check(name: str, value: float, low: float, high: float) -> None:
-    if not low <= value <= high:
-        raise ValueError(f"{name} must be from {low:g} to {high:g}, got {value!r}")
-
-
-@dataclass(frozen=True, slots=True)
-class Trigger:
-    """A metric that stays beyond its limit, with its newest value."""
-
-    metric: str
-    value: float
-    limit: float
-
-
-@dataclass(frozen=True, slots=True)
-class Change:
-    """Settings as they were and as they are to be.
-
-    `needs_rules`: optimisation rules that are to be on, of those that are not. `is_forced`: for
-    five poor readings in a row. `sheds_memory`: caches are purged and halved at once.
-    """
-
-    at_s: float
-    before: Knobs
-    after: Knobs
-    reason: str
-    triggers: tuple[Trigger, ...]
-    needs_rules: tuple[str, ...] = ()
-    is_forced: bool = False
-    sheds_memory: bool = False
-
-    @property
-    def name(self) -> str:
-        """The name of the alert that tells of it."""
-        return "force_auto_tuning_completed" if self.is_forced else "auto_tuning_completed"
-
-
-# -- what came of a change ------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """A metric in the ten minutes before a change and 2 to 12 minutes after it.
-
-    `low` and `high`: the 95 % interval of the difference of the means, after less before, in the
-    metric's unit; None with fewer than five readings on a side.
-    """
-
-    metric: str
-    before_readings: int
-    after_readings: int
-    before_mean: float | None
-    after_mean: float | None
-    change_percent: float | None
-    low: float | None
-    high: float | None
-    verdict: Verdict
-
-
-@dataclass(frozen=True, slots=True)
-class Review:
-    """What came of a change, by its triggers' metrics."""
-
-    at_s: float
-    change: Change
-    outcomes: tuple[Outcome, ...]
-
-    @property
-    def is_worse(self) -> bool:
-        """Whether it is to be undone."""
-        return any(outcome.verdict == "worse" for outcome in self.outcomes)
-
-    def as_dict(self) -> dict[str, Any]:
-        """Return plain types that JSON takes."""
-        return {**plain(self), "is_worse": self.is_worse}
-
-
-@dataclass(frozen=True, slots=True)
-class Undo:
-    """A change that made things worse, and the settings to go back to.
-
-    `rules`: those that were switched on for it.
-    """
-
-    review: Review
-    reason: str
-
-    @property
-    def knobs(self) -> Knobs:
-        """The settings as they were before the change."""
-        return self.review.change.before
-
-    @property
-    def rules(self) -> tuple[str, ...]:
-        """The rules to switch off again."""
-        return self.review.change.needs_rules
-
-
-def review_of(change: Change, readings: Sequence[Reading], now_s: float) -> Review:
-    """Compare the triggers' metrics before and after a change."""
-    at_s = change.at_s
-    before = within(readings, WINDOW_S, at_s)
-    after = within(readings, WINDOW_S, at_s + REVIEW_AFTER_S)
-    return Review(now_s, change, tuple(outcome(t.metric, before, after) for t in change.triggers))
-
-
-def outcome(metric: str, before: Sequence[Reading], after: Sequence[Reading]) -> Outcome:
-    """Compare the means of a metric by Welch's t interval; readings without it are left out.
-
-    The change was made because readings were bad, so some of what is better after it is chance.
-    Neighbouring readings are alike, so the interval is narrower than it should be.
-    """
-    was, now = measured(before, metric), measured(after, metric)
-    if min(len(was), len(now)) >= LEAST_READINGS:
-        moved = MeanChange(was, now, _ERROR_RATE)
-        return Outcome(
-            metric, len(was), len(now), moved.was, moved.now, moved.percent, *moved.interval,
-            _verdict(metric, moved),
-        )  # fmt: skip
-    old, new = fmean(was) if was else None, fmean(now) if now else None
-    percent = None if old is None or new is None else percent_of(new - old, old)
-    return Outcome(
-        metric, len(was), len(now), old, new, percent, None, None, "not enough readings"
-    )
-
-
-def _verdict(metric: str, moved: MeanChange) -> Verdict:
-    better = 1 if METRICS[metric].better == "higher" else -1
-    if moved.is_certain(better):
-        return "better"
-    return "worse" if moved.is_certain(-better) else "no difference"
-
-
-# -- what is to be changed ------------------------------------------------------------------
 
 
 class Tuner:

@@ -9,11 +9,13 @@ from typing import Any
 
 from actors.monitor.comparison import within
 from actors.monitor.keeping import Keeping
+from actors.monitor.knobs import Knobs
 from actors.monitor.performance_desk import PerformanceDesk
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
+from actors.monitor.reviews import REVIEW_AFTER_S, WINDOW_S
 from actors.monitor.rule_desk import RuleDesk
-from actors.monitor.tuning import REVIEW_AFTER_S, WINDOW_S, Knobs, Tuner
+from actors.monitor.tuning import Tuner
 from actors.runtime import exposed
 from actors.turn import Turn
 from infra.settings import Settings

@@ -7,10 +7,11 @@ from typing import Any
 
 import pytest
 
+from actors.monitor.knobs import Change, Knobs, Trigger
 from actors.monitor.performance_desk import READING
 from actors.monitor.plain import plain
+from actors.monitor.reviews import REVIEW_AFTER_S
 from actors.monitor.sampling import Machine
-from actors.monitor.tuning import REVIEW_AFTER_S, Change, Knobs, Trigger
 from infra.clock import utc
 from infra.db.happenings import Happening
 from infra.db.unit import Unit

@@ -7,21 +7,15 @@ from typing import Any
 
 import pytest
 
-from actors.monitor.grades import (
+from actors.monitor.findings import (
     CONSECUTIVE_POOR,
     PERFORMANCE_DEGRADATION,
     THRESHOLD_VIOLATION,
-    Check,
-    Grade,
-    Thresholds,
     Watch,
     degradation,
-    exceeded,
-    grade,
-    health,
-    is_poor_run,
-    worst,
 )
+from actors.monitor.grades import Grade, Thresholds, exceeded, grade, is_poor_run
+from actors.monitor.health import Check, health, worst
 from actors.monitor.reading import Reading
 from tests.unit.test_readings import every_minute, reading
 

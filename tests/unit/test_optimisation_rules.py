@@ -11,20 +11,14 @@ from typing import Any
 import pytest
 
 from actors.monitor.metrics import METRICS
+from actors.monitor.optimisation.built_in import BUILT_IN, REQUEST_SCOPED
 from actors.monitor.optimisation.registry import (
     HISTORY_MAX,
     RULES_MAX,
     RuleRegistry,
     performance_of,
 )
-from actors.monitor.optimisation.rules import (
-    BUILT_IN,
-    NAMES_MAX,
-    REQUEST_SCOPED,
-    TYPES,
-    checked_new,
-    threshold_from,
-)
+from actors.monitor.optimisation.rules import NAMES_MAX, TYPES, checked_new, threshold_from
 from actors.monitor.reading import Reading
 from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid
 

@@ -13,16 +13,9 @@ from prometheus_client import CollectorRegistry, Histogram
 
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading, RouteFigures
+from actors.monitor.report import recommendations, report
 from actors.monitor.sampling import Machine, Sampler, is_judged, largest_process, quantile
-from actors.monitor.summary import (
-    current,
-    recommendations,
-    report,
-    routes,
-    summary,
-    trend,
-    windowed,
-)
+from actors.monitor.summary import current, routes, summary, trend, windowed
 from infra.caches.counted import READS
 from infra.metrics import Families, MetricsTable, ProcessReport, Sample
 from serve.rest.memory_view import cache_stats, overall_rate_pct

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from actors.monitor.alerting.engine import ServiceAlert
+from actors.monitor.alerting.alert import ServiceAlert
 from actors.monitor.alerting.history import shown, statistics
 
 NOW_S = 1_700_000_000.0  # 2023-11-14 22:13:20 UTC

@@ -13,17 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from actors.monitor.alerting.engine import (
-    RULE_CHANGED,
-    RULE_DISABLED,
-    RULE_REMOVED,
-    AlertEngine,
-    Flapping,
-    Happening,
-    Resolved,
-    ServiceAlert,
-    Triggered,
-)
+from actors.monitor.alerting.alert import Flapping, Happening, Resolved, ServiceAlert, Triggered
+from actors.monitor.alerting.engine import AlertEngine
 from actors.monitor.alerting.rules import (
     CHANNELS,
     CONDITIONS,
@@ -32,6 +23,7 @@ from actors.monitor.alerting.rules import (
     ServiceAlertRule,
     checked,
 )
+from actors.monitor.alerting.watch import RULE_CHANGED, RULE_DISABLED, RULE_REMOVED
 from actors.monitor.metrics import METRICS
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading

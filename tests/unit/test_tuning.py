@@ -11,18 +11,11 @@ import pytest
 from scipy import stats as scipy_stats  # type: ignore[import-untyped]
 
 from actors.monitor.comparison import MeanChange
+from actors.monitor.knobs import Change, Knobs, Trigger
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
-from actors.monitor.tuning import (
-    ALL_RULES,
-    ASYNC_RULE,
-    MEMORY_RULE,
-    Change,
-    Knobs,
-    Trigger,
-    Tuner,
-    outcome,
-)
+from actors.monitor.reviews import outcome
+from actors.monitor.tuning import ALL_RULES, ASYNC_RULE, MEMORY_RULE, Tuner
 from tests.unit.test_readings import NOW_S, every_minute, reading
 
 KNOBS = Knobs(batch_ms=3.0, task_at_once=4)

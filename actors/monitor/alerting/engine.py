@@ -5,117 +5,20 @@ Time is given, nothing is asked here.
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, ClassVar
+from dataclasses import replace
+from typing import Any
 
+from actors.monitor.alerting.alert import Happening, ServiceAlert
 from actors.monitor.alerting.rules import DEFAULT_RULES, ServiceAlertRule, checked
+from actors.monitor.alerting.watch import RULE_DISABLED, RuleWatch, subject_of
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
-from infra.clock import utc
 
-SHORTEST_CLEAR_S = 30.0
-FLAPPING_RETURNS = 3
-FLAPPING_WITHIN_S = 3_600.0
-FLAPPING_CLEAR_S = 600.0
 # What was not measured for longer counts anew: nobody knows what was between.
 LONGEST_GAP_S = 300.0
 _GAP_SPANS = 3.0  # of readings that are far apart
-
-CLEARED = "the condition cleared"
-RULE_DISABLED = "the rule was disabled"
-RULE_REMOVED = "the rule was removed"
-RULE_CHANGED = "the rule was changed"
-
-
-@dataclass(frozen=True, slots=True)
-class ServiceAlert:
-    """One trouble, from when its rule told of it until it is over; it comes back `repeats` times.
-
-    Times are Unix seconds. `acknowledged` is of the present occurrence: a return takes it away.
-    """
-
-    id: str
-    rule_id: str
-    title: str
-    message: str
-    severity: str
-    metric_name: str
-    current_value: float
-    threshold: float
-    triggered_at_s: float
-    resolved_at_s: float | None = None
-    resolved_reason: str | None = None
-    acknowledged: bool = False
-    acknowledged_at_s: float | None = None
-    repeats: int = 0
-    is_flapping: bool = False
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it is not over."""
-        return self.resolved_at_s is None
-
-
-@dataclass(frozen=True, slots=True)
-class _Telling:
-    alert: ServiceAlert
-
-    kind: ClassVar[str]
-
-    @property
-    def notice_id(self) -> str:
-        """The same however often this is told, another for all else; 40 characters."""
-        told = f"{self.alert.id} {self.kind} {self.alert.repeats}"
-        return f"service-{hashlib.sha256(told.encode()).hexdigest()[:32]}"
-
-
-@dataclass(frozen=True, slots=True)
-class Triggered(_Telling):
-    """An alert began, or came back and stays: then `repeats` is not 0."""
-
-    kind: ClassVar[str] = "triggered"
-
-    @property
-    def text(self) -> str:
-        """What is told, in sentences."""
-        back = "It is back, and stays. " if self.alert.repeats else ""
-        return f"{back}{self.alert.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Resolved(_Telling):
-    """An alert is over; its `resolved_reason` says why."""
-
-    kind: ClassVar[str] = "resolved"
-
-    @property
-    def text(self) -> str:
-        """What is told, in sentences."""
-        alert = self.alert
-        since = utc(alert.triggered_at_s).strftime("%H:%M:%S")
-        return f"Over, after it began at {since} UTC: {alert.resolved_reason}. {alert.message}"
-
-
-@dataclass(frozen=True, slots=True)
-class Flapping(_Telling):
-    """An alert keeps coming back. It is active, and its end is told once it stays away."""
-
-    kind: ClassVar[str] = "flapping"
-
-    @property
-    def text(self) -> str:
-        """What is told, in sentences."""
-        quiet_min = FLAPPING_CLEAR_S / 60.0
-        return (
-            f"It came back {FLAPPING_RETURNS} times within an hour; its end is told when it was "
-            f"away for {quiet_min:g} minutes. {self.alert.message}"
-        )
-
-
-Happening = Triggered | Resolved | Flapping
 
 
 class AlertEngine:
@@ -130,7 +33,7 @@ class AlertEngine:
 
     def __init__(self, rules: Iterable[ServiceAlertRule] = DEFAULT_RULES) -> None:
         self._rules = {rule.id: checked(rule) for rule in rules}
-        self._watches: dict[str, _Watch] = {}
+        self._watches: dict[str, RuleWatch] = {}
         self._changed: list[ServiceAlert] = []
 
     def look(self, reading: Reading, now_s: float) -> list[Happening]:
@@ -142,7 +45,7 @@ class AlertEngine:
             value = reading.value(rule.metric_name)
             if not rule.enabled or value is None or not math.isfinite(value):
                 continue
-            watch = self._watches.setdefault(rule.id, _Watch(_subject(rule)))
+            watch = self._watches.setdefault(rule.id, RuleWatch(subject_of(rule)))
             before = watch.alert
             told += watch.look(rule, value, now_s, longest_gap_s)
             self._note(before, watch.alert)
@@ -208,7 +111,7 @@ class AlertEngine:
         Alerts whose rule is gone, disabled or another by now end with the next reading.
         """
         self._watches = {
-            rule_id: restored(_Watch, body) for rule_id, body in state["watches"].items()
+            rule_id: restored(RuleWatch, body) for rule_id, body in state["watches"].items()
         }
         self._changed = []
 
@@ -229,140 +132,6 @@ class AlertEngine:
     def _note(self, before: ServiceAlert | None, after: ServiceAlert | None) -> None:
         if after is not None and _lasting(after) != _lasting(before):
             self._changed.append(after)
-
-
-@dataclass(slots=True)
-class _Watch:
-    """What is known of one rule. `subject` is what it looks at; `alert` the open or last one."""
-
-    subject: str
-    seen_at_s: float | None = None
-    met_since_s: float | None = None
-    clear_since_s: float | None = None
-    alert: ServiceAlert | None = None
-    is_told: bool = False  # people believe that it is active
-    end_told_at_s: float | None = None
-    returned_at_s: list[float] = field(default_factory=list)  # within the hour
-
-    def look(
-        self, rule: ServiceAlertRule, value: float, now_s: float, longest_gap_s: float
-    ) -> list[Happening]:
-        if self.seen_at_s is not None and now_s - self.seen_at_s > longest_gap_s:
-            self.count_anew()
-        self.seen_at_s = now_s
-        self.met_since_s = _since(self.met_since_s, rule.is_met(value), now_s)
-        self.clear_since_s = _since(self.clear_since_s, rule.is_clear(value), now_s)
-        if self.alert is None or not self.alert.is_active:
-            return self._begin(rule, value, now_s)
-        self.alert = _renewed(self.alert, rule, value)
-        if self._is_over(self.alert, rule, now_s):
-            return self.close(CLEARED, now_s)
-        return self._tell_late(self.alert, rule, now_s)
-
-    def close(self, reason: str, now_s: float) -> list[Happening]:
-        if self.alert is None or not self.alert.is_active:
-            return []
-        self.alert = replace(self.alert, resolved_at_s=now_s, resolved_reason=reason)
-        if not self.is_told:
-            return []
-        self.is_told = False
-        self.end_told_at_s = now_s
-        return [Resolved(self.alert)]
-
-    def count_anew(self) -> None:
-        self.met_since_s = self.clear_since_s = None
-
-    def why_retired(self, rule: ServiceAlertRule | None) -> str | None:
-        if rule is None:
-            return RULE_REMOVED
-        if self.subject != _subject(rule):
-            return RULE_CHANGED
-        return None if rule.enabled else RULE_DISABLED
-
-    def _begin(self, rule: ServiceAlertRule, value: float, now_s: float) -> list[Happening]:
-        if self.met_since_s is None or now_s - self.met_since_s < rule.duration_s:
-            return []
-        if self.alert is not None and self.alert.resolved_at_s is not None:
-            if now_s - self.alert.resolved_at_s < _cooldown_s(rule):
-                return self._return(_renewed(self.alert, rule, value), now_s)
-        self.alert = _alert(rule, value, now_s)
-        self.returned_at_s = []
-        self.is_told = True
-        return [Triggered(self.alert)]
-
-    def _return(self, alert: ServiceAlert, now_s: float) -> list[Happening]:
-        recent = [at_s for at_s in self.returned_at_s if now_s - at_s < FLAPPING_WITHIN_S]
-        self.returned_at_s = [*recent, now_s]
-        was_flapping = alert.is_flapping
-        self.alert = replace(
-            alert,
-            resolved_at_s=None,
-            resolved_reason=None,
-            acknowledged=False,
-            acknowledged_at_s=None,
-            repeats=alert.repeats + 1,
-            is_flapping=was_flapping or len(self.returned_at_s) >= FLAPPING_RETURNS,
-        )
-        if was_flapping or not self.alert.is_flapping:
-            return []
-        self.is_told = True
-        return [Flapping(self.alert)]
-
-    def _is_over(self, alert: ServiceAlert, rule: ServiceAlertRule, now_s: float) -> bool:
-        enough_s = max(rule.duration_s, SHORTEST_CLEAR_S)
-        if alert.is_flapping:
-            enough_s = max(enough_s, FLAPPING_CLEAR_S)
-        return self.clear_since_s is not None and now_s - self.clear_since_s >= enough_s
-
-    def _tell_late(
-        self, alert: ServiceAlert, rule: ServiceAlertRule, now_s: float
-    ) -> list[Happening]:
-        """Tell of a return that lasts: people were told that it ended."""
-        if self.is_told or alert.acknowledged or self.met_since_s is None:
-            return []
-        if self.end_told_at_s is not None and now_s - self.end_told_at_s < _cooldown_s(rule):
-            return []
-        self.is_told = True
-        return [Triggered(alert)]
-
-
-def _subject(rule: ServiceAlertRule) -> str:
-    return f"{rule.metric_name} {rule.condition}"
-
-
-def _cooldown_s(rule: ServiceAlertRule) -> float:
-    return rule.cooldown_minutes * 60.0
-
-
-def _since(since_s: float | None, holds: bool, now_s: float) -> float | None:
-    if not holds:
-        return None
-    return now_s if since_s is None else since_s
-
-
-def _alert(rule: ServiceAlertRule, value: float, now_s: float) -> ServiceAlert:
-    return ServiceAlert(
-        id=f"{rule.id}_{round(1_000 * now_s)}",
-        rule_id=rule.id,
-        title=rule.name,
-        message=rule.sentence(value),
-        severity=rule.severity,
-        metric_name=rule.metric_name,
-        current_value=value,
-        threshold=rule.threshold,
-        triggered_at_s=now_s,
-    )
-
-
-def _renewed(alert: ServiceAlert, rule: ServiceAlertRule, value: float) -> ServiceAlert:
-    return replace(
-        alert,
-        title=rule.name,
-        message=rule.sentence(value),
-        severity=rule.severity,
-        current_value=value,
-        threshold=rule.threshold,
-    )
 
 
 def _lasting(alert: ServiceAlert | None) -> ServiceAlert | None:

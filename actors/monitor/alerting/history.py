@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from actors.monitor.alerting.engine import ServiceAlert
+from actors.monitor.alerting.alert import ServiceAlert
 from infra.clock import utc
 
 _HOUR_S = 3_600.0

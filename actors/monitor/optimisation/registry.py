@@ -12,7 +12,8 @@ from typing import Any, Literal
 from actors.monitor.checking import refusal
 from actors.monitor.comparison import measured
 from actors.monitor.metrics import METRICS
-from actors.monitor.optimisation.rules import BUILT_IN, Rule, checked_new
+from actors.monitor.optimisation.built_in import BUILT_IN
+from actors.monitor.optimisation.rules import Rule, checked_new
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from infra.errors import MonitorConflict, MonitorUnknown, RangeInvalid

@@ -18,9 +18,9 @@ WINDOW_S = 900.0
 SETTLING_S = 60.0  # after a switch, while caches fill or empty
 BLOCK_S = 60.0
 BLOCKS_MIN = 5
-# Seconds after a switch at which it is judged. Each look is one more chance of a false alarm.
+# Seconds after a switch at which it is evaluated. Each look is one more chance of a false alarm.
 LOOKS_S = (360.0, 660.0, 900.0)
-# Of a false rollback: of one judgement, over all its thresholds and looks (Bonferroni).
+# Of a false rollback: of one evaluation, over all its thresholds and looks (Bonferroni).
 ERROR_RATE = 0.01
 # A worsening this small is told, but not worth a rollback, even if it is certain.
 WORSENING_MIN_PERCENT = 5.0
@@ -47,7 +47,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class Evaluation:
     """All thresholds of a rule; the first of worse, below_target, not_enough_data, ok, … counts.
 
     `not_judged`: there is nothing from before the switch.
@@ -95,24 +95,24 @@ def window_after(
 
 
 def looks_due(at_s: float, now_s: float) -> int:
-    """Return how many looks at a switch are due; judge it when that has grown."""
+    """Return how many looks at a switch are due; evaluate it when that has grown."""
     return sum(now_s - at_s >= look_s for look_s in LOOKS_S)
 
 
-def judge(rule: Rule, before: Sequence[Reading], after: Sequence[Reading]) -> Judgement:
-    """Judge a switch by the rule's thresholds; oldest readings first.
+def evaluate(rule: Rule, before: Sequence[Reading], after: Sequence[Reading]) -> Evaluation:
+    """Evaluate a switch by the rule's thresholds; oldest readings first.
 
     Means of minutes are compared by a one-sided Welch test. Its standard error is widened for
     the correlation that is left between neighbouring minutes. The level is such that one switch
-    without effect is rolled back in 1 % of cases at most, if it is judged at `LOOKS_S`.
+    without effect is rolled back in 1 % of cases at most, if it is evaluated at `LOOKS_S`.
     """
     thresholds = rule.thresholds
     if not before:
-        return Judgement(rule.id, "not_judged", ())
+        return Evaluation(rule.id, "not_judged", ())
     measured = sum(one.metric is not None for one in thresholds)
     level = ERROR_RATE / (len(LOOKS_S) * max(measured, 1))
     findings = tuple(_finding(one, before, after, level) for one in thresholds)
-    return Judgement(rule.id, _overall(findings), findings)
+    return Evaluation(rule.id, _overall(findings), findings)
 
 
 def rollback_condition(rule: Rule) -> str:

@@ -12,17 +12,18 @@ import numpy as np
 import pytest
 from scipy.signal import lfilter  # type: ignore[import-untyped]
 
-from actors.monitor.optimisation.judge import (
+from actors.monitor.optimisation.built_in import BUILT_IN
+from actors.monitor.optimisation.evaluation import (
     LOOKS_S,
+    Evaluation,
     Finding,
-    Judgement,
-    judge,
+    evaluate,
     looks_due,
     rollback_condition,
     window_after,
     window_before,
 )
-from actors.monitor.optimisation.rules import BUILT_IN, Rule
+from actors.monitor.optimisation.rules import Rule
 from actors.monitor.plain import plain
 from actors.monitor.reading import Reading
 from tests.unit.test_optimisation_rules import ASYNC, CALM, HEAVY, MEMORY, PRICES, STREAMING, TA
@@ -78,20 +79,20 @@ def steady(**rows: Sequence[float | None]) -> list[Reading]:
     return readings(filled)
 
 
-def judged(rule: Rule, found: Sequence[Reading], until_s: float = LOOKS_S[-1]) -> Judgement:
+def evaluated(rule: Rule, found: Sequence[Reading], until_s: float = LOOKS_S[-1]) -> Evaluation:
     after = window_after(found, SWITCH_S, until_s=SWITCH_S + until_s)
-    return judge(rule, window_before(found, SWITCH_S), after)
+    return evaluate(rule, window_before(found, SWITCH_S), after)
 
 
 def is_rolled_back(rule: Rule, found: Sequence[Reading]) -> bool:
-    return any(judged(rule, found, look_s).is_rollback for look_s in LOOKS_S)
+    return any(evaluated(rule, found, look_s).is_rollback for look_s in LOOKS_S)
 
 
 def rule(**thresholds: float) -> Rule:
     return Rule("mine", "Mine", "", "caching", ("all",), (), thresholds, switches=False)
 
 
-def only(found: Judgement) -> Finding:
+def only(found: Evaluation) -> Finding:
     (finding,) = found.findings
     return finding
 
@@ -140,7 +141,7 @@ def test_one_outlier_does_not_roll_back(rule_id: str, place: int) -> None:
 def check(
     thresholds: dict[str, float], metric: str, before: float | None, after: float | None
 ) -> str:
-    return only(judged(rule(**thresholds), steady(**{metric: (before, after)}))).verdict
+    return only(evaluated(rule(**thresholds), steady(**{metric: (before, after)}))).verdict
 
 
 @pytest.mark.parametrize(
@@ -200,19 +201,19 @@ def test_an_improvement_is_a_target_and_its_opposite_is_worse(
 def test_a_limit_that_a_mean_near_it_crosses_by_chance_is_only_told() -> None:
     restless = [60.0 if index // 6 % 2 else 79.0 for index in range(COUNT // 2)]
     found = readings({"cache_hit_rate": np.array([*restless, *[69.0] * (COUNT // 2)])})
-    finding = only(judged(rule(cache_hit_rate_minimum=70.0), found))
+    finding = only(evaluated(rule(cache_hit_rate_minimum=70.0), found))
     assert finding.before_mean == pytest.approx(70.0, abs=1.0)
     assert (finding.after_mean, finding.verdict) == (69.0, "below_target")
 
 
 def test_fewer_questions_of_clients_are_no_reason_to_roll_back() -> None:
-    found = judged(BUILT_IN[ASYNC], steady(requests_per_second=(100.0, 1.0)))
+    found = evaluated(BUILT_IN[ASYNC], steady(requests_per_second=(100.0, 1.0)))
     assert (found.verdict, found.is_rollback) == ("below_target", False)
 
 
 def test_a_mean_over_the_threshold_that_may_be_chance_is_not_worse() -> None:
     found = simulated(3, spread=2.0, avg_response_ms=1.3)
-    finding = only(judged(rule(response_time_increase_percent=0.0), found))
+    finding = only(evaluated(rule(response_time_increase_percent=0.0), found))
     assert finding.change_percent is not None
     assert finding.interval is not None
     assert finding.change_percent > 0
@@ -221,11 +222,11 @@ def test_a_mean_over_the_threshold_that_may_be_chance_is_not_worse() -> None:
 
 
 def test_what_nothing_measures_is_not_guessed() -> None:
-    found = judged(BUILT_IN[STREAMING], steady(event_loop_lag_ms=(1.0, 1.0)))
+    found = evaluated(BUILT_IN[STREAMING], steady(event_loop_lag_ms=(1.0, 1.0)))
     assert [one.verdict for one in found.findings] == ["ok", "not_measured"]
     assert found.findings[1].after_mean is None
     assert found.verdict == "ok"
-    alone = judged(rule(connection_stability_minimum=95.0), steady())
+    alone = evaluated(rule(connection_stability_minimum=95.0), steady())
     assert (alone.verdict, alone.is_rollback) == ("not_measured", False)
 
 
@@ -235,7 +236,7 @@ def test_what_nothing_measures_is_not_guessed() -> None:
 def test_a_rule_without_a_past_is_not_judged() -> None:
     found = steady(avg_response_ms=(100.0, 900.0))
     after = window_after(found, SWITCH_S)
-    verdict = judge(BUILT_IN[MEMORY], [], after)
+    verdict = evaluate(BUILT_IN[MEMORY], [], after)
     assert (verdict.verdict, verdict.findings, verdict.is_rollback) == ("not_judged", (), False)
 
 
@@ -245,8 +246,8 @@ def test_five_minutes_on_both_sides_are_the_least(blocks: int, verdict: str) -> 
     before, after = window_before(found, SWITCH_S), window_after(found, SWITCH_S)
     limit = rule(response_time_increase_percent=15.0)
     cut = blocks * 6
-    assert judge(limit, before, after[:cut]).verdict == verdict
-    assert judge(limit, before[-cut:], after).verdict == verdict
+    assert evaluate(limit, before, after[:cut]).verdict == verdict
+    assert evaluate(limit, before[-cut:], after).verdict == verdict
 
 
 def test_minutes_without_requests_do_not_count() -> None:
@@ -255,13 +256,13 @@ def test_minutes_without_requests_do_not_count() -> None:
         replace(one, avg_response_ms=None) if index % 6 >= 2 else one
         for index, one in enumerate(found)
     ]
-    finding = only(judged(rule(response_time_increase_percent=15.0), sparse))
+    finding = only(evaluated(rule(response_time_increase_percent=15.0), sparse))
     assert (finding.verdict, finding.after_mean) == ("not_enough_data", None)
     half = [
         replace(one, avg_response_ms=None) if index % 6 >= 3 else one
         for index, one in enumerate(found)
     ]
-    assert judged(rule(response_time_increase_percent=15.0), half).verdict == "worse"
+    assert evaluated(rule(response_time_increase_percent=15.0), half).verdict == "worse"
 
 
 def test_a_percentage_of_nothing_is_not_given() -> None:
@@ -275,7 +276,7 @@ def test_readings_that_come_late_stay_in_their_minute() -> None:
         replace(one, at_s=one.at_s + 0.4 * (index % 3))
         for index, one in enumerate(steady(avg_response_ms=(100.0, 200.0)))
     ]
-    finding = only(judged(rule(response_time_increase_percent=15.0), found))
+    finding = only(evaluated(rule(response_time_increase_percent=15.0), found))
     assert finding.change_percent == pytest.approx(100.0)
     assert finding.verdict == "worse"
 
@@ -301,12 +302,12 @@ def test_looks_come_due_one_after_the_other() -> None:
 
 
 def test_a_judgement_says_what_is_worse() -> None:
-    found = judged(BUILT_IN[MEMORY], steady(avg_response_ms=(100.0, 150.0)))
+    found = evaluated(BUILT_IN[MEMORY], steady(avg_response_ms=(100.0, 150.0)))
     assert found.reason == ("response_time_increase_percent 15: avg_response_time was 100, is 150")
     body = json.loads(json.dumps(plain(found)))
     assert body["verdict"] == "worse"
     assert body["findings"][1]["change_percent"] == pytest.approx(50.0)
-    assert judged(BUILT_IN[MEMORY], steady()).reason == ""
+    assert evaluated(BUILT_IN[MEMORY], steady()).reason == ""
 
 
 def test_rollback_conditions_name_only_what_can_roll_back() -> None:
