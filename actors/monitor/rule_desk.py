@@ -1,4 +1,4 @@
-"""Optimisation rules: switched, evaluated by what came of it, and taken back where that was worse."""
+"""Optimisation rules: switched, evaluated by what came of it, and rolled back where worse."""
 
 from __future__ import annotations
 
