@@ -81,7 +81,7 @@ from serve.edge.last_good import LastGood
 from serve.edge.near import NearCache
 from serve.rest.app import create_api
 from serve.rest.services import Services
-from tests.monitor_desks import LocalMonitor
+from tests.local_monitor import LocalMonitor
 from tests.settings import made_settings
 from tests.task_queues import LocalTasks
 

@@ -12,13 +12,13 @@ from typing import Any
 
 from actors.cache.client import CacheClient
 from actors.hub.client import HubClient
-from actors.monitor.alert_desk import ALERTS, AlertDesk
-from actors.monitor.keeping import Keeping
+from actors.monitor.alert_service import ALERTS, AlertService
+from actors.monitor.experiment_service import ExperimentService
 from actors.monitor.machine import MachineWatch
-from actors.monitor.performance_desk import DAY_H, READING, PerformanceDesk
-from actors.monitor.rule_desk import RuleDesk
-from actors.monitor.trial_desk import TrialDesk
-from actors.monitor.tuning_desk import TuningDesk
+from actors.monitor.performance_service import DAY_H, READING, PerformanceService
+from actors.monitor.repository import MonitorRepository
+from actors.monitor.rule_service import RuleService
+from actors.monitor.tuning_service import TuningService
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
 from actors.turn import Turn
@@ -51,20 +51,20 @@ class MonitorActor(ServiceActor):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         self._clock = SystemClock()
-        keeping = Keeping(open_store(settings, self._clock), self._clock)
-        self._keeping = keeping
+        repository = MonitorRepository(open_store(settings, self._clock), self._clock)
+        self._repository = repository
         self._cache = CacheClient(settings.actor_wait_s)
         self._hub = HubClient(settings.actor_wait_s)
         secret = settings.notify_secret.get_secret_value()
         operators = tuple((target, secret) for target in settings.targets)
-        self._performance = PerformanceDesk(keeping, self._tell_one, self.process)
-        self._alerts = AlertDesk(keeping, self._tell, operators, self.process)
-        self._rules = RuleDesk(
-            keeping, self._performance.fine, self._direct, self._alerts.say, self.process
+        self._performance = PerformanceService(repository, self._tell_one, self.process)
+        self._alerts = AlertService(repository, self._tell, operators, self.process)
+        self._rules = RuleService(
+            repository, self._performance.fine, self._direct, self._alerts.say, self.process
         )
-        self._trials = TrialDesk(keeping, self._rules, self._direct)
-        self._tuning = TuningDesk(
-            keeping,
+        self._experiments = ExperimentService(repository, self._rules, self._direct)
+        self._tuning = TuningService(
+            repository,
             settings,
             self._performance,
             self._rules,
@@ -72,11 +72,11 @@ class MonitorActor(ServiceActor):
             self._alerts.say,
             self._shed,
         )
-        self._desks = {
+        self._services = {
             "performance": self._performance,
             "alerts": self._alerts,
             "rules": self._rules,
-            "trials": self._trials,
+            "experiments": self._experiments,
             "tuning": self._tuning,
             "": self,
         }
@@ -112,11 +112,11 @@ class MonitorActor(ServiceActor):
     async def _load(self) -> None:
         while True:
             try:
-                for desk in (self._performance, self._alerts, self._rules, self._trials,
+                for service in (self._performance, self._alerts, self._rules, self._experiments,
                              self._tuning):  # fmt: skip
-                    await desk.load()
-                self._level = await self._keeping.get(_LEVEL) or ""
-                self._watches = await self._keeping.get(_WATCHES) is not False
+                    await service.load()
+                self._level = await self._repository.get(_LEVEL) or ""
+                self._watches = await self._repository.get(_WATCHES) is not False
                 break
             except StoreError as error:
                 logger.info("monitor.starting", extra={"reason": error.code})
@@ -134,17 +134,17 @@ class MonitorActor(ServiceActor):
         for one in findings:
             await self._alerts.say(one.name, one.severity, one.name.replace("_", " "), one.message)
         await self._tuning.look()
-        await self._trials.keep()
+        await self._experiments.keep()
         await self._performance.keep()
 
     async def _forget(self) -> None:
         while True:
             await asyncio.sleep(_FORGET_EVERY_S)
             try:
-                await self._keeping.forget((READING,), 2 * DAY_H)
+                await self._repository.forget((READING,), 2 * DAY_H)
                 days = self.settings.keep_service_alerts_days
-                await self._keeping.forget((ALERTS,), 24.0 * days)
-                await self._keeping.forget_documents(ALERTS, 24.0 * days)
+                await self._repository.forget((ALERTS,), 24.0 * days)
+                await self._repository.forget_documents(ALERTS, 24.0 * days)
             except StoreError as error:
                 logger.info("monitor.not_forgotten", extra={"reason": error.code})
 
@@ -174,7 +174,7 @@ class MonitorActor(ServiceActor):
             ttl_factor=knobs.ttl_factor,
             batch_ms=self._tuning.changed_batch_ms,
             task_at_once=self._tuning.changed_tasks,
-            experiments=self._trials.running(),
+            experiments=self._experiments.running(),
             prefetch=tuple(knobs.prefetch),
         )
         try:
@@ -198,8 +198,8 @@ class MonitorActor(ServiceActor):
     # -- what is asked ----------------------------------------------------------------------
 
     def parts(self) -> Mapping[str, Any]:
-        """Return the desks by name."""
-        return self._desks
+        """Return the services by name."""
+        return self._services
 
     def _method(self, name: str) -> Callable[..., Awaitable[Any]]:
         if not self._loaded.is_set():
@@ -210,7 +210,7 @@ class MonitorActor(ServiceActor):
     async def set_log_level(self, level: str) -> str:
         """Let every process log from this level; empty is the configured one."""
         async with self._turn:
-            await self._keeping.put(_LEVEL, "", level)
+            await self._repository.put(_LEVEL, "", level)
             self._level = level
         await self._direct()
         return level
@@ -219,7 +219,7 @@ class MonitorActor(ServiceActor):
     async def watch(self, on: bool) -> None:
         """Look at the service, or no more: no readings, alerts, judgements or tuning."""
         async with self._turn:
-            await self._keeping.put(_WATCHES, "", on)
+            await self._repository.put(_WATCHES, "", on)
             self._watches = on
         await self._direct()
 

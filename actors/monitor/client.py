@@ -1,4 +1,4 @@
-"""The monitor as others see it: each of its desks, with the same methods."""
+"""The monitor as others see it: each of its services, with the same methods."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from actors.monitor.experiments.definition import Experiment, Variant, experimen
 from actors.monitor.experiments.ledger import Tally
 from actors.runtime import ActorClient
 
-if TYPE_CHECKING:  # the desks import the store, which replicas of sockets do without
+if TYPE_CHECKING:  # the services import the store, which replicas of sockets do without
     from actors.monitor.actor import MonitorActor as Methods
-    from actors.monitor.alert_desk import AlertDesk
-    from actors.monitor.performance_desk import PerformanceDesk
-    from actors.monitor.rule_desk import RuleDesk
-    from actors.monitor.trial_desk import TrialDesk
-    from actors.monitor.tuning_desk import TuningDesk
+    from actors.monitor.alert_service import AlertService
+    from actors.monitor.experiment_service import ExperimentService
+    from actors.monitor.performance_service import PerformanceService
+    from actors.monitor.rule_service import RuleService
+    from actors.monitor.tuning_service import TuningService
 else:
     Methods = object
 
@@ -37,14 +37,14 @@ MONITOR = "finstage-monitor"
 
 
 class MonitorClient(ActorClient, Methods):
-    """The exposed methods of the MonitorActor and of its desks, from any process.
+    """The exposed methods of the MonitorActor and of its services, from any process.
 
     They raise StoreUnavailable while it has not read the store yet.
     """
 
     actor_name = MONITOR
-    performance: PerformanceDesk
-    alerts: AlertDesk
-    rules: RuleDesk
-    trials: TrialDesk
-    tuning: TuningDesk
+    performance: PerformanceService
+    alerts: AlertService
+    rules: RuleService
+    experiments: ExperimentService
+    tuning: TuningService

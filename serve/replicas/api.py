@@ -115,7 +115,7 @@ class Api(Replica):
             await prefetch.look()
             try:
                 if tallies := self._site.trials.take():
-                    await monitor.trials.take(tallies)
+                    await monitor.experiments.take(tallies)
                 if time.monotonic() - asked_s >= _ASKED_S:
                     asked_s = time.monotonic()
                     if asked := self._near.take_asked():

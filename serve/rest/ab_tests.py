@@ -25,7 +25,7 @@ TestId = Annotated[str, Path(max_length=64)]
 )
 async def read_tests(services: ServicesDep) -> Response:
     """Every test in short, and how many are in which state."""
-    return enveloped(await services.monitor.trials.all(), "A/B tests")
+    return enveloped(await services.monitor.experiments.all(), "A/B tests")
 
 
 @router.post("", response_model=Envelope[Figures], responses=documented(409, 503))
@@ -34,14 +34,14 @@ async def read_tests(services: ServicesDep) -> Response:
 )
 async def create(services: ServicesDep, body: ExperimentRequest) -> Response:
     """Make a test, a draft: it runs once it is started."""
-    made = await services.monitor.trials.create(body.model_dump())
+    made = await services.monitor.experiments.create(body.model_dump())
     return enveloped({"test_id": body.id, "created_at": made["created_at"]}, "created")
 
 
 @router.post("/results", response_model=Figures, responses=documented(404, 409, 503))
 async def record(services: ServicesDep, body: ResultRequest) -> Response:
     """Add a result that a client measured itself, of a running test and the client's variant."""
-    await services.monitor.trials.record(
+    await services.monitor.experiments.record(
         body.test_id,
         body.variant_id,
         body.endpoint,
@@ -67,7 +67,7 @@ async def read_active(
 ) -> Response:
     """The running tests about a path, with or without its first slash."""
     endpoint = "/" + path.lstrip("/")
-    found = await services.monitor.trials.active_at(endpoint)
+    found = await services.monitor.experiments.active_at(endpoint)
     return fresh(
         {
             "endpoint": endpoint,
@@ -81,7 +81,7 @@ async def read_active(
 @router.get("/{test_id}", response_model=Envelope[Figures], responses=documented(404, 503))
 async def read_test(services: ServicesDep, test_id: TestId) -> Response:
     """A test whole."""
-    return enveloped(await services.monitor.trials.one(test_id), test_id)
+    return enveloped(await services.monitor.experiments.one(test_id), test_id)
 
 
 @router.post(
@@ -89,7 +89,7 @@ async def read_test(services: ServicesDep, test_id: TestId) -> Response:
 )
 async def start(services: ServicesDep, test_id: TestId) -> Response:
     """Let a draft run: from now on requests get variants."""
-    shown = await services.monitor.trials.move(test_id, "started")
+    shown = await services.monitor.experiments.move(test_id, "started")
     return enveloped({"test_id": test_id, "started_at": shown["start_time"]}, "started")
 
 
@@ -101,7 +101,7 @@ async def stop(
 ) -> Response:
     """Give a test up; what was measured stays."""
     reason = "" if body is None else body.reason
-    shown = await services.monitor.trials.move(test_id, "stopped", reason)
+    shown = await services.monitor.experiments.move(test_id, "stopped", reason)
     data = {"test_id": test_id, "stopped_at": shown["end_time"], "reason": reason}
     return enveloped(data, "stopped")
 
@@ -116,7 +116,7 @@ async def move(
 ) -> Response:
     """`pause` a test, `resume` it, or `complete` it once its verdict is there."""
     to = {"pause": "paused", "resume": "resumed", "complete": "completed"}[step]
-    shown = await services.monitor.trials.move(test_id, to)
+    shown = await services.monitor.experiments.move(test_id, to)
     return enveloped({"test_id": test_id, "status": shown["status"]}, to)
 
 
@@ -130,7 +130,7 @@ async def read_assignment(
     endpoint: Annotated[str, Query(max_length=200)],
 ) -> Response:
     """The variant of a user at an endpoint; a `message` where the user is in none."""
-    variant = await services.monitor.trials.assigned(test_id, user_identifier, endpoint)
+    variant = await services.monitor.experiments.assigned(test_id, user_identifier, endpoint)
     body = {"test_id": test_id, "user_identifier": user_identifier, "endpoint": endpoint}
     if variant is None:
         return fresh(body | {"message": "not in the test: it does not run, or not there"})
@@ -144,20 +144,20 @@ async def read_statistics(
     force_refresh: Annotated[bool, Query(description="Taken; they are always of now.")] = False,
 ) -> Response:
     """The figures of each variant, of all that was measured so far."""
-    found = await services.monitor.trials.statistics(test_id)
+    found = await services.monitor.experiments.statistics(test_id)
     return fresh({"test_id": test_id, "statistics": found, "generated_at": now_iso(services)})
 
 
 @router.get("/{test_id}/analysis", response_model=Figures, responses=documented(404, 503))
 async def read_analysis(services: ServicesDep, test_id: TestId) -> Response:
     """Whether a variant is better, taken once when each had enough; before, what is missing."""
-    return fresh(await services.monitor.trials.analysis(test_id))
+    return fresh(await services.monitor.experiments.analysis(test_id))
 
 
 @router.delete("/{test_id}", response_model=Figures, responses=documented(404, 409, 503))
 async def remove(services: ServicesDep, test_id: TestId) -> Response:
     """Delete a test that does not run, and all that was measured."""
-    await services.monitor.trials.remove(test_id)
+    await services.monitor.experiments.remove(test_id)
     return fresh(
         {
             "status": "success",

@@ -49,7 +49,7 @@ async def read_dashboard(services: ServicesDep) -> Response:
     """All that the page shows: readings, routes, processes, alerts, rules, tests, stages."""
     body = await services.monitor.performance.dashboard()
     status = await services.monitor.rules.status()
-    tests = (await services.monitor.trials.all())["tests"]
+    tests = (await services.monitor.experiments.all())["tests"]
     body["alerts"] = await services.monitor.alerts.active()
     body["rules"] = [{k: rule[k] for k in ("id", "name", "status")} for rule in status["rules"]]
     body["experiments"] = [{k: test[k] for k in ("id", "name", "status")} for test in tests]

@@ -20,12 +20,12 @@ from actors.hub.client import HubClient
 from actors.indicators.actor import IndicatorActor
 from actors.indicators.client import IndicatorClient
 from actors.monitor.actor import MonitorActor
-from actors.monitor.alert_desk import AlertDesk
+from actors.monitor.alert_service import AlertService
 from actors.monitor.client import MonitorClient
-from actors.monitor.performance_desk import PerformanceDesk
-from actors.monitor.rule_desk import RuleDesk
-from actors.monitor.trial_desk import TrialDesk
-from actors.monitor.tuning_desk import TuningDesk
+from actors.monitor.experiment_service import ExperimentService
+from actors.monitor.performance_service import PerformanceService
+from actors.monitor.rule_service import RuleService
+from actors.monitor.tuning_service import TuningService
 from actors.runtime import ActorClient, Call, InProcess, ServiceActor, calls_of, exposed
 from infra.context import bound_request_id, current_request_id
 from infra.errors import ActorUnavailable, SymbolUnknown
@@ -54,31 +54,31 @@ REPEATABLE: dict[type, str] = {
         "table trend want_live"
     ),
     MonitorActor: "directives log_level set_log_level watch",
-    PerformanceDesk: "current dashboard health history report windowed",
-    AlertDesk: (
+    PerformanceService: "current dashboard health history report windowed",
+    AlertService: (
         "acknowledge active add_webhook config enable_rule history put_rule rules set_email "
         "statistics watch"
     ),
-    RuleDesk: (
+    RuleService: (
         "baseline disable disable_all enable enable_all history recommendations rule set_baseline "
         "status watch"
     ),
-    TrialDesk: "active_at all analysis assigned one statistics",
-    TuningDesk: "history reset status switch",
+    ExperimentService: "active_at all analysis assigned one statistics",
+    TuningService: "history reset status switch",
     SchedulerActor: "jobs pause reset_store_reports resume store_reports store_state",
     TaskQueueActor: "cancel drain expire live note results set_running stats submit task",
 }
 ONLY_ONCE: dict[type, str] = {
     AlertActor: "remove_rule",
-    AlertDesk: "remove_rule remove_webhook",
+    AlertService: "remove_rule remove_webhook",
     CacheActor: "order",
-    RuleDesk: "add remove",
+    RuleService: "add remove",
     SchedulerActor: "run_now",
     TaskQueueActor: "requeue",
-    TrialDesk: "create move record remove take",
-    TuningDesk: "take_asked",
+    ExperimentService: "create move record remove take",
+    TuningService: "take_asked",
 }
-DESKS = (AlertDesk, PerformanceDesk, RuleDesk, TrialDesk, TuningDesk)
+SERVICES = (AlertService, PerformanceService, RuleService, ExperimentService, TuningService)
 CLIENTS: dict[type, type[ActorClient]] = {
     AlertActor: AlertClient,
     CacheActor: CacheClient,
@@ -107,7 +107,7 @@ def test_all_actors_are_here() -> None:
             yield from below(child)
 
     ours = {one for one in below(ServiceActor) if not one.__module__.startswith("tests")}
-    assert ours == set(CLIENTS) == set(REPEATABLE) - set(DESKS)
+    assert ours == set(CLIENTS) == set(REPEATABLE) - set(SERVICES)
 
 
 # -- an actor that ends meanwhile -----------------------------------------------------------

@@ -13,7 +13,7 @@ import pytest
 
 from actors.turn import Turn
 from tests.local import LocalAlerts, LocalService
-from tests.monitor_desks import LocalMonitor
+from tests.local_monitor import LocalMonitor
 from tests.unit.test_optimisation_rules import CALM
 
 HOOKS = "/api/v2/alerts/config/webhook"
@@ -115,9 +115,9 @@ async def test_started_and_deleted_at_once_is_one_of_both(
     assert codes.keys() <= {200, 404, 409}
     assert codes[200] == 1
     is_there = (await client.get(f"{TESTS}/worth")).status_code == 200
-    tests = (await (await after_a_kill(local)).trials.all())["tests"]
+    tests = (await (await after_a_kill(local)).experiments.all())["tests"]
     assert [test["id"] for test in tests] == (["worth"] if is_there else [])
-    assert local.monitor.trials.running() == (await after_a_kill(local)).trials.running()
+    assert local.monitor.experiments.running() == (await after_a_kill(local)).experiments.running()
 
 
 async def test_what_is_measured_while_a_test_is_deleted_is_not_kept(
@@ -129,10 +129,12 @@ async def test_what_is_measured_while_a_test_is_deleted_is_not_kept(
               "user_identifier": "u", "response_time_ms": 5.0, "success": True}  # fmt: skip
     (await client.post(f"{TESTS}/results", json=result)).raise_for_status()
     (await client.post(f"{TESTS}/worth/stop")).raise_for_status()
-    local.monitor.trials._trials["worth"].is_changed = True
+    local.monitor.experiments._entries["worth"].is_changed = True
     local.clock.advance(60)
     await asyncio.gather(
-        client.delete(f"{TESTS}/worth"), local.monitor.trials.keep(), local.monitor.trials.keep()
+        client.delete(f"{TESTS}/worth"),
+        local.monitor.experiments.keep(),
+        local.monitor.experiments.keep(),
     )
     for kind in ("experiment", "experiment_ledger", "experiment_frozen"):
         kept = await local.store.read(lambda unit, kind=kind: unit.documents.all(kind))  # type: ignore[misc]
@@ -140,10 +142,10 @@ async def test_what_is_measured_while_a_test_is_deleted_is_not_kept(
 
 
 async def test_a_reset_of_tuning_is_not_undone_by_a_switch(local: LocalService) -> None:
-    desk = local.monitor.tuning
-    await asyncio.gather(*(desk.switch(on) for on in (True, False) * 5), desk.reset())
+    tuning = local.monitor.tuning
+    await asyncio.gather(*(tuning.switch(on) for on in (True, False) * 5), tuning.reset())
     again = (await after_a_kill(local)).tuning
-    assert await again.status() == await desk.status()
+    assert await again.status() == await tuning.status()
     assert (await again.status())["auto_tuning"] is False
 
 
@@ -226,16 +228,16 @@ async def test_what_is_told_at_one_instant_has_an_id_each(local: LocalService) -
 
 
 async def test_a_rule_that_is_removed_during_a_look_does_not_end_it(local: LocalService) -> None:
-    desk, readings = local.monitor.rules, local.monitor.performance.fine
+    rules, readings = local.monitor.rules, local.monitor.performance.fine
     for rule_id in ("first", "second"):
-        await desk.add(RULE | NOTHING_MORE | {"id": rule_id})
-        await desk.enable(rule_id, force=False)
+        await rules.add(RULE | NOTHING_MORE | {"id": rule_id})
+        await rules.enable(rule_id, force=False)
         local.clock.advance(400)
     now_s = local.clock.time_s()
     readings.extend(replace(CALM, at_s=now_s - 1_200 + 10 * n) for n in range(120))
 
-    await asyncio.gather(desk.disable("second", "asked"), desk.remove("second"), desk.look())
+    await asyncio.gather(rules.disable("second", "asked"), rules.remove("second"), rules.look())
 
-    assert "second" not in desk.known
-    judged = {event["rule_id"]: event["performance_after"] for event in await desk.history(1.0)}
+    assert "second" not in rules.known
+    judged = {event["rule_id"]: event["performance_after"] for event in await rules.history(1.0)}
     assert judged["first"] is not None

@@ -100,19 +100,19 @@ def reading(at_s: float, response_ms: float, like: Reading) -> Reading:
 async def test_what_made_it_worse_is_taken_back_and_told(
     local: LocalService, client: httpx.AsyncClient
 ) -> None:
-    draws, desk = random.Random(7), local.monitor.performance
+    draws, performance = random.Random(7), local.monitor.performance
     await local.monitor.look(snapshot())
     local.clock.advance(10)
     await local.monitor.look(snapshot())
-    like = desk.fine[-1]
-    desk.fine.clear()
+    like = performance.fine[-1]
+    performance.fine.clear()
     await client.post(f"{RULES}/disable", json={"rule_id": "memory_optimization_basic"})
 
     async def pass_minutes(minutes: int, response_ms: float) -> None:
         for _ in range(6 * minutes):
             local.clock.advance(10)
             value = response_ms * draws.lognormvariate(0, 0.1)
-            desk.fine.append(reading(local.clock.time_s(), value, like))
+            performance.fine.append(reading(local.clock.time_s(), value, like))
             await local.monitor.rules.look()
 
     await pass_minutes(15, 10.0)

@@ -11,7 +11,7 @@ from infra.errors import ActorUnavailable
 from infra.metrics import snapshot
 from pipelines.scheduler.client import StoreState
 from tests.local import LocalService
-from tests.monitor_desks import MACHINE
+from tests.local_monitor import MACHINE
 
 P = "/api/v2/performance"
 

@@ -22,7 +22,7 @@ from infra.notify.webhook import WebhookSender
 from infra.outbox import Courier
 from tests.fakes.smtp import Mailbox, mailbox
 from tests.local import LocalService
-from tests.monitor_desks import MACHINE
+from tests.local_monitor import MACHINE
 
 A = "/api/v2/alerts"
 

@@ -17,7 +17,7 @@ from infra.metrics import snapshot
 from serve.ws.protocol import Session, Terms
 from serve.ws.sockets import SocketTable
 from tests.local import LocalService
-from tests.monitor_desks import MACHINE
+from tests.local_monitor import MACHINE
 
 A = "/api/v2/alerts"
 HOOK = "https://hooks.example.org/finstage"
@@ -275,7 +275,7 @@ async def test_alerts_are_told_while_the_store_is_away_and_kept_when_it_is_back(
 async def test_a_store_that_hangs_holds_up_no_word_and_no_change(
     local: LocalService, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actors.monitor.alert_desk._WRITTEN_WITHIN_S", 0.01)
+    monkeypatch.setattr("actors.monitor.alert_service._WRITTEN_WITHIN_S", 0.01)
     await client.post(f"{A}/rules", json=RULE)
     await look(local, 1, disk=20.0)
     real, is_free = local.store.write, asyncio.Event()
@@ -297,8 +297,8 @@ async def test_a_store_that_hangs_holds_up_no_word_and_no_change(
         ]
     assert [answer.status_code for answer in changes] == [200] * 3
     assert told(local) == ["triggered", "resolved"]
-    desk = local.monitor.alerts
-    writing = desk._writing
+    alerts = local.monitor.alerts
+    writing = alerts._writing
     assert writing is not None
     is_free.set()
     await writing
@@ -308,8 +308,8 @@ async def test_a_store_that_hangs_holds_up_no_word_and_no_change(
     (kept,) = await again.alerts.history(1)
     assert (kept["id"], kept["acknowledged"]) == (alert["id"], True)
     assert kept["resolved_at"]
-    assert await again.alerts.config() == await desk.config()
-    assert (await desk.config())["monitoring_status"] == "stopped"
+    assert await again.alerts.config() == await alerts.config()
+    assert (await alerts.config())["monitoring_status"] == "stopped"
 
 
 async def test_what_is_told_once_does_not_wait_for_the_store(

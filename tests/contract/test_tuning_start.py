@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from actors.monitor.knobs import Change, Knobs, Trigger
-from actors.monitor.performance_desk import READING
+from actors.monitor.performance_service import READING
 from actors.monitor.plain import plain
 from actors.monitor.reviews import REVIEW_AFTER_S
 from actors.monitor.sampling import Machine
@@ -18,7 +18,7 @@ from infra.db.unit import Unit
 from infra.errors import StoreBusy
 from infra.metrics import snapshot
 from tests.local import LocalService
-from tests.monitor_desks import MACHINE, LocalMonitor
+from tests.local_monitor import MACHINE, LocalMonitor
 from tests.unit.test_readings import reading
 
 POOR: dict[str, Any] = {"cpu_percent": 99.0, "memory_percent": 97.0, "avg_response_ms": 6_000.0}

@@ -1,17 +1,17 @@
-"""The monitor's desks in one process, answering as MonitorClient."""
+"""The monitor's services in one process, answering as MonitorClient."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Any
 
-from actors.monitor.alert_desk import AlertDesk
-from actors.monitor.keeping import Keeping
-from actors.monitor.performance_desk import PerformanceDesk
-from actors.monitor.rule_desk import RuleDesk
+from actors.monitor.alert_service import AlertService
+from actors.monitor.experiment_service import ExperimentService
+from actors.monitor.performance_service import PerformanceService
+from actors.monitor.repository import MonitorRepository
+from actors.monitor.rule_service import RuleService
 from actors.monitor.sampling import Machine
-from actors.monitor.trial_desk import TrialDesk
-from actors.monitor.tuning_desk import TuningDesk
+from actors.monitor.tuning_service import TuningService
 from infra.clock import FakeClock
 from infra.db.store import Store
 from infra.messages import Message
@@ -31,15 +31,15 @@ class LocalMonitor:
         self.clock = clock
         self._level = ""
         self.watches = True
-        keeping = Keeping(store, clock)
-        self.performance = PerformanceDesk(keeping, self._tell_one, "local")
-        self.alerts = AlertDesk(keeping, self._tell, (), "local")
-        self.rules = RuleDesk(
-            keeping, self.performance.fine, self._changed, self.alerts.say, "local"
+        repository = MonitorRepository(store, clock)
+        self.performance = PerformanceService(repository, self._tell_one, "local")
+        self.alerts = AlertService(repository, self._tell, (), "local")
+        self.rules = RuleService(
+            repository, self.performance.fine, self._changed, self.alerts.say, "local"
         )
-        self.trials = TrialDesk(keeping, self.rules, self._changed)
-        self.tuning = TuningDesk(
-            keeping,
+        self.experiments = ExperimentService(repository, self.rules, self._changed)
+        self.tuning = TuningService(
+            repository,
             settings,
             self.performance,
             self.rules,
@@ -64,8 +64,8 @@ class LocalMonitor:
         return 7
 
     async def load(self) -> None:
-        for desk in (self.performance, self.alerts, self.rules, self.trials, self.tuning):
-            await desk.load()
+        for service in (self.performance, self.alerts, self.rules, self.experiments, self.tuning):
+            await service.load()
 
     async def look(self, families: Families, machine: Machine = MACHINE) -> None:
         """Do what the actor does every ten seconds."""
@@ -76,7 +76,7 @@ class LocalMonitor:
         for one in findings:
             await self.alerts.say(one.name, one.severity, one.name, one.message)
         await self.tuning.look()
-        await self.trials.keep()
+        await self.experiments.keep()
         await self.performance.keep()
 
     async def log_level(self) -> dict[str, str]:

@@ -14,10 +14,10 @@ from actors.monitor import summary
 from actors.monitor.findings import Finding, Watch
 from actors.monitor.grades import Grade, grade
 from actors.monitor.health import health, worst
-from actors.monitor.keeping import Keeping
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
 from actors.monitor.report import recommendations, report
+from actors.monitor.repository import MonitorRepository
 from actors.monitor.sampling import Machine, Sampler, largest_process, quantile
 from actors.runtime import exposed
 from infra.errors import MonitorUnknown
@@ -37,11 +37,11 @@ _MIB = 2**20
 Tell = Callable[[Message], Awaitable[None]]
 
 
-class PerformanceDesk:
+class PerformanceService:
     """State: readings of ten seconds for an hour, soft; of a minute for a day, in the store."""
 
-    def __init__(self, keeping: Keeping, tell: Tell, process: str) -> None:
-        self._keeping = keeping
+    def __init__(self, repository: MonitorRepository, tell: Tell, process: str) -> None:
+        self._repository = repository
         self._tell = tell
         self._process = process
         self._sampler = Sampler()
@@ -59,9 +59,9 @@ class PerformanceDesk:
 
     async def load(self) -> None:
         """Take the readings of the last day."""
-        kept = await self._keeping.since(READING, DAY_H)
+        kept = await self._repository.since(READING, DAY_H)
         self.minutes.extend(restored(Reading, body) for body in kept)
-        self._loaded_s = self._keeping.clock.time_s()
+        self._loaded_s = self._repository.clock.time_s()
 
     @property
     def own_minutes(self) -> list[Reading]:
@@ -75,7 +75,7 @@ class PerformanceDesk:
         self, families: Families, machine: Machine
     ) -> tuple[Reading | None, list[Finding]]:
         """Take what is counted now; return the new reading, and what a full minute shows."""
-        now_s = self._keeping.clock.time_s()
+        now_s = self._repository.clock.time_s()
         self._families = families
         self._cpu, before = _by_process(families, "finstage_process_cpu_seconds"), self._cpu
         since_s, self._cpu_s = now_s - self._cpu_s, now_s
@@ -106,7 +106,7 @@ class PerformanceDesk:
     async def keep(self) -> None:
         """Write the minutes that are not in the store yet; raises StoreError, and tries again."""
         while self._unkept:
-            await self._keeping.note(READING, "", plain(self._unkept[0]))
+            await self._repository.note(READING, "", plain(self._unkept[0]))
             del self._unkept[0]
 
     async def _push(self, reading: Reading) -> None:
@@ -128,7 +128,7 @@ class PerformanceDesk:
     async def dashboard(self) -> dict[str, Any]:
         """Return what the page shows of readings, processes, caches and stages."""
         last = self._last()
-        now_s = self._keeping.clock.time_s()
+        now_s = self._repository.clock.time_s()
         return {
             "timestamp": summary.iso(now_s),
             "status": str(grade(last)),
@@ -149,7 +149,7 @@ class PerformanceDesk:
     @exposed
     async def windowed(self, minutes: float) -> dict[str, Any]:
         """Return the last reading and the figures of the last minutes."""
-        now_s = self._keeping.clock.time_s()
+        now_s = self._repository.clock.time_s()
         readings = list(self.fine if minutes <= 60 else self.minutes)
         return {"current": summary.current(self._last())} | summary.windowed(
             readings, minutes, now_s
@@ -158,12 +158,12 @@ class PerformanceDesk:
     @exposed
     async def history(self, hours: float) -> dict[str, Any]:
         """Return the figures of the last hours."""
-        return summary.summary(self._readings(hours), hours, self._keeping.clock.time_s())
+        return summary.summary(self._readings(hours), hours, self._repository.clock.time_s())
 
     @exposed
     async def report(self, hours: float) -> dict[str, Any]:
         """Return all that the last hours say."""
-        return report(self._readings(hours), hours, self._keeping.clock.time_s())
+        return report(self._readings(hours), hours, self._repository.clock.time_s())
 
     @exposed
     async def health(self) -> dict[str, Any]:

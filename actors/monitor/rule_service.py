@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from dataclasses import asdict
 from typing import Any
 
-from actors.monitor.keeping import Keeping
 from actors.monitor.optimisation.evaluation import (
     evaluate,
     looks_due,
@@ -24,6 +23,7 @@ from actors.monitor.optimisation.registry import (
 )
 from actors.monitor.plain import plain
 from actors.monitor.reading import Reading
+from actors.monitor.repository import MonitorRepository
 from actors.runtime import exposed
 from actors.turn import Turn
 from infra.clock import utc
@@ -38,7 +38,7 @@ _RECENT = 30  # readings that say how it is now: five minutes
 Say = Callable[[str, str, str, str], Awaitable[None]]
 
 
-class RuleDesk:
+class RuleService:
     """State: hard, in the store, before a switch is answered; processes follow within seconds.
 
     Raises MonitorUnknown, MonitorConflict, RangeInvalid, StoreError.
@@ -46,18 +46,18 @@ class RuleDesk:
 
     def __init__(
         self,
-        keeping: Keeping,
+        repository: MonitorRepository,
         readings: Sequence[Reading],
         changed: Callable[[], Awaitable[None]],
         say: Say,
         process: str,
     ) -> None:
-        self._keeping = keeping
+        self._repository = repository
         self._readings = readings
         self._changed = changed
         self._say = say
         self._process = process
-        self._book = RuleRegistry(keeping.clock.time_s())
+        self._book = RuleRegistry(repository.clock.time_s())
         self._watches = True
         self._every_s = 60.0
         self._looked_s = float("-inf")
@@ -67,8 +67,8 @@ class RuleDesk:
 
     async def load(self) -> None:
         """Take what the store remembers."""
-        now_s = self._keeping.clock.time_s()
-        kept = await self._keeping.get(BOOK)
+        now_s = self._repository.clock.time_s()
+        kept = await self._repository.get(BOOK)
         self._book = (
             RuleRegistry(now_s) if kept is None else RuleRegistry.restore(kept["book"], now_s)
         )
@@ -210,7 +210,7 @@ class RuleDesk:
 
     async def _put(self, book: RuleRegistry, watches: bool, every_s: float) -> None:
         state = {"book": book.as_dict(), "watches": watches, "every_s": every_s}
-        await self._keeping.put(BOOK, "", state)
+        await self._repository.put(BOOK, "", state)
 
     def _tell_metrics(self) -> None:
         for rule_id in self._book.rules:
@@ -292,4 +292,4 @@ class RuleDesk:
 
     @property
     def _now_s(self) -> float:
-        return self._keeping.clock.time_s()
+        return self._repository.clock.time_s()

@@ -18,9 +18,9 @@ from actors.monitor.alerting.history import statistics as statistics_of
 from actors.monitor.alerting.rules import DEFAULT_RULES, ServiceAlertRule, checked
 from actors.monitor.channels import Channels, EmailServer, Target
 from actors.monitor.checking import refusal
-from actors.monitor.keeping import Keeping
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
+from actors.monitor.repository import MonitorRepository
 from actors.runtime import exposed
 from actors.turn import Turn
 from infra.clock import utc
@@ -44,7 +44,7 @@ _SEVERITIES = ("info", "warning", "error", "critical")
 Tell = Callable[[Sequence[Message]], Awaitable[None]]
 
 
-class AlertDesk:
+class AlertService:
     """State: hard, in the store. While that takes nothing, alerts are told by socket and log all
     the same; email and webhooks wait for it, the last hundred of them.
 
@@ -52,9 +52,9 @@ class AlertDesk:
     """
 
     def __init__(
-        self, keeping: Keeping, tell: Tell, operators: Sequence[Target], process: str
+        self, repository: MonitorRepository, tell: Tell, operators: Sequence[Target], process: str
     ) -> None:
-        self._keeping = keeping
+        self._repository = repository
         self._tell = tell
         self._operators = tuple(operators)
         self._process = process
@@ -70,16 +70,16 @@ class AlertDesk:
 
     async def load(self) -> None:
         """Take what the store remembers."""
-        kept = await self._keeping.all(RULES)
+        kept = await self._repository.all(RULES)
         rules = [rule for body in kept.values() if (rule := _rule(body)) is not None]
         self._engine = AlertEngine(rules if kept else DEFAULT_RULES)
-        state = await self._keeping.get(STATE)
+        state = await self._repository.get(STATE)
         if state is not None:
             self._engine.restore(state["engine"])
-        watch = await self._keeping.get(WATCH)
+        watch = await self._repository.get(WATCH)
         if watch is not None:
             self._watches, self._every_s = watch["watches"], watch["every_s"]
-        channels = await self._keeping.get(CHANNELS)
+        channels = await self._repository.get(CHANNELS)
         if channels is not None:
             self._channels = replace(restored(Channels, channels), operators=self._operators)
 
@@ -87,7 +87,7 @@ class AlertDesk:
 
     async def look(self, reading: Reading) -> None:
         """Hold a reading against the rules, every `check_interval` seconds."""
-        now_s = self._keeping.clock.time_s()
+        now_s = self._repository.clock.time_s()
         if not self._watches or now_s - self._looked_s < self._every_s - 1.0:
             return
         self._looked_s = now_s
@@ -99,7 +99,7 @@ class AlertDesk:
 
     async def say(self, name: str, severity: str, title: str, text: str) -> None:
         """Tell something that the monitor did or found, once: no rule, and nothing that lasts."""
-        now_s = self._keeping.clock.time_s()
+        now_s = self._repository.clock.time_s()
         alert_id = f"{name}_{uuid.uuid4().hex[:12]}"
         alert = ServiceAlert(
             alert_id, name, title, text, severity, "", 0.0, 0.0, now_s, now_s, "told once"
@@ -107,7 +107,7 @@ class AlertDesk:
         logger.log(_LEVELS.get(severity, logging.ERROR), "service.told", extra={"what": text})
         await self._push("triggered", shown(alert))
         try:
-            await self._keeping.note(ALERTS, alert_id, plain(alert))
+            await self._repository.note(ALERTS, alert_id, plain(alert))
         except StoreError as error:
             logger.warning("service.not_in_history", extra={"reason": error.code})
 
@@ -141,7 +141,7 @@ class AlertDesk:
 
     async def _keep_now(self) -> None:
         """Write what the store does not have yet, and what is to be delivered, at once."""
-        now = utc(self._keeping.clock.time_s())
+        now = utc(self._repository.clock.time_s())
         state = {"engine": self._engine.state()}
         alerts, told = dict(self._late_alerts), tuple(self._late)
 
@@ -153,7 +153,7 @@ class AlertDesk:
                 targets = self._channels.targets(self._channels_of(one))
                 await deliver_later(unit, _notice(one, now), targets, now)
 
-        await self._keeping.store.write(work, limit=BATCH)
+        await self._repository.store.write(work, limit=BATCH)
         self._late_alerts = {i: a for i, a in self._late_alerts.items() if alerts.get(i) != a}
         self._late = [one for one in self._late if one not in told]
 
@@ -181,13 +181,13 @@ class AlertDesk:
     @exposed
     async def statistics(self, hours: float) -> dict[str, Any]:
         """Return counts of the last hours."""
-        now_s = self._keeping.clock.time_s()
+        now_s = self._repository.clock.time_s()
         return statistics_of(await self._begun(hours), self._engine.active(), hours, now_s)
 
     async def _begun(self, hours: float) -> list[ServiceAlert]:
-        since_s = self._keeping.clock.time_s() - hours * 3_600
-        kept = (await self._keeping.all(ALERTS)).values()
-        told = await self._keeping.since(ALERTS, hours)
+        since_s = self._repository.clock.time_s() - hours * 3_600
+        kept = (await self._repository.all(ALERTS)).values()
+        told = await self._repository.since(ALERTS, hours)
         found = [restored(ServiceAlert, body) for body in (*kept, *told)]
         recent = [alert for alert in found if alert.triggered_at_s >= since_s]
         return sorted(recent, key=lambda alert: -alert.triggered_at_s)
@@ -219,7 +219,7 @@ class AlertDesk:
 
     async def _put(self, rule: ServiceAlertRule) -> Sequence[Happening]:
         await self._keep_rules([*self._engine.rules(), rule])
-        return self._noted(self._engine.put(rule, self._keeping.clock.time_s()))
+        return self._noted(self._engine.put(rule, self._repository.clock.time_s()))
 
     @exposed(once=True)
     async def remove_rule(self, rule_id: str) -> None:
@@ -229,12 +229,12 @@ class AlertDesk:
             if len(left) == len(self._engine.rules()):
                 raise MonitorUnknown("alert rule", rule_id)
             await self._keep_rules(left, removed=rule_id)
-            told = self._noted(self._engine.remove(rule_id, self._keeping.clock.time_s()))
+            told = self._noted(self._engine.remove(rule_id, self._repository.clock.time_s()))
         await self._give(told)
 
     async def _keep_rules(self, rules: Sequence[ServiceAlertRule], removed: str = "") -> None:
         """Write rules, a later one of an id in the place of the one before."""
-        now = utc(self._keeping.clock.time_s())
+        now = utc(self._repository.clock.time_s())
 
         async def work(unit: Unit) -> None:
             for rule in rules:
@@ -242,13 +242,13 @@ class AlertDesk:
             if removed:
                 await unit.documents.remove(RULES, removed)
 
-        await self._keeping.store.write(work)
+        await self._repository.store.write(work)
 
     @exposed
     async def acknowledge(self, alert_id: str) -> dict[str, Any]:
         """Note that somebody knows of an alert."""
         try:
-            alert = self._engine.acknowledge(alert_id, self._keeping.clock.time_s())
+            alert = self._engine.acknowledge(alert_id, self._repository.clock.time_s())
         except KeyError:
             raise MonitorUnknown("active alert", alert_id) from None
         await self._give(self._noted([]))
@@ -259,7 +259,7 @@ class AlertDesk:
         """Look at rules, every so many seconds, or no more."""
         async with self._turn:
             every_s = self._every_s if every_s is None else every_s
-            await self._keeping.put(WATCH, "", {"watches": on, "every_s": every_s})
+            await self._repository.put(WATCH, "", {"watches": on, "every_s": every_s})
             self._watches, self._every_s = on, every_s
 
     @exposed
@@ -288,7 +288,7 @@ class AlertDesk:
 
     async def _set_channels(self, channels: Channels) -> None:
         stored = replace(channels, operators=())  # those are the settings'
-        await self._keeping.put(CHANNELS, "", plain(stored))
+        await self._repository.put(CHANNELS, "", plain(stored))
         self._channels = channels
 
     @exposed

@@ -8,13 +8,13 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 from actors.monitor.comparison import within
-from actors.monitor.keeping import Keeping
 from actors.monitor.knobs import Knobs
-from actors.monitor.performance_desk import PerformanceDesk
+from actors.monitor.performance_service import PerformanceService
 from actors.monitor.plain import plain, restored
 from actors.monitor.reading import Reading
+from actors.monitor.repository import MonitorRepository
 from actors.monitor.reviews import REVIEW_AFTER_S, WINDOW_S
-from actors.monitor.rule_desk import RuleDesk
+from actors.monitor.rule_service import RuleService
 from actors.monitor.tuning import Tuner
 from actors.runtime import exposed
 from actors.turn import Turn
@@ -29,20 +29,20 @@ _REVIEWED_S = WINDOW_S + REVIEW_AFTER_S + 120.0  # so old may be what says how a
 Say = Callable[[str, str, str, str], Awaitable[None]]
 
 
-class TuningDesk:
+class TuningService:
     """State: the knobs and what is to be reviewed, hard, in the store."""
 
     def __init__(
         self,
-        keeping: Keeping,
+        repository: MonitorRepository,
         settings: Settings,
-        performance: PerformanceDesk,
-        rules: RuleDesk,
+        performance: PerformanceService,
+        rules: RuleService,
         changed: Callable[[], Awaitable[None]],
         say: Say,
         shed: Callable[[], Awaitable[None]],
     ) -> None:
-        self._keeping = keeping
+        self._repository = repository
         self._performance = performance
         self._rules = rules
         self._changed = changed
@@ -58,7 +58,7 @@ class TuningDesk:
 
     async def load(self) -> None:
         """Take what the store remembers."""
-        kept = await self._keeping.get(STATE)
+        kept = await self._repository.get(STATE)
         if kept is not None:
             self.knobs = restored(Knobs, kept["knobs"])
             self._is_on = kept["is_on"]
@@ -141,12 +141,12 @@ class TuningDesk:
     ) -> None:
         state = _state(knobs, tuner, self._is_on)
         noted = {"name": name, "text": text} | body
-        await self._keeping.put_noted(STATE, "", state, HISTORY, name, noted)
+        await self._repository.put_noted(STATE, "", state, HISTORY, name, noted)
         self.knobs, self._tuner = knobs, tuner
         await self._changed()
 
     async def _put(self, knobs: Knobs, tuner: Tuner, is_on: bool) -> None:
-        await self._keeping.put(STATE, "", _state(knobs, tuner, is_on))
+        await self._repository.put(STATE, "", _state(knobs, tuner, is_on))
         self.knobs, self._tuner, self._is_on = knobs, tuner, is_on
 
     async def _tell(self, name: str, text: str) -> None:
@@ -168,7 +168,7 @@ class TuningDesk:
     @exposed
     async def history(self, hours: float) -> list[dict[str, Any]]:
         """Return what was changed in the last hours and what came of it, the newest first."""
-        return (await self._keeping.since(HISTORY, hours))[::-1]
+        return (await self._repository.since(HISTORY, hours))[::-1]
 
     @exposed
     async def switch(self, on: bool) -> None:
@@ -185,7 +185,7 @@ class TuningDesk:
 
     @property
     def _now_s(self) -> float:
-        return self._keeping.clock.time_s()
+        return self._repository.clock.time_s()
 
 
 def _state(knobs: Knobs, tuner: Tuner, is_on: bool) -> dict[str, Any]:

@@ -22,10 +22,10 @@ from actors.monitor.experiments.definition import (
     moved,
 )
 from actors.monitor.experiments.ledger import Ledger, Tally
-from actors.monitor.keeping import Keeping
 from actors.monitor.optimisation.built_in import REQUEST_SCOPED
 from actors.monitor.plain import plain
-from actors.monitor.rule_desk import RuleDesk
+from actors.monitor.repository import MonitorRepository
+from actors.monitor.rule_service import RuleService
 from actors.runtime import exposed
 from actors.turn import Turn
 from infra.clock import utc
@@ -39,15 +39,15 @@ _KEEP_EVERY_S = 15.0
 
 
 @dataclass(slots=True)
-class _Trial:
-    test: Experiment
+class _Entry:
+    experiment: Experiment
     ledger: Ledger
     frozen: Ledger | None = None  # what there was when the test had all that it needs
     frozen_at_s: float | None = None
     is_changed: bool = False
 
 
-class TrialDesk:
+class ExperimentService:
     """State: definitions and states hard, before they are answered; measurements every 15 s.
 
     The verdict is taken once, of what there was when every variant first had enough (a fixed
@@ -56,33 +56,40 @@ class TrialDesk:
     """
 
     def __init__(
-        self, keeping: Keeping, rules: RuleDesk, changed: Callable[[], Awaitable[None]]
+        self,
+        repository: MonitorRepository,
+        rules: RuleService,
+        changed: Callable[[], Awaitable[None]],
     ) -> None:
-        self._keeping = keeping
+        self._repository = repository
         self._rules = rules
         self._changed = changed
-        self._trials: dict[str, _Trial] = {}
+        self._entries: dict[str, _Entry] = {}
         self._turn = Turn()
         self._kept_s = float("-inf")
         self._assigner = Assigner(())
 
     async def load(self) -> None:
         """Take what the store remembers."""
-        ledgers = await self._keeping.all(LEDGER)
-        frozen = await self._keeping.all(FROZEN)
-        for test_id, body in (await self._keeping.all(KIND)).items():
+        ledgers = await self._repository.all(LEDGER)
+        frozen = await self._repository.all(FROZEN)
+        for test_id, body in (await self._repository.all(KIND)).items():
             test = experiment_from(body)
             ledger = Ledger([variant.id for variant in test.variants])
             ledger.merge(ledgers.get(test_id, {}))
-            trial = self._trials[test_id] = _Trial(test, ledger)
+            entry = self._entries[test_id] = _Entry(test, ledger)
             if (copy := frozen.get(test_id)) is not None:
-                trial.frozen = Ledger.from_dict(copy["ledger"])
-                trial.frozen_at_s = copy["at_s"]
+                entry.frozen = Ledger.from_dict(copy["ledger"])
+                entry.frozen_at_s = copy["at_s"]
         self._follow()
 
     def running(self) -> tuple[dict[str, Any], ...]:
         """Return the tests that run, as JSON has them."""
-        return tuple(plain(t.test) for t in self._trials.values() if t.test.status == RUNNING)
+        return tuple(map(plain, self._running()))
+
+    def _running(self) -> list[Experiment]:
+        experiments = [entry.experiment for entry in self._entries.values()]
+        return [one for one in experiments if one.status == RUNNING]
 
     # -- measuring --------------------------------------------------------------------------
 
@@ -90,20 +97,20 @@ class TrialDesk:
     async def take(self, tallies: dict[str, Any]) -> None:
         """Add what a process counted; nothing of a test that does not run any more."""
         for test_id, tally in tallies.items():
-            trial = self._trials.get(test_id)
-            if trial is not None and trial.test.status == RUNNING:
-                self._merge(trial, tally)
+            entry = self._entries.get(test_id)
+            if entry is not None and entry.experiment.status == RUNNING:
+                self._merge(entry, tally)
 
-    def _merge(self, trial: _Trial, tally: dict[str, Any]) -> None:
+    def _merge(self, entry: _Entry, tally: dict[str, Any]) -> None:
         try:
-            trial.ledger.merge(tally)
+            entry.ledger.merge(tally)
         except ValueError as error:  # of a test that had the id before
-            logger.warning("trial.refused", extra={"why": str(error)})
+            logger.warning("experiment.refused", extra={"why": str(error)})
             return
-        trial.is_changed = True
-        if trial.frozen is None and horizon_reached(trial.test, trial.ledger):
-            trial.frozen = trial.ledger.copy()
-            trial.frozen_at_s = self._now_s
+        entry.is_changed = True
+        if entry.frozen is None and horizon_reached(entry.experiment, entry.ledger):
+            entry.frozen = entry.ledger.copy()
+            entry.frozen_at_s = self._now_s
 
     async def keep(self) -> None:
         """Write what was measured since the last time."""
@@ -113,21 +120,21 @@ class TrialDesk:
 
     async def _keep_all(self) -> None:
         self._kept_s = self._now_s
-        for test_id, trial in list(self._trials.items()):
-            if not trial.is_changed:
+        for test_id, entry in list(self._entries.items()):
+            if not entry.is_changed:
                 continue
-            trial.is_changed = False
+            entry.is_changed = False
             try:
-                await self._keep_one(test_id, trial)
+                await self._keep_one(test_id, entry)
             except BaseException:  # a cancellation too: what was measured is still to be written
-                trial.is_changed = True
+                entry.is_changed = True
                 raise
 
-    async def _keep_one(self, test_id: str, trial: _Trial) -> None:
-        await self._keeping.put(LEDGER, test_id, trial.ledger.as_dict())
-        if trial.frozen is not None:
-            frozen = {"at_s": trial.frozen_at_s, "ledger": trial.frozen.as_dict()}
-            await self._keeping.put(FROZEN, test_id, frozen)
+    async def _keep_one(self, test_id: str, entry: _Entry) -> None:
+        await self._repository.put(LEDGER, test_id, entry.ledger.as_dict())
+        if entry.frozen is not None:
+            frozen = {"at_s": entry.frozen_at_s, "ledger": entry.frozen.as_dict()}
+            await self._repository.put(FROZEN, test_id, frozen)
 
     @exposed(once=True)
     async def record(
@@ -141,17 +148,17 @@ class TrialDesk:
         metrics: dict[str, float],
     ) -> None:
         """Add one result that a client measured itself."""
-        trial = self._trial(test_id)
-        if trial.test.status != RUNNING:
-            raise MonitorConflict(f"test {test_id} is {trial.test.status}, not running")
-        variant = next((v for v in trial.test.variants if v.id == variant_id), None)
+        entry = self._entry(test_id)
+        if entry.experiment.status != RUNNING:
+            raise MonitorConflict(f"test {test_id} is {entry.experiment.status}, not running")
+        variant = next((v for v in entry.experiment.variants if v.id == variant_id), None)
         if variant is None:
-            known = ", ".join(v.id for v in trial.test.variants)
+            known = ", ".join(v.id for v in entry.experiment.variants)
             raise refusal("variant_id", f"the variants are {known}")
-        if trial.test not in self._assigner.matching(endpoint):
+        if entry.experiment not in self._assigner.matching(endpoint):
             raise refusal("endpoint", "the test is not about this endpoint")
-        is_sticky = trial.test.is_sticky
-        if is_sticky and self._assigner.variant_of(trial.test, user) != variant:
+        is_sticky = entry.experiment.is_sticky
+        if is_sticky and self._assigner.variant_of(entry.experiment, user) != variant:
             raise refusal("variant_id", "this user is not in this variant")
         tally = Tally()
         tally.expose(variant_id)
@@ -160,7 +167,7 @@ class TrialDesk:
             tally.add(variant_id, unit, response_ms, success, metrics)
         except ValueError as error:
             raise refusal((), str(error)) from None
-        self._merge(trial, tally.take())
+        self._merge(entry, tally.take())
 
     # -- tests ------------------------------------------------------------------------------
 
@@ -168,14 +175,14 @@ class TrialDesk:
     async def create(self, body: dict[str, Any]) -> dict[str, Any]:
         """Make a test, a draft."""
         async with self._turn:
-            if body["id"] in self._trials:
+            if body["id"] in self._entries:
                 raise MonitorConflict(f"there is a test {body['id']!r} already")
-            if len(self._trials) >= MOST:
+            if len(self._entries) >= MOST:
                 raise MonitorConflict(f"there are {MOST} tests, the most there may be; delete one")
             test = self._made(body)
-            await self._keeping.put(KIND, test.id, plain(test))
-            trial = self._trials[test.id] = _Trial(test, Ledger([v.id for v in test.variants]))
-        return self._shown(trial)
+            await self._repository.put(KIND, test.id, plain(test))
+            entry = self._entries[test.id] = _Entry(test, Ledger([v.id for v in test.variants]))
+        return self._shown(entry)
 
     def _made(self, body: dict[str, Any]) -> Experiment:
         times = {"created_at_s": self._now_s, "updated_at_s": self._now_s}
@@ -185,29 +192,29 @@ class TrialDesk:
     async def move(self, test_id: str, to: str, reason: str = "") -> dict[str, Any]:
         """Let a test be `started`, `paused`, `resumed`, `stopped` or `completed`."""
         async with self._turn:
-            trial = self._trial(test_id)
-            changed = moved(trial.test, to, self._now_s, reason)
-            await self._keeping.put(KIND, test_id, plain(changed))
-            trial.test = changed
+            entry = self._entry(test_id)
+            changed = moved(entry.experiment, to, self._now_s, reason)
+            await self._repository.put(KIND, test_id, plain(changed))
+            entry.experiment = changed
             self._follow()
             with contextlib.suppress(StoreError):  # what was measured is written later then
                 await self._keep_all()
         await self._changed()
-        return self._shown(trial)
+        return self._shown(entry)
 
     @exposed(once=True)
     async def remove(self, test_id: str) -> None:
         """Delete a test that does not run, and all that was measured."""
         async with self._turn:
-            trial = self._trial(test_id)
-            if trial.test.status == RUNNING:
+            entry = self._entry(test_id)
+            if entry.experiment.status == RUNNING:
                 raise MonitorConflict(f"test {test_id} runs: stop it first")
-            await self._keeping.remove((KIND, LEDGER, FROZEN), test_id)
-            del self._trials[test_id]
+            await self._repository.remove((KIND, LEDGER, FROZEN), test_id)
+            del self._entries[test_id]
             self._follow()
 
     def _follow(self) -> None:
-        running = [t.test for t in self._trials.values() if t.test.status == RUNNING]
+        running = self._running()
         self._assigner = Assigner(running, random.Random())
         bound = {r for test in running for v in test.variants for r in v.optimization_rules}
         self._rules.set_testing(bound)
@@ -217,35 +224,35 @@ class TrialDesk:
     @exposed
     async def all(self) -> dict[str, Any]:
         """Return every test in short, and how many are in which state."""
-        trials = list(self._trials.values())
-        states = [trial.test.status for trial in trials]
+        entries = list(self._entries.values())
+        states = [entry.experiment.status for entry in entries]
         counts = {f"{s}_tests": states.count(s) for s in (RUNNING, "completed", DRAFT, "stopped")}
         return (
-            {"total_tests": len(trials)}
+            {"total_tests": len(entries)}
             | counts
             | {
                 "paused_tests": states.count("paused"),
-                "total_results": sum(map(_results, trials)),
+                "total_results": sum(map(_results, entries)),
                 "active_users": sum(
-                    len(t.ledger[v.id].units) for t in trials if t.test.status == RUNNING
-                    for v in t.test.variants
+                    len(t.ledger[v.id].units) for t in entries if t.experiment.status == RUNNING
+                    for v in t.experiment.variants
                 ),
-                "tests": [_short(trial) for trial in trials],
+                "tests": [_short(entry) for entry in entries],
             }
         )  # fmt: skip
 
     @exposed
     async def one(self, test_id: str) -> dict[str, Any]:
         """Return a test whole."""
-        return self._shown(self._trial(test_id))
+        return self._shown(self._entry(test_id))
 
     @exposed
     async def assigned(self, test_id: str, user: str, endpoint: str) -> dict[str, Any] | None:
         """Return the variant that a user of a running test has at an endpoint, or None."""
-        trial = self._trial(test_id)
-        if trial.test not in self._assigner.matching(endpoint):
+        entry = self._entry(test_id)
+        if entry.experiment not in self._assigner.matching(endpoint):
             return None
-        variant = self._assigner.variant_of(trial.test, user)
+        variant = self._assigner.variant_of(entry.experiment, user)
         if variant is None:
             return None
         return {
@@ -258,29 +265,29 @@ class TrialDesk:
     @exposed
     async def statistics(self, test_id: str) -> dict[str, Any]:
         """Return the figures of each variant, of all that was measured so far."""
-        return self._trial(test_id).ledger.statistics()
+        return self._entry(test_id).ledger.statistics()
 
     @exposed
     async def analysis(self, test_id: str) -> dict[str, Any]:
         """Return what the measurements say; of those at the horizon, once it was reached."""
-        trial = self._trial(test_id)
-        ledger = trial.frozen or trial.ledger.copy()
-        at_s = trial.frozen_at_s or self._now_s
-        return await asyncio.to_thread(analyse, trial.test, ledger, at_s)
+        entry = self._entry(test_id)
+        ledger = entry.frozen or entry.ledger.copy()
+        at_s = entry.frozen_at_s or self._now_s
+        return await asyncio.to_thread(analyse, entry.experiment, ledger, at_s)
 
     @exposed
     async def active_at(self, path: str) -> list[dict[str, Any]]:
         """Return the running tests about a path."""
-        return [_short(self._trials[test.id]) for test in self._assigner.matching(path)]
+        return [_short(self._entries[test.id]) for test in self._assigner.matching(path)]
 
-    def _trial(self, test_id: str) -> _Trial:
-        trial = self._trials.get(test_id)
-        if trial is None:
+    def _entry(self, test_id: str) -> _Entry:
+        entry = self._entries.get(test_id)
+        if entry is None:
             raise MonitorUnknown("A/B test", test_id)
-        return trial
+        return entry
 
-    def _shown(self, trial: _Trial) -> dict[str, Any]:
-        test = trial.test
+    def _shown(self, entry: _Entry) -> dict[str, Any]:
+        test = entry.experiment
         body: dict[str, Any] = plain(test)
         times = {name: body.pop(f"{name}_s") for name in ("created_at", "updated_at")}
         started_s, ended_s = body.pop("started_at_s"), body.pop("ended_at_s")
@@ -290,22 +297,22 @@ class TrialDesk:
             | {
                 "start_time": _iso(started_s),
                 "end_time": _iso(ended_s),
-                "results_count": _results(trial),
-                "horizon_reached_at": _iso(trial.frozen_at_s),
+                "results_count": _results(entry),
+                "horizon_reached_at": _iso(entry.frozen_at_s),
             }
         )
 
     @property
     def _now_s(self) -> float:
-        return self._keeping.clock.time_s()
+        return self._repository.clock.time_s()
 
 
-def _results(trial: _Trial) -> int:
-    return sum(trial.ledger[variant.id].requests for variant in trial.test.variants)
+def _results(entry: _Entry) -> int:
+    return sum(entry.ledger[variant.id].requests for variant in entry.experiment.variants)
 
 
-def _short(trial: _Trial) -> dict[str, Any]:
-    test = trial.test
+def _short(entry: _Entry) -> dict[str, Any]:
+    test = entry.experiment
     return {
         "id": test.id,
         "name": test.name,
@@ -314,7 +321,7 @@ def _short(trial: _Trial) -> dict[str, Any]:
         "target_endpoints": list(test.target_endpoints),
         "start_time": _iso(test.started_at_s),
         "end_time": _iso(test.ended_at_s),
-        "results_count": _results(trial),
+        "results_count": _results(entry),
     }
 
 

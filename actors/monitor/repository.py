@@ -14,7 +14,7 @@ from infra.db.unit import Unit
 _MOST = 10_000
 
 
-class Keeping:
+class MonitorRepository:
     """Reads and writes of the monitor's parts; each raises StoreError."""
 
     def __init__(self, store: Store, clock: Clock) -> None:
