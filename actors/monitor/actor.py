@@ -7,6 +7,7 @@ import logging
 import platform
 import uuid
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
@@ -233,15 +234,8 @@ class MonitorActor(ServiceActor):
     async def directives(self) -> dict[str, Any]:
         """Return what processes are told."""
         now = self._now
-        return {
-            "number": now.number,
-            "watches": now.watches,
+        return asdict(now) | {
             "off": sorted(now.off),
-            "log_level": now.log_level,
-            "cache_share": now.cache_share,
-            "ttl_factor": now.ttl_factor,
-            "batch_ms": now.batch_ms,
-            "task_at_once": now.task_at_once,
             "experiments": [test["id"] for test in now.experiments],
             "prefetch": list(now.prefetch),
         }

@@ -87,7 +87,7 @@ class AlertService:
 
     async def look(self, reading: Reading) -> None:
         """Hold a reading against the rules, every `check_interval` seconds."""
-        now_s = self._repository.clock.time_s()
+        now_s = self._repository.now_s
         if not self._watches or now_s - self._looked_s < self._every_s - 1.0:
             return
         self._looked_s = now_s
@@ -99,7 +99,7 @@ class AlertService:
 
     async def say(self, name: str, severity: str, title: str, text: str) -> None:
         """Tell something that the monitor did or found, once: no rule, and nothing that lasts."""
-        now_s = self._repository.clock.time_s()
+        now_s = self._repository.now_s
         alert_id = f"{name}_{uuid.uuid4().hex[:12]}"
         alert = ServiceAlert(
             alert_id, name, title, text, severity, "", 0.0, 0.0, now_s, now_s, "told once"
@@ -141,7 +141,7 @@ class AlertService:
 
     async def _keep_now(self) -> None:
         """Write what the store does not have yet, and what is to be delivered, at once."""
-        now = utc(self._repository.clock.time_s())
+        now = utc(self._repository.now_s)
         state = {"engine": self._engine.state()}
         alerts, told = dict(self._late_alerts), tuple(self._late)
 
@@ -181,11 +181,11 @@ class AlertService:
     @exposed
     async def statistics(self, hours: float) -> dict[str, Any]:
         """Return counts of the last hours."""
-        now_s = self._repository.clock.time_s()
+        now_s = self._repository.now_s
         return statistics_of(await self._begun(hours), self._engine.active(), hours, now_s)
 
     async def _begun(self, hours: float) -> list[ServiceAlert]:
-        since_s = self._repository.clock.time_s() - hours * 3_600
+        since_s = self._repository.now_s - hours * 3_600
         kept = (await self._repository.all(ALERTS)).values()
         told = await self._repository.since(ALERTS, hours)
         found = [restored(ServiceAlert, body) for body in (*kept, *told)]
@@ -219,7 +219,7 @@ class AlertService:
 
     async def _put(self, rule: ServiceAlertRule) -> Sequence[Happening]:
         await self._keep_rules([*self._engine.rules(), rule])
-        return self._noted(self._engine.put(rule, self._repository.clock.time_s()))
+        return self._noted(self._engine.put(rule, self._repository.now_s))
 
     @exposed(once=True)
     async def remove_rule(self, rule_id: str) -> None:
@@ -229,12 +229,12 @@ class AlertService:
             if len(left) == len(self._engine.rules()):
                 raise MonitorUnknown("alert rule", rule_id)
             await self._keep_rules(left, removed=rule_id)
-            told = self._noted(self._engine.remove(rule_id, self._repository.clock.time_s()))
+            told = self._noted(self._engine.remove(rule_id, self._repository.now_s))
         await self._give(told)
 
     async def _keep_rules(self, rules: Sequence[ServiceAlertRule], removed: str = "") -> None:
         """Write rules, a later one of an id in the place of the one before."""
-        now = utc(self._repository.clock.time_s())
+        now = utc(self._repository.now_s)
 
         async def work(unit: Unit) -> None:
             for rule in rules:
@@ -248,7 +248,7 @@ class AlertService:
     async def acknowledge(self, alert_id: str) -> dict[str, Any]:
         """Note that somebody knows of an alert."""
         try:
-            alert = self._engine.acknowledge(alert_id, self._repository.clock.time_s())
+            alert = self._engine.acknowledge(alert_id, self._repository.now_s)
         except KeyError:
             raise MonitorUnknown("active alert", alert_id) from None
         await self._give(self._noted([]))

@@ -110,16 +110,16 @@ class ExperimentService:
         entry.is_changed = True
         if entry.frozen is None and horizon_reached(entry.experiment, entry.ledger):
             entry.frozen = entry.ledger.copy()
-            entry.frozen_at_s = self._now_s
+            entry.frozen_at_s = self._repository.now_s
 
     async def keep(self) -> None:
         """Write what was measured since the last time."""
-        if self._now_s - self._kept_s >= _KEEP_EVERY_S:
+        if self._repository.now_s - self._kept_s >= _KEEP_EVERY_S:
             async with self._turn:
                 await self._keep_all()
 
     async def _keep_all(self) -> None:
-        self._kept_s = self._now_s
+        self._kept_s = self._repository.now_s
         for test_id, entry in list(self._entries.items()):
             if not entry.is_changed:
                 continue
@@ -185,7 +185,7 @@ class ExperimentService:
         return self._shown(entry)
 
     def _made(self, body: dict[str, Any]) -> Experiment:
-        times = {"created_at_s": self._now_s, "updated_at_s": self._now_s}
+        times = {"created_at_s": self._repository.now_s, "updated_at_s": self._repository.now_s}
         return checked(experiment_from(body | times), self._rules.known, REQUEST_SCOPED)
 
     @exposed(once=True)
@@ -193,7 +193,7 @@ class ExperimentService:
         """Let a test be `started`, `paused`, `resumed`, `stopped` or `completed`."""
         async with self._turn:
             entry = self._entry(test_id)
-            changed = moved(entry.experiment, to, self._now_s, reason)
+            changed = moved(entry.experiment, to, self._repository.now_s, reason)
             await self._repository.put(KIND, test_id, plain(changed))
             entry.experiment = changed
             self._follow()
@@ -272,7 +272,7 @@ class ExperimentService:
         """Return what the measurements say; of those at the horizon, once it was reached."""
         entry = self._entry(test_id)
         ledger = entry.frozen or entry.ledger.copy()
-        at_s = entry.frozen_at_s or self._now_s
+        at_s = entry.frozen_at_s or self._repository.now_s
         return await asyncio.to_thread(analyse, entry.experiment, ledger, at_s)
 
     @exposed
@@ -301,10 +301,6 @@ class ExperimentService:
                 "horizon_reached_at": _iso(entry.frozen_at_s),
             }
         )
-
-    @property
-    def _now_s(self) -> float:
-        return self._repository.clock.time_s()
 
 
 def _results(entry: _Entry) -> int:

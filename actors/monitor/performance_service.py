@@ -61,7 +61,7 @@ class PerformanceService:
         """Take the readings of the last day."""
         kept = await self._repository.since(READING, DAY_H)
         self.minutes.extend(restored(Reading, body) for body in kept)
-        self._loaded_s = self._repository.clock.time_s()
+        self._loaded_s = self._repository.now_s
 
     @property
     def own_minutes(self) -> list[Reading]:
@@ -75,7 +75,7 @@ class PerformanceService:
         self, families: Families, machine: Machine
     ) -> tuple[Reading | None, list[Finding]]:
         """Take what is counted now; return the new reading, and what a full minute shows."""
-        now_s = self._repository.clock.time_s()
+        now_s = self._repository.now_s
         self._families = families
         self._cpu, before = _by_process(families, "finstage_process_cpu_seconds"), self._cpu
         since_s, self._cpu_s = now_s - self._cpu_s, now_s
@@ -128,7 +128,7 @@ class PerformanceService:
     async def dashboard(self) -> dict[str, Any]:
         """Return what the page shows of readings, processes, caches and stages."""
         last = self._last()
-        now_s = self._repository.clock.time_s()
+        now_s = self._repository.now_s
         return {
             "timestamp": summary.iso(now_s),
             "status": str(grade(last)),
@@ -149,7 +149,7 @@ class PerformanceService:
     @exposed
     async def windowed(self, minutes: float) -> dict[str, Any]:
         """Return the last reading and the figures of the last minutes."""
-        now_s = self._repository.clock.time_s()
+        now_s = self._repository.now_s
         readings = list(self.fine if minutes <= 60 else self.minutes)
         return {"current": summary.current(self._last())} | summary.windowed(
             readings, minutes, now_s
@@ -158,12 +158,12 @@ class PerformanceService:
     @exposed
     async def history(self, hours: float) -> dict[str, Any]:
         """Return the figures of the last hours."""
-        return summary.summary(self._readings(hours), hours, self._repository.clock.time_s())
+        return summary.summary(self._readings(hours), hours, self._repository.now_s)
 
     @exposed
     async def report(self, hours: float) -> dict[str, Any]:
         """Return all that the last hours say."""
-        return report(self._readings(hours), hours, self._repository.clock.time_s())
+        return report(self._readings(hours), hours, self._repository.now_s)
 
     @exposed
     async def health(self) -> dict[str, Any]:

@@ -19,7 +19,12 @@ class MonitorRepository:
 
     def __init__(self, store: Store, clock: Clock) -> None:
         self.store = store
-        self.clock = clock
+        self._clock = clock
+
+    @property
+    def now_s(self) -> float:
+        """Unix seconds."""
+        return self._clock.time_s()
 
     async def get(self, kind: str, name: str = "") -> Any:
         """Return a document, None if there is none."""
@@ -31,14 +36,14 @@ class MonitorRepository:
 
     async def put(self, kind: str, name: str, body: Any) -> None:
         """Write a document."""
-        now = utc(self.clock.time_s())
+        now = utc(self.now_s)
         await self.store.write(lambda unit: unit.documents.put(kind, name, body, now))
 
     async def put_noted(
         self, kind: str, name: str, body: Any, history: str, subject: str, noted: Any
     ) -> None:
         """Write a document and what happened to it, both or neither."""
-        now = utc(self.clock.time_s())
+        now = utc(self.now_s)
 
         async def work(unit: Unit) -> None:
             await unit.documents.put(kind, name, body, now)
@@ -57,12 +62,12 @@ class MonitorRepository:
 
     async def note(self, kind: str, subject: str, body: Any) -> None:
         """Keep something that happened now."""
-        happened = Happening(kind, subject, utc(self.clock.time_s()), body)
+        happened = Happening(kind, subject, utc(self.now_s), body)
         await self.store.write(lambda unit: unit.happenings.add([happened]))
 
     async def since(self, kind: str, hours: float, subject: str | None = None) -> list[Any]:
         """Return what happened in the last hours, oldest first; the last 10,000 of it."""
-        start = utc(self.clock.time_s()) - timedelta(hours=hours)
+        start = utc(self.now_s) - timedelta(hours=hours)
         found = await self.store.read(
             lambda unit: unit.happenings.since(kind, start, _MOST, subject)
         )
@@ -70,12 +75,12 @@ class MonitorRepository:
 
     async def forget_documents(self, kind: str, hours: float) -> None:
         """Delete documents that were not written for so long."""
-        before = utc(self.clock.time_s()) - timedelta(hours=hours)
+        before = utc(self.now_s) - timedelta(hours=hours)
         await self.store.write(lambda unit: unit.documents.forget(kind, before), limit=BATCH)
 
     async def forget(self, kinds: Sequence[str], hours: float) -> None:
         """Delete what is older."""
-        before = utc(self.clock.time_s()) - timedelta(hours=hours)
+        before = utc(self.now_s) - timedelta(hours=hours)
 
         async def work(unit: Unit) -> None:
             for kind in kinds:

@@ -32,7 +32,7 @@ from infra.metrics import RULE_ENABLED
 
 logger = logging.getLogger(__name__)
 
-BOOK = "optimisation_rules"
+REGISTRY = "optimisation_rules"
 _RECENT = 30  # readings that say how it is now: five minutes
 
 Say = Callable[[str, str, str, str], Awaitable[None]]
@@ -57,7 +57,7 @@ class RuleService:
         self._changed = changed
         self._say = say
         self._process = process
-        self._book = RuleRegistry(repository.clock.time_s())
+        self._registry = RuleRegistry(repository.now_s)
         self._watches = True
         self._every_s = 60.0
         self._looked_s = float("-inf")
@@ -67,9 +67,9 @@ class RuleService:
 
     async def load(self) -> None:
         """Take what the store remembers."""
-        now_s = self._repository.clock.time_s()
-        kept = await self._repository.get(BOOK)
-        self._book = (
+        now_s = self._repository.now_s
+        kept = await self._repository.get(REGISTRY)
+        self._registry = (
             RuleRegistry(now_s) if kept is None else RuleRegistry.restore(kept["book"], now_s)
         )
         if kept is not None:
@@ -79,22 +79,22 @@ class RuleService:
     @property
     def off(self) -> frozenset[str]:
         """Return the rules that processes are to have off."""
-        return frozenset(self._book.rules) - self._book.enabled
+        return frozenset(self._registry.rules) - self._registry.enabled
 
     @property
     def enabled(self) -> frozenset[str]:
         """Return the rules that are on."""
-        return self._book.enabled
+        return self._registry.enabled
 
     @property
     def known(self) -> frozenset[str]:
         """Return the ids of all rules."""
-        return frozenset(self._book.rules)
+        return frozenset(self._registry.rules)
 
     def set_testing(self, rule_ids: Iterable[str]) -> None:
         """Tell which rules differ from request to request."""
         self._testing = frozenset(rule_ids)
-        self._book.set_testing(self._testing)
+        self._registry.set_testing(self._testing)
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -103,11 +103,11 @@ class RuleService:
 
         A rule that was switched again is evaluated by what came of that alone.
         """
-        now_s = self._now_s
+        now_s = self._repository.now_s
         if not self._watches or now_s - self._looked_s < self._every_s - 1.0:
             return
         self._looked_s = now_s
-        newest = {event.rule_id: event for event in self._book.history}
+        newest = {event.rule_id: event for event in self._registry.history}
         for event in newest.values():
             due = looks_due(event.applied_at_s, now_s)
             if event.status == "enabled" and due > self._looks.get(event.number, 0):
@@ -117,23 +117,25 @@ class RuleService:
         self._looks = {number: n for number, n in self._looks.items() if number in known}
 
     async def _evaluate(self, event: Event) -> None:
-        at_s, events = event.applied_at_s, self._book.history
+        at_s, events = event.applied_at_s, self._registry.history
         since_s = max((one.applied_at_s for one in events if one.number < event.number),
                       default=float("-inf"))  # fmt: skip
         until_s = min((one.applied_at_s for one in events if one.number > event.number),
                       default=float("inf"))  # fmt: skip
         before = window_before(self._readings, at_s, since_s)
         after = window_after(self._readings, at_s, until_s)
-        rule = self._book.rules.get(event.rule_id)
+        rule = self._registry.rules.get(event.rule_id)
         if rule is None or not after:  # it may have been removed during this look
             return
         verdict = evaluate(rule, before, after)
         logger.info("rule.judged", extra={"rule": event.rule_id, "verdict": verdict.verdict})
-        async with self._draft() as book:
-            book.set_after(event.number, performance_of(after))
-            is_rollback = verdict.is_rollback and book.is_newest(event)
+        async with self._draft() as registry:
+            registry.set_after(event.number, performance_of(after))
+            is_rollback = verdict.is_rollback and registry.is_newest(event)
             if is_rollback:
-                book.roll_back(event.rule_id, verdict.reason, self._now_s, performance_of(after))
+                registry.roll_back(
+                    event.rule_id, verdict.reason, self._repository.now_s, performance_of(after)
+                )
         if is_rollback:
             text = f"{event.rule_id} was switched off again: {verdict.reason}"
             await self._say("optimisation_rolled_back", "warning", "Rule rolled back", text)
@@ -143,15 +145,17 @@ class RuleService:
     @exposed
     async def enable(self, rule_id: str, force: bool, reason: str = "") -> dict[str, Any]:
         """Switch a rule on."""
-        async with self._draft() as book:
-            done = book.enable(rule_id, force, self._now_s, self._performance(), reason)
+        async with self._draft() as registry:
+            done = registry.enable(
+                rule_id, force, self._repository.now_s, self._performance(), reason
+            )
         return self._shown_switch(done)
 
     @exposed
     async def disable(self, rule_id: str, reason: str) -> dict[str, Any]:
         """Switch a rule off; those that depend on it stay, and are listed."""
-        async with self._draft() as book:
-            done = book.disable(rule_id, reason, self._now_s, self._performance())
+        async with self._draft() as registry:
+            done = registry.disable(rule_id, reason, self._repository.now_s, self._performance())
         return self._shown_switch(done)
 
     @exposed
@@ -159,35 +163,41 @@ class RuleService:
         self, rule_ids: Sequence[str], force: bool, reason: str = ""
     ) -> list[dict[str, Any]]:
         """Switch rules on, each after those of them that it depends on."""
-        async with self._draft() as book:
-            done = book.enable_all(rule_ids, force, self._now_s, self._performance(), reason)
+        async with self._draft() as registry:
+            done = registry.enable_all(
+                rule_ids, force, self._repository.now_s, self._performance(), reason
+            )
         return [plain(one) for one in done]
 
     @exposed
     async def disable_all(self, rule_ids: Sequence[str], reason: str) -> list[dict[str, Any]]:
         """Switch rules off."""
-        async with self._draft() as book:
-            done = book.disable_all(rule_ids, reason, self._now_s, self._performance())
+        async with self._draft() as registry:
+            done = registry.disable_all(
+                rule_ids, reason, self._repository.now_s, self._performance()
+            )
         return [plain(one) for one in done]
 
     @exposed(once=True)
     async def add(self, body: dict[str, Any]) -> None:
         """Add a rule of a user's, off."""
-        async with self._draft() as book:
-            book.add(body)
+        async with self._draft() as registry:
+            registry.add(body)
 
     @exposed(once=True)
     async def remove(self, rule_id: str) -> None:
         """Delete a user's rule that is off."""
-        async with self._draft() as book:
-            book.remove(rule_id)
+        async with self._draft() as registry:
+            registry.remove(rule_id)
 
     def _shown_switch(self, done: Switched) -> dict[str, Any]:
         event = done.event
         return {
             "rule_id": done.rule_id,
             "optimization_status": done.status,
-            "applied_at": utc(self._now_s if event is None else event.applied_at_s).isoformat(),
+            "applied_at": utc(
+                self._repository.now_s if event is None else event.applied_at_s
+            ).isoformat(),
             "performance_before": {} if event is None else event.performance_before,
             "performance_after": None,
             "error_message": None,
@@ -198,23 +208,23 @@ class RuleService:
 
     @asynccontextmanager
     async def _draft(self) -> AsyncIterator[RuleRegistry]:
-        """Give a copy of the book to change: it counts once the store has it, or not at all."""
+        """Give a copy to change: it counts once the store has it, or not at all."""
         async with self._turn:
-            draft = self._book.copy()
+            draft = self._registry.copy()
             yield draft
             await self._put(draft, self._watches, self._every_s)
             draft.set_testing(self._testing)
-            self._book = draft
+            self._registry = draft
         self._tell_metrics()
         await self._changed()
 
-    async def _put(self, book: RuleRegistry, watches: bool, every_s: float) -> None:
-        state = {"book": book.as_dict(), "watches": watches, "every_s": every_s}
-        await self._repository.put(BOOK, "", state)
+    async def _put(self, registry: RuleRegistry, watches: bool, every_s: float) -> None:
+        state = {"book": registry.as_dict(), "watches": watches, "every_s": every_s}
+        await self._repository.put(REGISTRY, "", state)
 
     def _tell_metrics(self) -> None:
-        for rule_id in self._book.rules:
-            is_on = rule_id in self._book.enabled
+        for rule_id in self._registry.rules:
+            is_on = rule_id in self._registry.enabled
             RULE_ENABLED.labels(rule_id, self._process).set(is_on)
 
     # -- what is asked ----------------------------------------------------------------------
@@ -222,24 +232,24 @@ class RuleService:
     @exposed
     async def status(self) -> dict[str, Any]:
         """Return how many rules are in which state, and each."""
-        return self._book.counts() | {
+        return self._registry.counts() | {
             "monitoring_active": self._watches,
             "check_interval": self._every_s,
-            "baseline_set": self._book.baseline is not None,
-            "rules": [self._shown(rule_id) for rule_id in self._book.rules],
+            "baseline_set": self._registry.baseline is not None,
+            "rules": [self._shown(rule_id) for rule_id in self._registry.rules],
         }
 
     @exposed
     async def rule(self, rule_id: str) -> dict[str, Any]:
         """Return one rule with its thresholds."""
-        rule = self._book.rule(rule_id)
+        rule = self._registry.rule(rule_id)
         return self._shown(rule_id) | {
             "performance_threshold": dict(rule.performance_threshold),
             "rollback_condition": rollback_condition(rule) or None,
         }
 
     def _shown(self, rule_id: str) -> dict[str, Any]:
-        body = self._book.described(rule_id)
+        body = self._registry.described(rule_id)
         for name in ("enabled_at", "disabled_at"):
             at_s = body.pop(f"{name}_s", None)
             body[name] = None if at_s is None else utc(at_s).isoformat()
@@ -249,8 +259,8 @@ class RuleService:
     async def set_baseline(self) -> dict[str, Any]:
         """Make what was measured in the last five minutes the baseline."""
         try:
-            async with self._draft() as book:
-                book.set_baseline(list(self._readings)[-_RECENT:], self._now_s)
+            async with self._draft() as registry:
+                registry.set_baseline(list(self._readings)[-_RECENT:], self._repository.now_s)
         except ValueError as error:
             raise MonitorConflict(f"nothing was measured yet: {error}") from None
         return await self.baseline()
@@ -258,7 +268,7 @@ class RuleService:
     @exposed
     async def baseline(self) -> dict[str, Any]:
         """Return the baseline."""
-        found = self._book.baseline
+        found = self._registry.baseline
         if found is None:
             raise MonitorUnknown("baseline before one is set")
         return found | {"timestamp": utc(found["timestamp"] or 0.0).isoformat()}
@@ -266,8 +276,8 @@ class RuleService:
     @exposed
     async def history(self, hours: float) -> list[dict[str, Any]]:
         """Return the switches of the last hours, the newest first."""
-        since_s = self._now_s - hours * 3_600
-        found = [asdict(one) for one in self._book.history if one.applied_at_s >= since_s]
+        since_s = self._repository.now_s - hours * 3_600
+        found = [asdict(one) for one in self._registry.history if one.applied_at_s >= since_s]
         for body in found:
             body["applied_at"] = utc(body.pop("applied_at_s")).isoformat()
         return found[::-1]
@@ -276,20 +286,16 @@ class RuleService:
     async def recommendations(self) -> list[dict[str, Any]]:
         """Return what the last reading suggests to switch on."""
         last = self._readings[-1] if self._readings else None
-        return list(self._book.recommendations(last))
+        return list(self._registry.recommendations(last))
 
     @exposed
     async def watch(self, on: bool, every_s: float | None = None) -> None:
         """Evaluate switches, every so many seconds, or no more."""
         async with self._turn:
             every_s = self._every_s if every_s is None else every_s
-            await self._put(self._book, on, every_s)
+            await self._put(self._registry, on, every_s)
             self._watches, self._every_s = on, every_s
 
     def _performance(self) -> dict[str, float | None]:
         recent = list(self._readings)[-_RECENT:]
         return performance_of(recent) if recent else {}
-
-    @property
-    def _now_s(self) -> float:
-        return self._repository.clock.time_s()

@@ -102,7 +102,7 @@ class TuningService:
             await self._shed()
 
     async def _undone(self) -> bool:
-        now_s = self._now_s
+        now_s = self._repository.now_s
         readings = within(list(self._performance.minutes), _REVIEWED_S, now_s)
         tuner = self._draft()
         undo = tuner.review(readings, now_s)
@@ -121,7 +121,12 @@ class TuningService:
         most_asked = [symbol for symbol, _ in self._asked.most_common(20)]
         tuner = self._draft()
         change = tuner.decide(
-            minutes[-1], minutes[:-1], self.knobs, self._now_s, most_asked, self._rules.enabled
+            minutes[-1],
+            minutes[:-1],
+            self.knobs,
+            self._repository.now_s,
+            most_asked,
+            self._rules.enabled,
         )
         if change is None:
             await self._put(self.knobs, self._tuner, self._is_on)
@@ -182,10 +187,6 @@ class TuningService:
         async with self._turn:
             await self._put(self._first, Tuner(), self._is_on)
         await self._changed()
-
-    @property
-    def _now_s(self) -> float:
-        return self._repository.clock.time_s()
 
 
 def _state(knobs: Knobs, tuner: Tuner, is_on: bool) -> dict[str, Any]:
