@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Literal
 
@@ -90,13 +90,6 @@ class Finding:
     values: dict[str, float] = field(default_factory=dict)
 
 
-@dataclass(slots=True)
-class _Told:
-    at_s: float
-    severity: Severity
-    metrics: frozenset[str]
-
-
 class Watch:
     """Tells what is wrong once: again when it ended, got worse, or lasted another hour.
 
@@ -107,7 +100,7 @@ class Watch:
     def __init__(self, thresholds: Thresholds = DEFAULTS) -> None:
         self._thresholds = thresholds
         self._readings: list[Reading] = []
-        self._told: dict[str, _Told] = {}
+        self._sent: dict[str, Finding] = {}
 
     def take(self, reading: Reading) -> list[Finding]:
         """Take the newest reading; return what is to be told."""
@@ -120,18 +113,19 @@ class Watch:
             found.append(self._degradation(reading))
         lasting = {finding.name: finding for finding in found if finding is not None}
         for name in set(judged) - set(lasting):
-            self._told.pop(name, None)
+            self._sent.pop(name, None)
         return [finding for finding in lasting.values() if self._is_news(finding)]
 
     def _is_news(self, finding: Finding) -> bool:
-        metrics, told = frozenset(finding.values), self._told.get(finding.name)
-        if told is None or finding.at_s - told.at_s >= _TELL_AGAIN_S:
-            self._told[finding.name] = _Told(finding.at_s, finding.severity, metrics)
+        sent = self._sent.get(finding.name)
+        if sent is None or finding.at_s - sent.at_s >= _TELL_AGAIN_S:
+            self._sent[finding.name] = finding
             return True
-        is_worse = finding.severity == "critical" and told.severity == "warning"
-        if is_worse or not metrics <= told.metrics:
-            severity: Severity = "critical" if is_worse else told.severity
-            self._told[finding.name] = _Told(finding.at_s, severity, told.metrics | metrics)
+        is_worse = finding.severity == "critical" and sent.severity == "warning"
+        if is_worse or not finding.values.keys() <= sent.values.keys():
+            severity: Severity = "critical" if is_worse else sent.severity
+            values = sent.values | finding.values
+            self._sent[finding.name] = replace(finding, severity=severity, values=values)
             return True
         return False
 
