@@ -103,7 +103,7 @@ class Submission:
     id: str
     name: str
     target: str
-    arguments: str
+    arguments: bytes
     priority: int = TaskPriority.NORMAL
     max_retries: int = 3
     retry_delay_s: float = 1.0

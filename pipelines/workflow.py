@@ -243,7 +243,7 @@ def _submission(step: Step, before: _Before, graph_id: str | None) -> Submission
         id=new_task_id(),
         name=spec.name,
         target=spec.target,
-        arguments=arguments.decode(),
+        arguments=arguments,
         priority=int(priority),
         max_retries=retries,
         retry_delay_s=spec.retry_delay_s,

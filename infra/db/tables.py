@@ -17,7 +17,7 @@ from sqlalchemy import (
 )
 from sqlalchemy.schema import SchemaItem
 
-from infra.db.types import Number, UtcTime, code, long_text
+from infra.db.types import Json, Number, UtcTime, code, long_text
 
 _NAMES = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -282,7 +282,7 @@ tasks = _table(
     Column("seq", BigInteger, nullable=False),  # the order in which they came
     Column("name", code(200), nullable=False),
     Column("target", code(300), nullable=False),  # where its function is: module:function
-    Column("arguments", long_text(), nullable=False),  # JSON: args and kwargs
+    Column("arguments", Json, nullable=False),  # args and kwargs
     Column("priority", Integer, nullable=False),
     Column("state", code(10), nullable=False),
     Column("tries", Integer, nullable=False),
@@ -317,7 +317,7 @@ task_outcomes = _table(
     Column("progress", Number, nullable=False),
     Column("error_code", code(64)),
     Column("error", long_text()),
-    Column("result", long_text()),  # JSON, where it is not in a file
+    Column("result", Json),  # where it is not in a file
     Column("result_file", String(200)),
     Column("result_bytes", BigInteger, nullable=False),
     Index("ix_task_outcomes_finished_at", "finished_at"),

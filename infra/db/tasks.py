@@ -34,7 +34,7 @@ class StoredTask:
     seq: int
     name: str
     target: str
-    arguments: str
+    arguments: bytes
     priority: int
     state: str
     tries: int
@@ -65,7 +65,7 @@ class Outcome:
     progress: float
     error_code: str | None = None
     error: str | None = None
-    result: str | None = None
+    result: bytes | None = None
     result_file: str | None = None
     result_bytes: int = 0
 
@@ -231,9 +231,9 @@ class Tasks:
 
     # -- what is there ----------------------------------------------------------------------
 
-    async def arguments(self, ids: Sequence[str]) -> dict[str, str]:
+    async def arguments(self, ids: Sequence[str]) -> dict[str, bytes]:
         """Return the arguments of tasks by id."""
-        found: dict[str, str] = {}
+        found: dict[str, bytes] = {}
         for part in _parts(ids):
             query = select(tasks.c.id, tasks.c.arguments).where(tasks.c.id.in_(part))
             found |= {row.id: row.arguments for row in await self._connection.execute(query)}
@@ -249,7 +249,7 @@ class Tasks:
         if ids is not None:
             query = query.where(tasks.c.id.in_(ids)).with_for_update()
         rows = await self._connection.execute(query.order_by(tasks.c.seq))
-        return [StoredTask(**row._mapping, arguments="") for row in rows]
+        return [StoredTask(**row._mapping, arguments=b"") for row in rows]
 
     async def last_seq(self, queue: str) -> int:
         """Return the number of the newest task of a queue, 0 if there is none."""

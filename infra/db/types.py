@@ -38,6 +38,26 @@ class UtcTime(TypeDecorator[datetime]):
         return None if value is None else value.replace(tzinfo=UTC)
 
 
+class Json(TypeDecorator[bytes]):
+    """JSON as it is written and read: UTF-8 bytes on this side, long text in the database."""
+
+    impl = Text
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[str]:
+        """Return the type of long text."""
+        is_mysql = dialect.name == "mysql"
+        return dialect.type_descriptor(mysql.MEDIUMTEXT() if is_mysql else Text())
+
+    def process_bind_param(self, value: bytes | None, dialect: Dialect) -> str | None:
+        """Return the text."""
+        return None if value is None else value.decode()
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> bytes | None:
+        """Return the bytes."""
+        return None if value is None else value.encode()
+
+
 class Code(TypeDecorator[str]):
     """A short name: ASCII in every database, as MySQL neither keeps nor compares another there."""
 

@@ -125,7 +125,7 @@ class Attempts:
     async def _completed(self, entry: Entry, ended: Ended) -> None:
         size = len(ended.data)
         if ended.kind == JSON and size <= INLINE_BYTES:
-            self._live.end(entry, COMPLETED, result=ended.data.decode(), size=size)
+            self._live.end(entry, COMPLETED, result=ended.data, size=size)
             return
         try:
             name = await self._live.results.file(entry.id, ended.kind, ended.data)

@@ -109,7 +109,7 @@ class LiveTasks:
         state: str,
         code: str | None = None,
         error: str | None = None,
-        result: str | None = None,
+        result: bytes | None = None,
         file: str | None = None,
         size: int = 0,
     ) -> None:
@@ -145,14 +145,14 @@ class LiveTasks:
             self.freed += self.backlog.end(entry)
         self.waiters.ended(outcome.task_id)
 
-    def keep_arguments(self, entry: Entry, arguments: str | None) -> None:
+    def keep_arguments(self, entry: Entry, arguments: bytes | None) -> None:
         """Keep arguments in memory, while there is room for them."""
         if arguments is None:
             return
         is_near = entry.stage == "claimed" or entry.code is not None
         if is_near or self.argument_bytes + len(arguments) <= _ARGUMENT_BYTES:
-            entry.arguments = arguments.encode()
-            self.argument_bytes += len(entry.arguments)
+            entry.arguments = arguments
+            self.argument_bytes += len(arguments)
 
     def release_arguments(self, entry: Entry) -> None:
         """Forget arguments that the store has, or nobody needs."""

@@ -93,7 +93,7 @@ class QueueStore:
             logger.warning("tasks.mended", extra={"tasks": mended})
         return unfinished, seq
 
-    async def write(self, changes: Changes) -> dict[str, str]:
+    async def write(self, changes: Changes) -> dict[str, bytes]:
         """Write changes; return the arguments that were asked for. Raises StoreError."""
         now_s = self._clock.time_s()
         is_due = self._clock.monotonic_s() - self._beat_s > BEAT_EVERY_S
@@ -101,7 +101,7 @@ class QueueStore:
         for tries, task_id in changes.starts:
             by_tries[tries].append(task_id)
 
-        async def work(unit: Unit) -> dict[str, str]:
+        async def work(unit: Unit) -> dict[str, bytes]:
             changes.was_begun = True
             if is_due and not await unit.tasks.beat(self._queue, self._incarnation, utc(now_s)):
                 raise TaskQueueStopped("another Finstage has taken this queue over")

@@ -61,7 +61,7 @@ def split_large(changes: Changes, later: Changes) -> None:
     """Leave to the next transaction what would make this one very large."""
     size = 0
     for number, outcome in enumerate(changes.outcomes):
-        size += len(outcome.result or "")
+        size += len(outcome.result or b"")
         if size > _BATCH_BYTES and number:
             later.outcomes = changes.outcomes[number:]
             changes.outcomes = changes.outcomes[:number]

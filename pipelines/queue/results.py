@@ -72,7 +72,7 @@ class ResultStore:
 
     async def result(self, outcome: Outcome) -> Result:
         """Return an outcome with its result; one whose file is gone has failed."""
-        kind, data, state = JSON, (outcome.result or "null").encode(), outcome.state
+        kind, data, state = JSON, outcome.result or b"null", outcome.state
         code, error = outcome.error_code, outcome.error
         if outcome.result_file is not None:
             kind = outcome.result_file.rpartition(".")[2]
@@ -106,4 +106,4 @@ class ResultStore:
 
 
 def _size(outcome: Outcome) -> int:
-    return _ENTRY_BYTES + len(outcome.result or "") + len(outcome.error or "")
+    return _ENTRY_BYTES + len(outcome.result or b"") + len(outcome.error or "")

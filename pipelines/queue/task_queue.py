@@ -168,7 +168,7 @@ class TaskQueue:
         self.attempts.hand_out()
         return True
 
-    def _claimed(self, entry: Entry, arguments: str | None) -> None:
+    def _claimed(self, entry: Entry, arguments: bytes | None) -> None:
         entry.tries += 1
         if self.live.is_over(entry):
             return

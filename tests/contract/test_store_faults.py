@@ -363,7 +363,7 @@ async def test_a_name_outside_ascii_is_refused_alike_in_our_words_and_found_nowh
     kind: str, text: str, tmp_path: Path
 ) -> None:
     now = datetime.now(UTC)
-    task = StoredTask(text, "q", 1, text, text, "{}", 2, "pending", 0, 0, 0, 0.0, None, now, now)
+    task = StoredTask(text, "q", 1, text, text, b"{}", 2, "pending", 0, 0, 0, 0.0, None, now, now)
     written: list[Callable[[Unit], Awaitable[Any]]] = [
         lambda unit: unit.tasks.add([task]),
         lambda unit: unit.documents.put("kind", text, {}, now),
@@ -395,7 +395,7 @@ async def test_a_name_outside_ascii_is_refused_alike_in_our_words_and_found_nowh
 async def test_half_a_character_in_a_text_is_refused(kind: str, tmp_path: Path) -> None:
     now = datetime.now(UTC)
     task = StoredTask(
-        "id", "q", 1, "t", "m:t", "\ud800", 2, "pending", 0, 0, 0, 0.0, None, now, now
+        "id", "q", 1, "t", "m:t", b"{}", 2, "pending", 0, 0, 0, 0.0, None, now, now, "\ud800"
     )
     async with database(kind, tmp_path) as url:
         store = Store(url)

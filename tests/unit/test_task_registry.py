@@ -53,7 +53,8 @@ def test_a_parameter_may_have_any_name(name: str) -> None:
     assert spec(taking(name, default=" = 3")).checked((), {}) == {}
 
     step = TaskFunction(found, durable=False).s(**{name: 5})
-    assert planned(step).submissions[0].arguments == f'{{"args":[],"kwargs":{{"{name}":5}}}}'
+    wanted = f'{{"args":[],"kwargs":{{"{name}":5}}}}'
+    assert planned(step).submissions[0].arguments == wanted.encode()
 
 
 def test_what_a_parameter_declares_holds() -> None:
