@@ -13,27 +13,12 @@ from pipelines.submission import TaskPriority
 
 def entry_shown(entry: Entry) -> dict[str, Any]:
     """Return a task that has not ended."""
-    return {
-        "task_id": entry.id,
-        "task_name": entry.name,
-        "status": entry.state,
-        "stage": entry.stage,
-        "priority": TaskPriority(entry.priority).name.lower(),
-        "created_at": _iso(utc(entry.created_s)),
-        "available_at": _iso(utc(entry.available_s)),
-        "started_at": None if entry.started_s is None else _iso(utc(entry.started_s)),
-        "completed_at": None,
-        "execution_time": None,
-        "retry_count": max(0, entry.tries - 1),
-        "max_retries": entry.max_retries,
+    at, started_s = (utc(entry.created_s), utc(entry.available_s)), entry.started_s
+    return _shown(entry, entry.state, entry.stage, *at) | {
+        "started_at": None if started_s is None else _iso(utc(started_s)),
         "worker_id": entry.worker,
         "progress": entry.progress,
         "progress_message": entry.message,
-        "has_result": False,
-        "has_error": entry.last_error is not None,
-        "error": entry.last_error,
-        "parent_id": entry.parent_id,
-        "graph_id": entry.graph_id,
     }
 
 
@@ -44,14 +29,21 @@ def ended_shown(entry: Entry, outcome: Outcome) -> dict[str, Any]:
 
 def task_shown(task: StoredTask, outcome: Outcome | None) -> dict[str, Any]:
     """Return a task as the store has it, with what came of it."""
-    shown = {
+    shown = _shown(task, task.state, "ready", task.created_at, task.available_at)
+    return shown if outcome is None else shown | _ended(outcome)
+
+
+def _shown(
+    task: Entry | StoredTask, state: str, stage: str, created_at: datetime, available_at: datetime
+) -> dict[str, Any]:
+    return {
         "task_id": task.id,
         "task_name": task.name,
-        "status": task.state,
-        "stage": "ready",
+        "status": state,
+        "stage": stage,
         "priority": TaskPriority(task.priority).name.lower(),
-        "created_at": _iso(task.created_at),
-        "available_at": _iso(task.available_at),
+        "created_at": _iso(created_at),
+        "available_at": _iso(available_at),
         "started_at": None,
         "completed_at": None,
         "execution_time": None,
@@ -66,7 +58,6 @@ def task_shown(task: StoredTask, outcome: Outcome | None) -> dict[str, Any]:
         "parent_id": task.parent_id,
         "graph_id": task.graph_id,
     }
-    return shown if outcome is None else shown | _ended(outcome)
 
 
 def _ended(outcome: Outcome) -> dict[str, Any]:
