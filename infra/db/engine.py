@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
+import sqlite3
 from dataclasses import dataclass
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import URL, Connection, event
 from sqlalchemy.dialects import registry
 from sqlalchemy.dialects.sqlite.aiosqlite import SQLiteDialect_aiosqlite
@@ -100,13 +103,24 @@ def most_connections(url: URL, share: PoolShare) -> int:
     return share.most
 
 
+async def _opened(*file: Any, **options: Any) -> aiosqlite.Connection:
+    """Open a file; where that fails, its thread ends before the loop can, which it still calls."""
+    connection = aiosqlite.connect(*file, **options)
+    connection._thread.daemon = True  # as SQLAlchemy does
+    try:
+        return await connection
+    except sqlite3.Error:
+        await asyncio.to_thread(connection._thread.join)
+        raise
+
+
 def _sqlite(url: URL, share: PoolShare, synchronous: str) -> AsyncEngine:
     engine = create_async_engine(
         url.set(drivername="sqlite+finstage"),
         pool_size=min(share.size, _SQLITE_CONNECTIONS),
         max_overflow=min(share.overflow, _SQLITE_CONNECTIONS),
         pool_timeout=share.timeout_s,
-        connect_args={"timeout": BUSY_TIMEOUT_S},
+        connect_args={"timeout": BUSY_TIMEOUT_S, "async_creator_fn": _opened},
     )
 
     @event.listens_for(engine.sync_engine, "connect")

@@ -9,6 +9,7 @@ import sqlite3
 import stat
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from contextlib import closing
 from pathlib import Path
@@ -279,6 +280,7 @@ async def test_a_store_that_takes_no_tables_is_left_to_the_service(tmp_path: Pat
     nowhere = file_url(tmp_path / "no folder" / "store.db")
 
     assert await upgraded(nowhere, tmp_path) == ""
+    assert not [t for t in threading.enumerate() if "_connection_worker" in t.name]
 
 
 async def test_a_database_that_does_not_answer_is_left_to_the_service(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ HOMES = {
     "talib": ("actors/indicators",),
     "sqlalchemy": ("infra/db",),
     "alembic": ("infra/db",),
-    "aiosqlite": (),
+    "aiosqlite": ("infra/db/engine.py",),
     "asyncmy": (),
     "numba": ("actors/indicators/live/kernel.py",),
     "redis": ("infra/caches/redis_level.py",),
