@@ -15,6 +15,7 @@ from actors.cache.client import ActorLevel, CacheClient
 from actors.hub.client import HubClient, follow_changes
 from actors.plain import portal, run_there
 from actors.reporting import report_metrics
+from actors.telemetry.client import TelemetryClient
 from infra.caches.base import SharedLevel
 from infra.caches.catalogue import parsed_specs
 from infra.caches.layered import SyncShared
@@ -83,4 +84,6 @@ async def _take_part(process: str, ready: Future[None]) -> None:
     level = shared_level(backend)
     caches.attach(level, None if level is None else SyncShared(level, run_there))
     ready.set_result(None)
-    await asyncio.gather(follow_changes(hub, caches.changes), report_metrics(process, client))
+    await asyncio.gather(
+        follow_changes(hub, caches.changes), report_metrics(process, TelemetryClient())
+    )

@@ -248,6 +248,7 @@ class ActorClient:
     """
 
     actor_name: ClassVar[str]
+    part: ClassVar[str] = ""  # whose methods these are, where they are not the actor's own
 
     def __init__(self, wait_s: float = 5.0, handle: Any = None) -> None:
         self._wait_s = wait_s
@@ -260,7 +261,7 @@ class ActorClient:
         def __getattr__(self, name: str) -> Asked:
             if name.startswith("_"):
                 raise AttributeError(name)
-            return Asked(self, name)
+            return Asked(self, f"{self.part}.{name}".lstrip("."))
 
     async def ping(self) -> int:
         """Return the actor's process id once it answers."""

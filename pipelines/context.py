@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from functools import cached_property
 
 from actors.alerts.client import AlertClient
-from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.indicators.client import IndicatorClient
 from infra.clock import Clock, SystemClock
@@ -44,11 +43,6 @@ class TaskServices:
     def alerts(self) -> AlertClient:
         """Alerts."""
         return AlertClient(self.settings.actor_wait_s)
-
-    @cached_property
-    def cache(self) -> CacheClient:
-        """Values shared by all processes."""
-        return CacheClient(self.settings.actor_wait_s)
 
     @cached_property
     def source(self) -> SourceFacts:

@@ -12,7 +12,6 @@ from ray.serve.schema import ApplicationStatus
 from actors.alerts.actor import AlertActor
 from actors.alerts.client import ALERT_ENGINE
 from actors.cache.actor import CacheActor
-from actors.cache.client import CACHE
 from actors.feed.actor import FeedActor
 from actors.feed.client import FEED
 from actors.hub.actor import HubActor
@@ -22,6 +21,7 @@ from actors.indicators.client import INDICATORS
 from actors.monitor.actor import MonitorActor
 from actors.monitor.client import MONITOR
 from actors.runtime import ActorSpec
+from actors.telemetry.client import CACHE
 from infra.errors import StartFailed
 from infra.settings import Settings
 from pipelines.queue.actor import TaskQueueActor

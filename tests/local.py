@@ -20,7 +20,6 @@ from actors.alerts.price_alerts import PriceAlerts
 from actors.alerts.rule_changes import RuleChanges
 from actors.alerts.rules import reference_of
 from actors.alerts.user_rules import UserRule, UserRules
-from actors.cache.client import CacheClient, MemoryBook, Sample
 from actors.feed.client import FeedClient
 from actors.feed.core import FeedCore, MonitoredSet
 from actors.feed.known import KnownSymbols, Listing
@@ -46,6 +45,7 @@ from actors.indicators.streaming.worker import Links, LiveWorker
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
 from actors.monitor.client import MonitorClient
 from actors.reporting import Order, obey
+from actors.telemetry.client import MemoryBook, Sample, TelemetryClient
 from infra.bars import Bars, BarSeries, History, Quote
 from infra.caches.counted import count_caches
 from infra.caches.hit_rate import Reads
@@ -346,8 +346,8 @@ class LocalIndicators:
         return parts, errors
 
 
-class LocalCache:
-    """Answers what the routes ask of CacheClient."""
+class LocalTelemetry:
+    """Answers what the routes ask of TelemetryClient."""
 
     async def ping(self) -> int:
         return 3
@@ -572,7 +572,7 @@ class LocalService:
             near=self.near,
             feed=cast(FeedClient, self.feed),
             indicators=cast(IndicatorClient, self.indicators),
-            cache=cast(CacheClient, LocalCache()),
+            telemetry=cast(TelemetryClient, LocalTelemetry()),
             hub=cast(HubClient, LocalHub()),
             alerts=cast(AlertClient, LocalAlerts(self.store, self.indicators)),
             scheduler=cast(SchedulerClient, self.scheduler),

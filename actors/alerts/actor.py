@@ -17,12 +17,12 @@ from actors.alerts.rule_changes import RuleChanges
 from actors.alerts.rules import reference_of
 from actors.alerts.system import ServiceEvent, SystemWatch, service_alert
 from actors.alerts.user_rules import UserRule, UserRules
-from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient, LiveWant
 from actors.reporting import report_metrics
 from actors.runtime import ActorClient, ServiceActor, exposed
+from actors.telemetry.client import TelemetryClient
 from infra.clock import SystemClock, utc
 from infra.db.alert_rules import StoredRule
 from infra.db.alerts import Alert, AlertState
@@ -104,7 +104,7 @@ class AlertActor(ServiceActor):
         self.keep(self._settle())
         self.keep(self._bring())
         self.keep(self._watch_service())
-        self.keep(report_metrics(self.process, CacheClient()))
+        self.keep(report_metrics(self.process, TelemetryClient()))
 
     async def _read_references(self) -> None:
         while True:

@@ -1,50 +1,28 @@
-"""The shared level of the caches as an actor, the sum of all metrics, the watch over memory."""
+"""The shared level of the caches as an actor; its process has the telemetry too."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import itertools
-import logging
-import os
-import time
+from collections.abc import Mapping
 from typing import Any
 
-import psutil
-import ray
-
 from actors.cache.core import SharedCaches
-from actors.cache.memory_book import MemoryBook, Sample
-from actors.cache.ray_metrics import RayMetrics
 from actors.hub.client import HubClient, follow_changes
-from actors.reporting import Order, OrderKind, Told, obeyed, report_metrics
+from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
+from actors.telemetry.telemetry import Telemetry
 from infra.caches.base import Found, Lifetime
 from infra.caches.catalogue import parsed_specs
-from infra.caches.counted import BYTES, ENTRIES, READS
-from infra.caches.hit_rate import Reads, all_reads
 from infra.caches.in_loop import InLoop
 from infra.caches.named import caches
 from infra.clock import SystemClock
-from infra.directives import MEMORY_BASIC, Directives, following, is_on
-from infra.memory.usage import memory_use, tree_bytes
-from infra.metrics import Families, MetricsTable, ProcessReport, samples_of
 from infra.settings import Settings
-
-logger = logging.getLogger(__name__)
-
-_SILENT_AFTER_S = 10.0
-_ORDER_WAIT_S = 15.0
-_OBEYED_WITHIN_S = 6.0  # a report each two seconds, and what an order takes
-_FIRST_SAMPLE_S = 10.0
-_TREE_EVERY_S = 10.0
 
 
 class CacheActor(ServiceActor):
-    """Cache state that all processes share, and what they say of themselves.
+    """Cache state that all processes share; the telemetry is a part of it.
 
-    State: soft; a restart begins empty, which costs a recomputation and a day's history of
-    memory. Processes report their counts again within two seconds.
+    State: soft; a restart begins empty, which costs a recomputation.
     """
 
     role = "cache"
@@ -52,25 +30,19 @@ class CacheActor(ServiceActor):
     def __init__(self, settings: Settings) -> None:
         super().__init__(settings)
         clock = SystemClock()
-        self._clock = clock
         caches.configure(parsed_specs(settings.caches))
         self._shared = SharedCaches(
             settings.shared_cache_bytes, settings.shared_cache_entries, caches.changes, clock
         )
         caches.add(InLoop(self._shared, asyncio.get_running_loop()))
-        self._metrics = MetricsTable()
-        self._ray = RayMetrics()
-        self._notes: dict[str, tuple[float, bytes]] = {}
-        self._book = MemoryBook(settings.memory_hit_warn_pct)
-        self._tree: tuple[float, dict[int, int]] = float("-inf"), {}
-        self._numbers = itertools.count(1)
-        self._orders: dict[str, list[Order]] = {}
-        self._results: dict[int, dict[str, asyncio.Future[dict[str, Any]]]] = {}
+        self._telemetry = Telemetry(settings, self.process, clock)
         self.keep(follow_changes(HubClient(settings.actor_wait_s), caches.changes))
-        self.keep(report_metrics(self.process, _Own(self._metrics)))
-        self.keep(self._watch_memory())
+        self.keep(report_metrics(self.process, self._telemetry))
+        self.keep(self._telemetry.watch_memory())
 
-    # -- the shared level -------------------------------------------------------------------
+    def parts(self) -> Mapping[str, Any]:
+        """Return the shared level itself, and the telemetry."""
+        return {"": self, "telemetry": self._telemetry}
 
     @exposed
     async def fetch(self, cache: str, key: str, claim_s: float, who: str) -> Found | None:
@@ -104,210 +76,3 @@ class CacheActor(ServiceActor):
     async def cache_settings(self) -> tuple[str, str]:
         """Return the backend of the shared level, and the bounds of caches as they are written."""
         return self.settings.cache_backend.get_secret_value(), self.settings.caches
-
-    # -- metrics ----------------------------------------------------------------------------
-
-    @exposed
-    async def report_metrics(self, report: ProcessReport) -> Told:
-        """Take the counts of one process; return what it is to do."""
-        self._metrics.put(report, time.monotonic())
-        return Told(tuple(self._orders.pop(report.process, ())), self._news_for(report))
-
-    def _news_for(self, report: ProcessReport) -> Directives | None:
-        now = following.now
-        return now if now.number and now.number != report.directives else None
-
-    @exposed
-    async def direct(self, directives: Directives) -> None:
-        """Follow these here, and hand them to every process with its next report."""
-        following.take(directives)
-
-    @exposed
-    async def metrics_text(self) -> bytes:
-        """Return the Prometheus text of all processes, two seconds old, and Ray's, ten."""
-        return self._metrics.render() + await self._ray.text(_exporters())
-
-    @exposed
-    async def metrics(self, prefix: str) -> Families:
-        """Return the samples of all processes, of metrics whose names begin with `prefix`."""
-        return self._metrics.families(prefix)
-
-    @exposed
-    async def note(self, process: str, text: bytes) -> None:
-        """Keep what a process says of itself, until it is silent."""
-        self._notes[process] = time.monotonic(), text
-
-    @exposed
-    async def notes(self) -> dict[str, bytes]:
-        """Return what processes said of themselves lately."""
-        oldest_s = time.monotonic() - _SILENT_AFTER_S
-        self._notes = {name: n for name, n in self._notes.items() if n[0] > oldest_s}
-        return {name: text for name, (_, text) in self._notes.items()}
-
-    @exposed
-    async def processes(self) -> tuple[str, ...]:
-        """Return the processes that report, as role-pid."""
-        return self._metrics.processes
-
-    # -- orders -----------------------------------------------------------------------------
-
-    @exposed(once=True, wait_s=_ORDER_WAIT_S)
-    async def order(
-        self, kind: OrderKind, cache: str | None = None, aggressive: bool = False
-    ) -> dict[str, dict[str, Any] | None]:
-        """Let every process do something once; return what came of it, None where none answered.
-
-        Processes are told with their next report, so this takes two seconds.
-        """
-        results = await self._ordered(kind, cache, aggressive)
-        if kind == "shed":
-            self._book.optimisations.append(_optimisation(self._clock.time_s(), results, "asked"))
-        return results
-
-    async def _ordered(
-        self, kind: OrderKind, cache: str | None, aggressive: bool
-    ) -> dict[str, dict[str, Any] | None]:
-        order = Order(next(self._numbers), kind, cache, aggressive)
-        others = [p for p in self._metrics.processes if p != self.process]
-        loop = asyncio.get_running_loop()
-        waiting = self._results[order.number] = {p: loop.create_future() for p in others}
-        for process in others:
-            self._orders.setdefault(process, []).append(order)
-        own = await obeyed(order)
-        if waiting:
-            await asyncio.wait(waiting.values(), timeout=_OBEYED_WITHIN_S)
-        del self._results[order.number]
-        for process in (p for p, f in waiting.items() if not f.done()):
-            self._orders.pop(process, None)  # it may have ended
-        found = {p: f.result() if f.done() else None for p, f in waiting.items()}
-        return {self.process: own, **found}
-
-    @exposed
-    async def obeyed(self, process: str, number: int, result: dict[str, Any]) -> None:
-        """Take what came of an order in a process."""
-        future = self._results.get(number, {}).get(process)
-        if future is not None and not future.done():
-            future.set_result(result)
-
-    # -- memory -----------------------------------------------------------------------------
-
-    @exposed
-    async def memory(self) -> Sample:
-        """Return the memory of now; that of the whole tree is up to ten seconds old."""
-        return await self._sampled()
-
-    @exposed
-    async def memory_book(self) -> MemoryBook:
-        """Return what was measured, what was wrong, and what was given back."""
-        return self._book
-
-    async def _watch_memory(self) -> None:
-        """Take a sample every five minutes; shed where the machine is short of memory."""
-        await asyncio.sleep(min(_FIRST_SAMPLE_S, self.settings.memory_watch_s))
-        while True:
-            sample = await self._sampled()
-            for worry in self._book.take(sample):
-                logger.warning(
-                    "memory.worry", extra={"severity": worry.level, "what": worry.message}
-                )
-            if is_on(MEMORY_BASIC):
-                await self._ordered("purge", None, False)
-            if self._short_of_memory():
-                results = await self._ordered("shed", None, False)
-                record = _optimisation(self._clock.time_s(), results, "watch")
-                self._book.optimisations.append(record)
-            await asyncio.sleep(self.settings.memory_watch_s)
-
-    def _short_of_memory(self) -> bool:
-        """Return whether a machine that a process runs on is over the limit."""
-        names = self._metrics.processes
-        shares = (self._metrics.gauge(p, "finstage_system_memory_percent") for p in names)
-        return any(share is not None and share >= self.settings.memory_shed_pct
-                   for share in shares)  # fmt: skip
-
-    async def _sampled(self) -> Sample:
-        metrics = self._metrics
-        processes = {
-            p: int(rss) for p in metrics.processes
-            if (rss := metrics.gauge(p, "finstage_process_resident_bytes")) is not None
-        }  # fmt: skip
-        tree = await self._tree_bytes()
-        used, total = await asyncio.to_thread(_object_store)
-        reads = all_reads(samples_of(metrics.families(READS), READS))
-        before = self._book.samples[-1].reads if self._book.samples else Reads()
-        return Sample(
-            self._clock.time_s(),
-            memory_use(),
-            processes,
-            sum(tree.values()),
-            len(tree),
-            used,
-            total,
-            int(_total(metrics.families(ENTRIES), ENTRIES)),
-            int(_total(metrics.families(BYTES), BYTES)),
-            reads,
-            reads.since(before),
-            int(sum(metrics.gauge(p, "finstage_process_uncollectable_objects") or 0
-                    for p in metrics.processes)),
-        )  # fmt: skip
-
-    async def _tree_bytes(self) -> dict[int, int]:
-        at_s, found = self._tree
-        if time.monotonic() - at_s > _TREE_EVERY_S:
-            found = await asyncio.to_thread(lambda: tree_bytes(_root()))
-            self._tree = time.monotonic(), found
-        return found
-
-
-class _Own:
-    """This process's reports to itself; orders it obeys where they are given."""
-
-    def __init__(self, metrics: MetricsTable) -> None:
-        self._metrics = metrics
-
-    async def report_metrics(self, report: ProcessReport) -> Told:
-        self._metrics.put(report, time.monotonic())
-        return Told()
-
-    async def obeyed(self, process: str, number: int, result: dict[str, Any]) -> None:
-        """Never called."""
-
-
-def _root() -> psutil.Process:
-    """Return the process that all of the service's on this machine come from."""
-    raylet = psutil.Process(os.getppid())
-    with contextlib.suppress(psutil.Error):
-        parent = raylet.parent()
-        if parent is not None and parent.pid > 1:
-            return parent
-    return raylet
-
-
-def _exporters() -> list[str]:
-    """Return where the nodes tell Ray's own metrics."""
-    alive = [node for node in ray.nodes() if node["Alive"]]
-    return [f"http://{n['NodeManagerAddress']}:{n['MetricsExportPort']}/metrics" for n in alive]
-
-
-def _object_store() -> tuple[int, int]:
-    """Return used and total bytes of Ray's shared memory, of all nodes."""
-    total = ray.cluster_resources().get("object_store_memory", 0.0)
-    free = ray.available_resources().get("object_store_memory", total)
-    return int(total - free), int(total)
-
-
-def _total(families: Families, name: str) -> float:
-    return sum(value for _, value in samples_of(families, name))
-
-
-def _optimisation(
-    at_s: float, results: dict[str, dict[str, Any] | None], reason: str
-) -> dict[str, Any]:
-    done = [r for r in results.values() if r is not None]
-    return {
-        "timestamp": at_s,
-        "reason": reason,
-        "memory_freed_mb": round(sum(r["memory_freed_mb"] for r in done), 2),
-        "estimate_mb": round(sum(r["estimate_mb"] for r in done), 2),
-        "processes": results,
-    }

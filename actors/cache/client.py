@@ -1,4 +1,4 @@
-"""The shared cache, and what all processes say of themselves, as others see them."""
+"""The shared cache as others see it."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from actors.cache.memory_book import MemoryBook as MemoryBook
-from actors.cache.memory_book import Sample as Sample
 from actors.runtime import ActorClient
+from actors.telemetry.client import CACHE
 from infra.caches.base import CacheStats, Found, Lifetime, SharedState
 from infra.errors import ActorError
 
@@ -17,8 +16,6 @@ if TYPE_CHECKING:
     from actors.cache.actor import CacheActor as Methods
 else:
     Methods = object
-
-CACHE = "finstage-cache"
 
 
 class CacheClient(ActorClient, Methods):

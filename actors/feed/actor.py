@@ -8,7 +8,6 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from actors.cache.client import CacheClient
 from actors.feed.core import FeedCore, Interest, MonitoredSet
 from actors.feed.known import KnownSymbols, Listing
 from actors.feed.minutes import MinuteBars
@@ -17,6 +16,7 @@ from actors.feed.rescaling import actions_between
 from actors.hub.client import HubClient
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
+from actors.telemetry.client import TelemetryClient
 from infra.bars import IMPORT, NS_PER_MINUTE, History, Quote
 from infra.caches.named import caches
 from infra.clock import SystemClock
@@ -106,7 +106,7 @@ class FeedActor(ServiceActor):
         self.keep(self._review())
         self.keep(self._follow_imports())
         self.keep(self._look_for_prices())
-        self.keep(report_metrics(self.process, CacheClient()))
+        self.keep(report_metrics(self.process, TelemetryClient()))
 
     # -- ticks ------------------------------------------------------------------------------
 

@@ -8,10 +8,10 @@ import time
 import uuid
 from collections import deque
 
-from actors.cache.client import CacheClient
 from actors.hub.core import HubCore
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
+from actors.telemetry.client import TelemetryClient
 from infra.caches.base import CacheStats
 from infra.caches.in_loop import InLoop
 from infra.caches.named import caches
@@ -75,7 +75,7 @@ class HubActor(ServiceActor):
         self._run = ""
         history = _History(self._core, settings.hub_history_bytes)
         caches.add(InLoop(history, asyncio.get_running_loop()))
-        self.keep(report_metrics(self.process, CacheClient()))
+        self.keep(report_metrics(self.process, TelemetryClient()))
 
     @exposed
     async def publish(self, text: bytes) -> list[str | int]:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import orjson
 
-from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.bar_store import BarStore, base_interval
@@ -35,6 +34,7 @@ from actors.indicators.streaming.worker import Links, LiveWorker
 from actors.indicators.tables import IndicatorTable, LiveWant, Match, Sentiment, Signal
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
+from actors.telemetry.client import TelemetryClient
 from infra.bars import Bars, BarSeries, History
 from infra.clock import SystemClock
 from infra.db.signals import Performance
@@ -98,7 +98,7 @@ class IndicatorActor(ServiceActor):
         self.keep(self._live.review())
         self.keep(self._renew())
         self.keep(self._follow_records())
-        self.keep(report_metrics(self.process, CacheClient()))
+        self.keep(report_metrics(self.process, TelemetryClient()))
 
     async def _compile(self) -> None:
         """Compile kernels, or load them, beside everything else."""

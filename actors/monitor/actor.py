@@ -11,7 +11,6 @@ from dataclasses import asdict
 from importlib.metadata import version
 from typing import Any
 
-from actors.cache.client import CacheClient
 from actors.hub.client import HubClient
 from actors.monitor.alert_service import ALERTS, AlertService
 from actors.monitor.experiment_service import ExperimentService
@@ -22,6 +21,7 @@ from actors.monitor.rule_service import RuleService
 from actors.monitor.tuning_service import TuningService
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
+from actors.telemetry.client import TelemetryClient
 from actors.turn import Turn
 from infra.clock import SystemClock
 from infra.db.store import open_store
@@ -54,7 +54,7 @@ class MonitorActor(ServiceActor):
         self._clock = SystemClock()
         repository = MonitorRepository(open_store(settings, self._clock), self._clock)
         self._repository = repository
-        self._cache = CacheClient(settings.actor_wait_s)
+        self._telemetry = TelemetryClient(settings.actor_wait_s)
         self._hub = HubClient(settings.actor_wait_s)
         secret = settings.notify_secret.get_secret_value()
         operators = tuple((target, secret) for target in settings.targets)
@@ -96,7 +96,7 @@ class MonitorActor(ServiceActor):
         self.keep(self._run())
         self.keep(self._send())
         self.keep(self._forget())
-        self.keep(report_metrics(self.process, self._cache))
+        self.keep(report_metrics(self.process, self._telemetry))
 
     # -- looking ----------------------------------------------------------------------------
 
@@ -126,7 +126,7 @@ class MonitorActor(ServiceActor):
         await self._direct()
 
     async def _look(self) -> None:
-        families = await self._cache.metrics("finstage_")
+        families = await self._telemetry.metrics("finstage_")
         machine = await asyncio.to_thread(self._machine.look)
         reading, findings = await self._performance.take(families, machine)
         if reading is not None:
@@ -179,12 +179,12 @@ class MonitorActor(ServiceActor):
             prefetch=tuple(knobs.prefetch),
         )
         try:
-            await self._cache.direct(self._now)
+            await self._telemetry.direct(self._now)
         except ActorUnavailable:
             logger.info("monitor.undirected")  # it is sent again
 
     async def _shed(self) -> None:
-        await self._cache.order("shed", None, False)
+        await self._telemetry.order("shed", None, False)
 
     async def _send(self) -> None:
         """Let a CacheActor that restarted know what is to be done."""
@@ -192,7 +192,7 @@ class MonitorActor(ServiceActor):
         while True:
             await asyncio.sleep(_SEND_EVERY_S)
             try:
-                await self._cache.direct(self._now)
+                await self._telemetry.direct(self._now)
             except FinstageError as error:
                 logger.info("monitor.undirected", extra={"reason": error.code})
 

@@ -9,9 +9,9 @@ import os
 from typing import NamedTuple
 
 from actors.alerts.client import AlertClient
-from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.indicators.client import IndicatorClient
+from actors.telemetry.client import TelemetryClient
 from infra.clock import SystemClock
 from infra.context import bound_request_id
 from infra.db.store import open_store
@@ -81,6 +81,6 @@ async def _run(settings: Settings, name: str) -> Ended:
 
 async def _report_metrics(process: str) -> None:
     try:
-        await CacheClient(1.0).report_metrics(ProcessReport(process, snapshot()))
+        await TelemetryClient(1.0).report_metrics(ProcessReport(process, snapshot()))
     except FinstageError as error:
         logger.info("metrics.unsent", extra={"reason": error.code})

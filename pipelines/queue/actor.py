@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.cache.client import CacheClient
 from actors.hub.client import HubClient
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, exposed
+from actors.telemetry.client import TelemetryClient
 from infra.clock import SystemClock
 from infra.db.store import open_store
 from infra.settings import Settings
@@ -34,7 +34,7 @@ class TaskQueueActor(ServiceActor):
         self.keep(self._queue.watch())
         self.keep(self._queue.purge())
         self.keep(events.run())
-        self.keep(report_metrics(self.process, CacheClient()))
+        self.keep(report_metrics(self.process, TelemetryClient()))
 
     @exposed
     async def submit(self, text: bytes) -> list[str]:

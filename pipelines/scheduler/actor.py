@@ -10,10 +10,10 @@ from typing import Any
 
 import ray
 
-from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.reporting import report_metrics
 from actors.runtime import ServiceActor, brought, exposed
+from actors.telemetry.client import TelemetryClient
 from infra.calendars import calendar_for
 from infra.clock import SystemClock
 from infra.db.store import open_store
@@ -68,7 +68,7 @@ class SchedulerActor(ServiceActor):
         self._run_job = ray.remote(run_job)
         self.keep(self._look_after_store())
         self.keep(self._run())
-        self.keep(report_metrics(self.process, CacheClient()))
+        self.keep(report_metrics(self.process, TelemetryClient()))
 
     # -- jobs -------------------------------------------------------------------------------
 

@@ -11,11 +11,11 @@ import time
 from fastapi import FastAPI
 
 from actors.alerts.client import AlertClient
-from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient
 from actors.monitor.client import MonitorClient
+from actors.telemetry.client import TelemetryClient
 from infra.caches.in_loop import InLoop
 from infra.caches.named import caches
 from infra.clock import SystemClock
@@ -66,7 +66,7 @@ class Api(Replica):
             feed=FeedClient(settings.actor_wait_s),
             indicators=IndicatorClient(settings.actor_wait_s),
             alerts=AlertClient(settings.actor_wait_s),
-            cache=CacheClient(settings.actor_wait_s),
+            telemetry=TelemetryClient(settings.actor_wait_s),
             hub=hub,
             scheduler=SchedulerClient(settings.actor_wait_s),
             tasks=TaskClient(settings.actor_wait_s),

@@ -7,9 +7,9 @@ import logging
 import os
 from collections.abc import Awaitable
 
-from actors.cache.client import CacheClient
 from actors.reporting import report_metrics
 from actors.runtime import steady_interpreter
+from actors.telemetry.client import TelemetryClient
 from infra.logs import setup_logs
 from infra.metrics import watch_process
 from infra.settings import Settings
@@ -34,7 +34,7 @@ class Replica:
         steady_interpreter()
         use_wire(settings.max_message_bytes)
         self.keep(watch_process(self.process))
-        self.keep(report_metrics(self.process, CacheClient()))
+        self.keep(report_metrics(self.process, TelemetryClient()))
         logger.info("replica.started", extra={"role": self.role})
 
     def keep(self, work: Awaitable[None]) -> None:

@@ -12,10 +12,10 @@ import time
 from ray import serve as ray_serve
 from starlette.applications import Starlette
 
-from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient, HubReader
 from actors.indicators.client import IndicatorClient
+from actors.telemetry.client import TelemetryClient
 from infra.errors import FinstageError
 from infra.metrics import FRAMES, SOCKETS
 from infra.settings import Settings
@@ -53,7 +53,7 @@ class Stream(Replica):
         upstream = Upstream(
             feed.want if is_open else None, indicators.want_live, hub.publish, feed
         )
-        self._roster = Roster(self._table, self.process, CacheClient(settings.actor_wait_s))
+        self._roster = Roster(self._table, self.process, TelemetryClient(settings.actor_wait_s))
         self._app = create_stream(settings, self._table, self.gate, upstream, self._roster)
         if is_open:
             self.keep(self._renew(feed))

@@ -83,7 +83,7 @@ async def _source(services: Services) -> dict[str, Any]:
 @router.get("/metrics", response_class=Response, responses=documented(503))
 async def read_metrics(services: ServicesDep) -> Response:
     """Prometheus text of all processes summed, at most two seconds old."""
-    text = await services.cache.metrics_text()
+    text = await services.telemetry.metrics_text()
     return Response(text, media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
@@ -92,7 +92,7 @@ async def _checks(services: Services) -> dict[str, dict[str, str]]:
         "feed": services.feed,
         "indicators": services.indicators,
         "hub": services.hub,
-        "cache": services.cache,
+        "cache": services.telemetry,
     }
     answers = await asyncio.gather(
         *(client.ping() for client in clients.values()), return_exceptions=True
@@ -124,7 +124,7 @@ async def _extras(services: Services) -> dict[str, dict[str, Any]]:
 async def _sockets(services: Services) -> dict[str, str]:
     """Return whether one more connection may come, as of some seconds ago."""
     try:
-        families = await services.cache.metrics(_SOCKETS)
+        families = await services.telemetry.metrics(_SOCKETS)
     except ActorUnavailable as error:
         return {"status": "unknown", "detail": error.message}
     most = services.settings.max_sockets_without_key

@@ -10,7 +10,7 @@ from typing import Annotated, Any
 from fastapi import Query, Request
 from starlette.responses import Response
 
-from actors.cache.client import MemoryBook, Sample
+from actors.telemetry.client import MemoryBook, Sample
 from infra.caches.catalogue import TECHNICAL_ANALYSIS
 from infra.errors import BodyInvalid, CacheUnknown, ParameterUnknown
 from infra.metrics import Families
@@ -45,7 +45,9 @@ _CACHES, _OURS = "finstage_cache_", "finstage_"
 
 async def _known(services: Services) -> tuple[Sample, MemoryBook, Families]:
     sample, book, families = await asyncio.gather(
-        services.cache.memory(), services.cache.memory_book(), services.cache.metrics(_OURS)
+        services.telemetry.memory(),
+        services.telemetry.memory_book(),
+        services.telemetry.metrics(_OURS),
     )
     return sample, book, families
 
@@ -116,7 +118,7 @@ async def read_memory_history(
     services: ServicesDep, hours: Annotated[int, Query(ge=1, le=168)] = 24
 ) -> Response:
     """Samples of the watch, one each five minutes; a day of them is kept, in memory."""
-    book = await services.cache.memory_book()
+    book = await services.telemetry.memory_book()
     now_s = time.time()
     samples = book.since(hours, now_s)
     rates = [s.hit_rate_pct for s in samples if s.hit_rate_pct is not None]
@@ -141,7 +143,7 @@ async def read_optimisation_history(
     services: ServicesDep, limit: Annotated[int, Query(ge=1, le=100)] = 10
 ) -> Response:
     """What was given back, the newest first."""
-    book = await services.cache.memory_book()
+    book = await services.telemetry.memory_book()
     records = list(reversed(book.optimisations))[:limit]
     freed = [record["memory_freed_mb"] for record in records]
     return fresh(
@@ -163,7 +165,7 @@ async def read_memory_alerts(
     services: ServicesDep, limit: Annotated[int, Query(ge=1, le=100)] = 20
 ) -> Response:
     """What was wrong with memory, the newest first; the last fifty are kept."""
-    book = await services.cache.memory_book()
+    book = await services.telemetry.memory_book()
     alerts = list(reversed(book.alerts))[:limit]
     levels = [alert["level"] for alert in alerts]
     return fresh(
@@ -189,14 +191,14 @@ def _mean(values: list[float]) -> float | None:
 @router.get("/cache/stats", response_model=dict[str, NamedCacheStats], responses=documented(503))
 async def read_cache_stats(services: ServicesDep) -> Response:
     """Every cache by name, summed over processes, at most two seconds old."""
-    return fresh(cache_stats(await services.cache.metrics(_CACHES)))
+    return fresh(cache_stats(await services.telemetry.metrics(_CACHES)))
 
 
 @about.get("/api/v2/technical-analysis/cache/stats", response_model=TechnicalCacheStats,
            responses=documented(503))  # fmt: skip
 async def read_technical_cache_stats(services: ServicesDep) -> Response:
     """The cache of technical analyses."""
-    stats = cache_stats(await services.cache.metrics(_CACHES))
+    stats = cache_stats(await services.telemetry.metrics(_CACHES))
     return fresh(
         {
             "cache_name": TECHNICAL_ANALYSIS,
@@ -209,7 +211,7 @@ async def read_technical_cache_stats(services: ServicesDep) -> Response:
 @router.post("/cache/cleanup", response_model=CacheCleaned, responses=documented(503))
 async def clean_caches(services: ServicesDep) -> Response:
     """Drop what is expired, in every process; takes two seconds."""
-    results = await services.cache.order("purge")
+    results = await services.telemetry.order("purge")
     counts = _summed(results, "purged")
     return fresh(
         {
@@ -242,10 +244,10 @@ async def clear_caches(
         if cache_name not in (None, body.cache_name):
             raise BodyInvalid(("body", "cache_name"), "the query names another cache")
         cache_name = body.cache_name
-    known = cache_stats(await services.cache.metrics(_CACHES))
+    known = cache_stats(await services.telemetry.metrics(_CACHES))
     if cache_name is not None and cache_name not in known:
         raise CacheUnknown(cache_name, list(known))
-    results = await services.cache.order("clear", cache_name)
+    results = await services.telemetry.order("clear", cache_name)
     which = {"cleared_caches": "all"} if cache_name is None else {"cleared_cache": cache_name}
     return fresh(
         {
@@ -281,7 +283,7 @@ async def optimise_memory(
     Takes two seconds and more. The figures are what resident memory fell by, process by process.
     """
     began_s = time.perf_counter()
-    results = await services.cache.order("shed", aggressive=aggressive)
+    results = await services.telemetry.order("shed", aggressive=aggressive)
     sample, _, families = await _known(services)
     took_s = round(time.perf_counter() - began_s, 3)
     done = [result for result in results.values() if result is not None]
@@ -322,7 +324,7 @@ async def optimise_memory(
 async def read_memory_metrics(services: ServicesDep) -> Response:
     """Four lines of Prometheus text; `/metrics` has everything. No rate before the first read."""
     sample, families = await asyncio.gather(
-        services.cache.memory(), services.cache.metrics(_CACHES)
+        services.telemetry.memory(), services.telemetry.metrics(_CACHES)
     )
     rate = overall_rate_pct(families)
     lines = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from actors.cache.client import MemoryBook, Sample
+from actors.telemetry.client import MemoryBook, Sample
 from infra.caches.catalogue import SPECS
 from infra.caches.counted import (
     BYTES,

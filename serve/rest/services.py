@@ -10,11 +10,11 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 
 from actors.alerts.client import AlertClient
-from actors.cache.client import CacheClient
 from actors.feed.client import FeedClient
 from actors.hub.client import HubClient
 from actors.indicators.client import IndicatorClient
 from actors.monitor.client import MonitorClient
+from actors.telemetry.client import TelemetryClient
 from infra.bars import Quote, joined_sources
 from infra.clock import Clock
 from infra.db.store import Store
@@ -44,7 +44,7 @@ class Services:
     feed: FeedClient
     indicators: IndicatorClient
     alerts: AlertClient
-    cache: CacheClient
+    telemetry: TelemetryClient
     hub: HubClient
     scheduler: SchedulerClient
     tasks: TaskClient

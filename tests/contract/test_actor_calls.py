@@ -27,6 +27,7 @@ from actors.monitor.performance_service import PerformanceService
 from actors.monitor.rule_service import RuleService
 from actors.monitor.tuning_service import TuningService
 from actors.runtime import ActorClient, Call, InProcess, ServiceActor, calls_of, exposed
+from actors.telemetry.telemetry import Telemetry
 from infra.context import bound_request_id, current_request_id
 from infra.errors import ActorUnavailable, SymbolUnknown
 from pipelines.queue.actor import TaskQueueActor
@@ -38,9 +39,9 @@ from pipelines.scheduler.client import SchedulerClient
 # what comes again.
 REPEATABLE: dict[type, str] = {
     AlertActor: "add_rule change_rule check enable_rule",
-    CacheActor: (
-        "cache_settings clear delete direct fetch give memory memory_book metrics metrics_text "
-        "note notes obeyed processes release report_metrics"
+    CacheActor: "cache_settings clear delete fetch give release",
+    Telemetry: (
+        "direct memory memory_book metrics metrics_text note notes obeyed processes report_metrics"
     ),
     FeedActor: (
         "actions fundamentals histories info listing look_for_imports monitor monitored news pin "
@@ -129,7 +130,7 @@ class _Handle:
                 if errors := self._fails.get(name):
                     raise errors.pop(0)
                 return (
-                    {"take": Call(once=True), "part.take": Call(once=True)}
+                    {"take": Call(once=True), "piece.take": Call(once=True)}
                     if (method == "calls")
                     else 7
                 )
@@ -141,7 +142,7 @@ class _Client(ActorClient):
     actor_name = "finstage-none"
     take: Any
     read: Any
-    part: Any
+    piece: Any
 
 
 def away() -> BaseException:
@@ -158,10 +159,10 @@ async def test_what_must_not_run_twice_is_not_sent_again(error: Any) -> None:
     again = _Handle(read=[error(), error()])
     assert await _Client(handle=again).read() == 7
     assert again.ran == ["calls", *["read"] * 3]
-    of_part = _Handle(**{"part.take": [error()]})
+    of_part = _Handle(**{"piece.take": [error()]})
     with pytest.raises(ActorUnavailable):
-        await _Client(handle=of_part).part.take({})
-    assert of_part.ran == ["calls", "ping", "part.take"]
+        await _Client(handle=of_part).piece.take({})
+    assert of_part.ran == ["calls", "ping", "piece.take"]
 
 
 async def test_an_actor_that_restarts_is_waited_for_before_it_is_asked() -> None:
@@ -196,7 +197,7 @@ class _Actor(ServiceActor):
         self._part = _Part()
 
     def parts(self) -> dict[str, Any]:
-        return {"": self, "part": self._part}
+        return {"": self, "piece": self._part}
 
     @exposed(wait_s=9.0)
     async def read(self, fails: bool = False) -> str:
@@ -211,12 +212,12 @@ async def test_methods_and_their_defaults_stand_at_the_actor_alone() -> None:
         assert await client.read() == "r-1"
     with pytest.raises(SymbolUnknown):
         await client.read(fails=True)
-    assert await client.part.take() == 1
-    assert await client.part.take(count=3) == 3
+    assert await client.piece.take() == 1
+    assert await client.piece.take(count=3) == 3
     assert await client.ping() == os.getpid()
 
 
-@pytest.mark.parametrize("name", ["keep", "_method", "part.inner", "nothing", "part.__init__"])
+@pytest.mark.parametrize("name", ["keep", "_method", "piece.inner", "nothing", "piece.__init__"])
 async def test_only_what_is_exposed_can_be_asked_for(name: str) -> None:
     with pytest.raises(AssertionError, match="none has no"):
         await InProcess(_Actor()).ask.remote("", name, (), {})

@@ -92,7 +92,7 @@ class Others:
 def hub(monkeypatch: pytest.MonkeyPatch) -> Hub:
     made = Hub()
     monkeypatch.setattr(module, "HubClient", lambda _: made)
-    for name in ("FeedClient", "IndicatorClient", "CacheClient"):
+    for name in ("FeedClient", "IndicatorClient", "TelemetryClient"):
         monkeypatch.setattr(module, name, lambda *_: Others())
 
     async def nothing(*_: Any) -> None:

@@ -13,8 +13,8 @@ import psutil
 import pytest
 from scipy import stats as scipy_stats  # type: ignore[import-untyped]
 
-from actors.cache.memory_book import MemoryBook, Sample
 from actors.reporting import Order, obey
+from actors.telemetry.memory_book import MemoryBook, Sample
 from infra.caches.hit_rate import Reads
 from infra.caches.named import NamedCaches
 from infra.memory.decorators import auto_memory_optimization, measure_time, memory_monitor

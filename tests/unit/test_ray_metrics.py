@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from actors.cache.ray_metrics import Sums, add_up, rendered
+from actors.telemetry.ray_metrics import Sums, add_up, rendered
 
 NODE = """# HELP ray_tasks Current number of tasks
 # TYPE ray_tasks gauge
