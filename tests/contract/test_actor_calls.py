@@ -72,14 +72,21 @@ REPEATABLE: dict[type, str] = {
 ONLY_ONCE: dict[type, str] = {
     AlertActor: "remove_rule",
     AlertService: "remove_rule remove_webhook",
-    CacheActor: "order",
+    Telemetry: "order",
     RuleService: "add remove",
     SchedulerActor: "run_now",
     TaskQueueActor: "requeue",
     ExperimentService: "create move record remove take",
     TuningService: "take_asked",
 }
-SERVICES = (AlertService, PerformanceService, RuleService, ExperimentService, TuningService)
+PARTS = (
+    AlertService,
+    ExperimentService,
+    PerformanceService,
+    RuleService,
+    Telemetry,
+    TuningService,
+)
 CLIENTS: dict[type, type[ActorClient]] = {
     AlertActor: AlertClient,
     CacheActor: CacheClient,
@@ -108,7 +115,7 @@ def test_all_actors_are_here() -> None:
             yield from below(child)
 
     ours = {one for one in below(ServiceActor) if not one.__module__.startswith("tests")}
-    assert ours == set(CLIENTS) == set(REPEATABLE) - set(SERVICES)
+    assert ours == set(CLIENTS) == set(REPEATABLE) - set(PARTS)
 
 
 # -- an actor that ends meanwhile -----------------------------------------------------------
