@@ -351,4 +351,4 @@ def test_a_file_that_unpacks_to_gigabytes_is_one_line_and_exit_2(tmp_path: Path)
 
         assert done.returncode == 2
         (said,) = done.stderr.splitlines()
-        assert f"{file.name}: line {line} is longer than 65,536 characters" in said
+        assert f"{file.name}: the row up to line {line} is longer than 65,536" in said
