@@ -248,6 +248,7 @@ class ActorClient:
     """
 
     actor_name: ClassVar[str]
+    first_wait_s: ClassVar[float] = 0.0  # at least, before it is known how long a method may take
     part: ClassVar[str] = ""  # whose methods these are, where they are not the actor's own
 
     def __init__(self, wait_s: float = 5.0, handle: Any = None) -> None:
@@ -281,14 +282,14 @@ class ActorClient:
         wait_s = self._wait_s if wait_s is None else wait_s
         started_s = time.monotonic()
         if not self._calls:
-            await self._retrying(self._learn, wait_s)
+            await self._retrying(self._learn, max(wait_s, self.first_wait_s))
         call = self._calls.get(name, Call())
-        left_s = max(wait_s, call.wait_s) - (time.monotonic() - started_s)
+        deadline_s = started_s + max(wait_s, call.wait_s)
         ask = self._asking(name, args, named)
         if not call.once:
-            return await self._retrying(ask, left_s)
-        await self._retrying(self._ping, left_s)
-        return await self._tried(ask, max(_LEAST_S, wait_s - (time.monotonic() - started_s)))
+            return await self._retrying(ask, deadline_s - time.monotonic())
+        await self._retrying(self._ping, deadline_s - time.monotonic())
+        return await self._tried(ask, max(_LEAST_S, deadline_s - time.monotonic()))
 
     async def _ask_now(self, name: str, *args: Any, wait_s: float) -> Any:
         """Call a method without waiting for an actor that restarts."""

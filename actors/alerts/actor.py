@@ -179,8 +179,10 @@ class AlertActor(ServiceActor):
             try:
                 async with self._giving:
                     await self._give()
-                await self._note_rearmed()
-                await self._tell()
+                try:
+                    await self._note_rearmed()
+                finally:  # a store that is full can be read all the same
+                    await self._tell()
             except (StoreError, ActorUnavailable) as error:
                 logger.warning("alerts.waiting", extra={"reason": error.code})
                 await asyncio.sleep(_PAUSE_S)

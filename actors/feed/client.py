@@ -22,6 +22,7 @@ class FeedClient(ActorClient, Methods):
     """The exposed methods of the FeedActor, from any process."""
 
     actor_name = FEED
+    first_wait_s = 30.0
 
     async def trouble(self, wait_s: float = 1.0) -> Trouble | None:
         """Return why the source does not answer, None while it does; waits for no restart."""

@@ -48,3 +48,4 @@ class IndicatorClient(ActorClient, Methods):
     """The exposed methods of the IndicatorActor, from any process."""
 
     actor_name = INDICATORS
+    first_wait_s = 35.0

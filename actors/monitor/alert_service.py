@@ -76,8 +76,8 @@ class AlertService:
         state = await self._repository.get(STATE)
         if state is not None:
             self._engine.restore(state["engine"])
-        watch = await self._repository.get(WATCH)
-        if watch is not None:
+        watch = await self._repository.get(WATCH) or state  # which had them, once
+        if watch is not None and "watches" in watch:
             self._watches, self._every_s = watch["watches"], watch["every_s"]
         channels = await self._repository.get(CHANNELS)
         if channels is not None:

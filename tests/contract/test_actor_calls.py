@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 from collections.abc import Iterator
 from typing import Any
@@ -149,6 +150,7 @@ class _Client(ActorClient):
     actor_name = "finstage-none"
     take: Any
     read: Any
+    order: Any
     piece: Any
 
 
@@ -228,3 +230,25 @@ async def test_methods_and_their_defaults_stand_at_the_actor_alone() -> None:
 async def test_only_what_is_exposed_can_be_asked_for(name: str) -> None:
     with pytest.raises(AssertionError, match="none has no"):
         await InProcess(_Actor()).ask.remote("", name, (), {})
+
+
+class _Slow(_Actor):
+    @exposed(once=True, wait_s=9.0)
+    async def order(self) -> str:
+        await asyncio.sleep(0.3)
+        return "done"
+
+
+async def test_a_method_that_takes_long_is_waited_for_also_where_it_runs_once() -> None:
+    client = _Client(0.1, InProcess(_Slow()))
+
+    assert await client.order() == "done"
+
+
+async def test_a_first_call_waits_for_its_actor_as_long_as_its_client_says() -> None:
+    class Patient(_Client):
+        first_wait_s = 60.0
+
+    handle = _Handle(calls=[away() for _ in range(6)])
+    assert await Patient(0.05, handle).read() == 7
+    assert handle.ran == ["calls"] * 7 + ["read"]
