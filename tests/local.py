@@ -421,7 +421,7 @@ class LocalStore:
             if not self._is_migrated:
                 await store.migrate()
                 self._is_migrated = True
-            return await store.write(work, limit)
+            return await store.write(work, Limit(5 * limit.answer_s, 5 * limit.locks_s))
         finally:
             await store.close()
 

@@ -28,7 +28,7 @@ def service_url(settings: Settings) -> str:
     Raises ConfigError if nothing runs there.
     """
     if settings.url:
-        return settings.url
+        return settings.url.rstrip("/")
     state = read_state(settings)
     if state is None or not state.runs:
         raise ConfigError(
@@ -52,9 +52,15 @@ def asked(client: Client, method: str, path: str, **options: Any) -> Any:
         answer = client.request(method, path, **options)
     except httpx.HTTPError as error:
         raise ConfigError(f"no answer at {client.base_url}: {type(error).__name__}") from None
-    if answer.is_error:
-        raise _refused(answer)
-    return answer.json()
+    try:
+        body = answer.json()
+        if not answer.is_error:
+            return body
+        refused = _refused(body["detail"])
+    except (ValueError, LookupError, TypeError):
+        told = f"{client.base_url} answered {answer.status_code}, not as Finstage does"
+        raise Refused(f"{told}: is FINSTAGE_URL right?") from None
+    raise refused
 
 
 def shortcomings(url: str) -> list[str]:
@@ -66,11 +72,7 @@ def shortcomings(url: str) -> list[str]:
     return [f"{n}: {c['detail']}" for n, c in checks.items() if c["status"] != "ok"]
 
 
-def _refused(answer: httpx.Response) -> Refused:
-    try:
-        detail = answer.json().get("detail", {})
-    except ValueError:
-        return Refused(answer.text[:300])
+def _refused(detail: Any) -> Refused:
     if isinstance(detail, dict):
         return Refused(str(detail["message"]))
     problems = [(str(item["loc"][-1]), str(item["msg"])) for item in detail]

@@ -51,7 +51,9 @@ def submit_task(
         shown = _watched(client, console, task["task_id"], name)
         result = asked(client, "GET", f"/api/tasks/task/{task['task_id']}/result")
     if shown["status"] == "completed":
-        console.print_json(orjson.dumps(told_result(result, str(client.base_url))).decode())
+        console.print_json(
+            orjson.dumps(told_result(result, str(client.base_url).rstrip("/"))).decode()
+        )
         return 0
     said = f"{name} {shown['status']}: {result['error']}"
     console.print(said, style="red", markup=False, soft_wrap=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable
+from typing import Any
 
 from rapidfuzz import process
 from rapidfuzz.distance import OSA
@@ -22,10 +23,22 @@ _OTHER_WORDS = {  # of other services, for ours
 }  # fmt: skip
 
 
-def check_names(given: Iterable[str], known: Collection[str], place: str = "query") -> None:
-    """Raise ParameterUnknown for a name that is near to a known one; others are let be."""
+def check_names(
+    given: Iterable[Any],
+    known: Collection[str],
+    place: str = "query",
+    shortest: int = 0,
+    similarity: float = _LEAST_SIMILARITY,
+) -> None:
+    """Raise ParameterUnknown for a name that is near to a known one; others are let be.
+
+    `shortest`: so many letters both must have, where a short one may well mean something else.
+    """
+    meant = [one for one in known if len(one) >= shortest]
     for name in given:
-        if name not in known and (near := _nearest(name, known)):
+        if not isinstance(name, str) or len(name) < shortest or name in known:
+            continue
+        if near := _nearest(name, meant, similarity):
             raise ParameterUnknown((place, name[:40]), near, sorted(known))
 
 
@@ -35,7 +48,7 @@ def check_unread(body: bytes, told: str) -> None:
         raise BodyInvalid(("body",), told)
 
 
-def _nearest(name: str, known: Collection[str]) -> str:
+def _nearest(name: str, known: Collection[str], similarity: float = _LEAST_SIMILARITY) -> str:
     """Return the known name that is probably meant, "" where none is near.
 
     >>> _nearest("from", ["start", "end"]), _nearest("_", ["start", "end"])
@@ -50,6 +63,6 @@ def _nearest(name: str, known: Collection[str]) -> str:
         if len(short) >= _SHORTEST_PREFIX and long.startswith(short):
             return one
     found = process.extractOne(
-        text, known, scorer=OSA.normalized_similarity, score_cutoff=_LEAST_SIMILARITY
+        text, known, scorer=OSA.normalized_similarity, score_cutoff=similarity
     )
     return "" if found is None else str(found[0])

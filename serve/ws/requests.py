@@ -137,7 +137,9 @@ def checked_action(request: dict[str, Any]) -> str:
     if not isinstance(action, str) or action not in MEMBERS:
         raise ProtocolError(101, f"action must be one of {', '.join(MEMBERS)}")
     try:
-        check_names(itertools.islice(request, _MOST_MEMBERS), MEMBERS[action])
+        names = itertools.islice(request, _MOST_MEMBERS)
+        # Others may send members of their own: `uid` is no id, `active` no action.
+        check_names(names, MEMBERS[action], shortest=5, similarity=0.75)
     except ParameterUnknown as error:
         raise ProtocolError(111, error.message) from None
     return action
@@ -152,7 +154,7 @@ def subscription(
     """
     kind = checked_type(request.get("type"))
     if kind == "bars":
-        _check_bars(request.get("interval", _BAR_INTERVAL), intervals)
+        _check_bars(request.get("interval") or _BAR_INTERVAL, intervals)
     symbols = symbols_of(request, categories)
     if symbols and kind in _OF_NO_SYMBOL:
         raise ProtocolError(104, f"{kind} is of no symbol: leave symbols out")

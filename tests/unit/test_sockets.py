@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgpack
 import orjson
 import pytest
 
@@ -554,3 +555,15 @@ def test_a_refusal_is_of_one_message() -> None:
     everyone.meet(["NEW"])  # for another client
 
     assert subscribe(who, "NEW")["action"] == "subscribed"
+
+
+@pytest.mark.parametrize(
+    "own", [{"uid": 7}, {"ids": [1]}, {"active": True}, {"node": "a"}, {b"trace": 1}]
+)
+def test_members_of_a_clients_own_are_let_be(own: dict[Any, Any]) -> None:
+    who, _ = session(table())
+    request = {"action": "subscribe", "type": "prices", "symbols": ["AAPL"], "id": 1} | own
+
+    answer = orjson.loads(who.reply(msgpack.packb(request), 1.0).payload)
+
+    assert answer["action"] == "subscribed"
