@@ -33,8 +33,8 @@ class _Sentence(string.Formatter):
         return self.vformat(words, (error,), {})
 
     def _clause(self, text: str, error: FinstageError) -> str:
-        fields_ = (name for _, name, *_ in self.parse(text) if name)
-        return text if all(getattr(error, name) for name in fields_) else ""
+        values = (getattr(error, name) for _, name, *_ in self.parse(text) if name)
+        return "" if any(value in (None, "", (), []) for value in values) else text
 
     def get_value(self, key: int | str, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         return getattr(args[0], str(key))

@@ -73,7 +73,8 @@ class Settings(BaseSettings):
     url: str = Field(
         "",
         pattern=r"^(https?://.+)?$",
-        description="Where clients and commands ask; empty: the service of the data directory.",
+        description="Where clients ask, and the commands jobs, tasks, submit, monitor and "
+        "dashboard; empty: the service of the data directory.",
     )
     ray_dashboard_port: int = Field(
         8265, ge=1, le=65535, description="Ray dashboard; where taken, a free port is used."

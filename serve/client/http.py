@@ -32,6 +32,7 @@ from infra.errors import (
     SourceMalformed,
     SourceUnavailable,
     StoreError,
+    StoreUnsure,
     SymbolUnknown,
 )
 from pipelines.driver.market import AsyncMarket, Market, Quoted, failure, history_frame
@@ -55,6 +56,7 @@ _BY_CODE: Mapping[str, type[FinstageError]] = {
         SourceError,
         SourceUnavailable,
         StoreError,
+        StoreUnsure,
         ActorError,
     )
 } | {SourceLimited.code: SourceError, SourceMalformed.code: SourceError}
