@@ -23,7 +23,7 @@ from fastapi import FastAPI
 from ray import serve
 ray.init(address="auto", logging_level="ERROR")
 @serve.deployment(ray_actor_options={"num_cpus": 0})
-@serve.cli.ingress(FastAPI())
+@serve.ingress(FastAPI())
 class Other: ...
 serve.run(Other.bind(), name="somebody-else", route_prefix="/")
 """
